@@ -1,0 +1,57 @@
+"""Registration of images with pathologies: a diffeomorphism and where there is no correspondence.
+
+Everything is imported when it is first used, so that ``import itk_ncr`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Image": "images",
+    "read_image": "images",
+    "write_image": "images",
+    "Grid": "geometry",
+    "AffineMap": "geometry",
+    "RegistrationResult": "registration",
+    "RegistrationSettings": "registration",
+    "register": "registration",
+    "NCRRegistrationFilter": "filters",
+    "ncr_registration_filter": "filters",
+}
+
+if TYPE_CHECKING:
+    from itk_ncr.filters import NCRRegistrationFilter, ncr_registration_filter
+    from itk_ncr.geometry import AffineMap, Grid
+    from itk_ncr.images import Image, read_image, write_image
+    from itk_ncr.registration import RegistrationResult, RegistrationSettings, register
+
+__all__ = [
+    "AffineMap",
+    "Grid",
+    "Image",
+    "NCRRegistrationFilter",
+    "RegistrationResult",
+    "RegistrationSettings",
+    "__version__",
+    "ncr_registration_filter",
+    "read_image",
+    "register",
+    "sitk",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"itk_ncr.{_HOMES[name]}"), name)
+    if name == "sitk":
+        return importlib.import_module("itk_ncr.sitk")
+    raise AttributeError(f"module 'itk_ncr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
