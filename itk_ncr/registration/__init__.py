@@ -1,0 +1,14 @@
+"""Every way to register a pair."""
+
+from itk_ncr.registration.register import REGISTRATIONS, register
+from itk_ncr.registration.result import Quality, Registration, RegistrationResult
+from itk_ncr.registration.settings import RegistrationSettings
+
+__all__ = [
+    "REGISTRATIONS",
+    "Quality",
+    "Registration",
+    "RegistrationResult",
+    "RegistrationSettings",
+    "register",
+]

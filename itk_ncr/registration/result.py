@@ -1,0 +1,140 @@
+"""What a registration returns: images in their own spaces, and the figures that tell its quality."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from itk_ncr.errors import ArgumentError
+from itk_ncr.geometry import AffineMap
+from itk_ncr.images import Image, resample, transform_points
+
+if TYPE_CHECKING:
+    from itk_ncr.registration.settings import RegistrationSettings
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures of one registration; lengths in voxels are those of the working grid."""
+
+    distance_before: float
+    """Mean distance of the images over the fixed foreground, after the affine only."""
+    distance_outside: float
+    """The same distance after registration, over the corresponding voxels only."""
+    masked_fraction: float
+    """Share of the fixed foreground whose noncorrespondence is above the threshold."""
+    masked_fraction_moving: float
+    """The same for the moving foreground."""
+    minimum_jacobian: float
+    """Smallest determinant of the Jacobian of the deformation (without the affine)."""
+    folding_fraction: float
+    """Share of voxels whose determinant is not positive."""
+    inverse_error_mean_voxel: float
+    """Mean length of ``phi^-1(phi(x)) - x``, in voxels of the working grid."""
+    inverse_error_max_voxel: float
+    """Largest length of ``phi^-1(phi(x)) - x``, in voxels of the working grid."""
+    overlap_fraction: float
+    """Share of the fixed grid that the map carries into the moving image."""
+    iterations: int
+    """Iterations over all levels."""
+    seconds: float
+    """Wall time without reading files."""
+
+    def as_dict(self) -> dict[str, float | int]:
+        """The figures by name."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class RegistrationResult:
+    """Everything one registration found out about a pair.
+
+    Attributes
+    ----------
+    displacement : Image, vector, mm, LPS, on the fixed grid
+        ``d`` with ``warped(x) = moving(x + d(x))``; carries the affine.
+    displacement_inverse : Image, vector, mm, LPS, on the moving grid
+        ``y + d_inv(y)`` is the point of the fixed image that corresponds to ``y``.
+    deformation : Image, vector, mm, LPS, on the fixed grid
+        The part of the map without the affine: the map is ``x -> affine(x + deformation(x))``.
+    warped : Image, float32, on the fixed grid
+        The moving image in its own intensities; 0 where the map leaves it.
+    noncorrespondence, noncorrespondence_moving : Image, float32 in [0, 1]
+        Probability that a voxel of the fixed (moving) image has no partner.
+    jacobian : Image, float32, on the fixed grid
+        Determinant of ``x -> x + displacement(x)``, affine included.
+    inverse_error : Image, float32, mm, on the fixed grid
+        Length of ``phi^-1(phi(x)) - x``.
+    affine : AffineMap
+        Fixed to moving points.
+    quality : Quality
+        The figures above, summed up.
+    mask_threshold : float
+        Where ``mask`` and ``mask_moving`` cut the probabilities.
+    warnings : tuple of str
+        What the reader should know before trusting the result.
+    settings : RegistrationSettings
+        Every setting the result was made with.
+    """
+
+    displacement: Image
+    displacement_inverse: Image
+    deformation: Image
+    warped: Image
+    noncorrespondence: Image
+    noncorrespondence_moving: Image
+    jacobian: Image
+    inverse_error: Image
+    affine: AffineMap
+    quality: Quality
+    mask_threshold: float
+    warnings: tuple[str, ...]
+    settings: RegistrationSettings
+
+    @property
+    def mask(self) -> Image:
+        """1 where a fixed voxel has no partner (uint8, fixed grid)."""
+        return _cut(self.noncorrespondence, self.mask_threshold)
+
+    @property
+    def mask_moving(self) -> Image:
+        """1 where a moving voxel has no partner (uint8, moving grid)."""
+        return _cut(self.noncorrespondence_moving, self.mask_threshold)
+
+    def with_threshold(self, mask_threshold: float) -> RegistrationResult:
+        """The same result with its masks cut elsewhere; nothing is registered again."""
+        if not 0 <= mask_threshold <= 1:
+            raise ArgumentError(
+                f"mask_threshold must lie in [0, 1]; got {mask_threshold}. 0.5 is the usual cut."
+            )
+        return dataclasses.replace(self, mask_threshold=float(mask_threshold))
+
+    def resample(self, image: Image, mode: str = "linear") -> Image:
+        """An image or label map of the moving space on the fixed grid."""
+        grid = self.displacement.grid
+        return resample(image, grid, displacement=self.displacement, mode=mode)
+
+    def resample_inverse(self, image: Image, mode: str = "linear") -> Image:
+        """An image or label map of the fixed space on the moving grid."""
+        grid = self.displacement_inverse.grid
+        return resample(image, grid, displacement=self.displacement_inverse, mode=mode)
+
+    def transform_points(self, points: np.ndarray, inverse: bool = False) -> np.ndarray:
+        """Points of the fixed space in the moving space (or back), both (n, D), mm, LPS."""
+        field = self.displacement_inverse if inverse else self.displacement
+        return transform_points(points, field)
+
+
+def _cut(probability: Image, threshold: float) -> Image:
+    return Image((probability.array > threshold).astype(np.uint8), probability.grid)
+
+
+class Registration(Protocol):
+    """Aligns one pair; every way to register differs only behind this line."""
+
+    def __call__(self, fixed: Image, moving: Image, **options: Any) -> RegistrationResult:
+        """Register ``moving`` to ``fixed``."""
+        ...

@@ -1,0 +1,73 @@
+"""Every knob of a registration, in one frozen record that travels with the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from itk_ncr.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """Settings of one registration; the defaults suit two images of one contrast.
+
+    Attributes
+    ----------
+    preset : str
+        "auto" or a row of ``itk_ncr.losses.PRESETS``.
+    affine : str
+        "auto" aligns the whole images first, "none" trusts the physical coordinates, "given" when the
+        caller brought a map.
+    smoothness : float
+        Factor on the smoothness of the velocity; 2 is twice as stiff. Positive.
+    mask_price : float
+        Factor on the price of calling a voxel noncorresponding; larger means smaller masks. Positive.
+    mask : str
+        "auto" finds the noncorrespondence, "none" is ordinary registration.
+    mask_threshold : float
+        Probability above which a voxel counts as noncorresponding, in [0, 1].
+    seed : int
+        Seed of every random draw.
+    threads : int or None
+        CPU threads; None leaves torch's choice. The result does not depend on it.
+    working_voxels : int
+        Largest number of voxels the pair is solved on; larger images are solved on a coarser grid
+        and their velocity is exponentiated on the fixed grid.
+    """
+
+    preset: str = "auto"
+    affine: str = "auto"
+    smoothness: float = 1.0
+    mask_price: float = 1.0
+    mask: str = "auto"
+    mask_threshold: float = 0.5
+    seed: int = 0
+    threads: int | None = None
+    working_voxels: int = 1_500_000
+
+    def __post_init__(self) -> None:
+        for name in ("smoothness", "mask_price"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+                raise ArgumentError(
+                    f"{name} must be a positive number; got {value!r}. 1 is the usual choice."
+                )
+        if not 0 <= self.mask_threshold <= 1:
+            raise ArgumentError(
+                f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. 0.5 is the usual cut."
+            )
+        if self.mask not in ("auto", "none"):
+            raise ArgumentError(
+                f"mask must be 'auto' or 'none'; got {self.mask!r}. "
+                "Give a known lesion as lesion_mask instead."
+            )
+        if self.threads is not None and self.threads < 1:
+            raise ArgumentError(
+                f"threads must be at least 1; got {self.threads}. Leave it out for all cores."
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings by name."""
+        return dataclasses.asdict(self)
