@@ -1,0 +1,301 @@
+"""From a probability to regions: thresholds, connected components, growing from seeds.
+
+Everything here takes and gives plain arrays, 2D or 3D, in array order (z, y, x); a voxel that is
+not a number belongs to nothing. SimpleITK labels the components, in linear time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from itk_ncr.errors import ArgumentError, ShapeError
+
+Connectivity: TypeAlias = Literal["faces", "full"]
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+def threshold(probability: ArrayLike, level: float = 0.5) -> Mask:
+    """Voxels whose probability is above ``level``.
+
+    Parameters
+    ----------
+    probability : array, shape (z, y, x) or (y, x)
+        Any real values.
+    level : float
+        Where to cut; the level itself stays out.
+
+    Returns
+    -------
+    array of bool, the shape of ``probability``
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(_image(probability) > level)
+
+
+def components(mask: ArrayLike, connectivity: Connectivity = "faces") -> tuple[NDArray, int]:
+    """Connected components of a mask, numbered from 1 in the order of their first voxel.
+
+    Parameters
+    ----------
+    mask : array of bool or number, shape (z, y, x) or (y, x)
+        Not zero is inside.
+    connectivity : {"faces", "full"}
+        "faces": neighbours share a face (4 in 2D, 6 in 3D); "full": or a corner (8, 26).
+
+    Returns
+    -------
+    labels : array of int32, the shape of ``mask``
+        0 outside.
+    count : int
+        The number of components.
+    """
+    import SimpleITK as sitk
+
+    inside = _mask(mask)
+    if not inside.any():
+        return np.zeros(inside.shape, np.int32), 0
+    image = sitk.GetImageFromArray(np.ascontiguousarray(inside, dtype=np.uint8))
+    labelled = sitk.ConnectedComponent(image, _is_full(connectivity))
+    labels = sitk.GetArrayFromImage(labelled).astype(np.int32)
+    return labels, int(labels.max())
+
+
+def hysteresis(
+    probability: ArrayLike, low: float, high: float, connectivity: Connectivity = "faces"
+) -> Mask:
+    """Components of ``probability > low`` that hold at least one voxel above ``high``.
+
+    Parameters
+    ----------
+    probability : array, shape (z, y, x) or (y, x)
+        Any real values.
+    low, high : float
+        The level to grow on and the level a component must reach; ``low <= high``.
+    connectivity : {"faces", "full"}
+        See :func:`components`.
+
+    Returns
+    -------
+    array of bool, the shape of ``probability``
+
+    Raises
+    ------
+    ArgumentError
+        If ``low > high``.
+    """
+    if not low <= high:
+        raise ArgumentError(
+            f"low must not be above high; got low {low} and high {high}. Swap the two thresholds."
+        )
+    labels, _ = components(threshold(probability, low), connectivity)
+    return _keep(labels, labels[threshold(probability, high)])
+
+
+def grow(
+    probability: ArrayLike,
+    seeds: ArrayLike,
+    level: float = 0.5,
+    *,
+    connectivity: Connectivity = "faces",
+    intensity: ArrayLike | None = None,
+    deviations: float = 2.5,
+    patch_radius: int = 1,
+) -> Mask:
+    """Components of ``probability > level`` that hold a seed.
+
+    Parameters
+    ----------
+    probability : array, shape (z, y, x) or (y, x)
+        Any real values.
+    seeds : array of int, shape (n, dimension)
+        Voxel indices in array order (z, y, x). A seed that is not above ``level`` grows nothing.
+    level : float
+        See :func:`threshold`.
+    connectivity : {"faces", "full"}
+        See :func:`components`.
+    intensity : array, the shape of ``probability``, optional
+        An image the region must be even in: a voxel joins the region of a seed only where
+        ``|intensity - mean| <= deviations * std``, both taken over the patch around that seed.
+    deviations : float
+        Width of that band in standard deviations, positive. A patch without spread lets in its
+        own value only.
+    patch_radius : int
+        The patch is ``(2 r + 1)`` voxels wide along every axis, cut at the border.
+
+    Returns
+    -------
+    array of bool, the shape of ``probability``
+        The union over the seeds.
+
+    Raises
+    ------
+    ShapeError
+        If ``seeds`` is not (n, dimension), or ``intensity`` has another shape.
+    ArgumentError
+        If a seed lies outside the image.
+    """
+    inside = threshold(probability, level)
+    points = _seeds(seeds, inside.shape)
+    if intensity is None:
+        labels, _ = components(inside, connectivity)
+        return _keep(labels, labels[tuple(points.T)])
+    values = np.asarray(intensity, dtype=np.float64)
+    if values.shape != inside.shape:
+        raise ShapeError(
+            f"intensity must have the shape of probability, {inside.shape}; got {values.shape}. "
+            "Resample it onto the grid of probability first."
+        )
+    if not deviations > 0:
+        raise ArgumentError(f"deviations must be positive; got {deviations}. 2.5 is usual.")
+    region = np.zeros(inside.shape, bool)
+    for point in points:
+        window = tuple(slice(max(p - patch_radius, 0), p + patch_radius + 1) for p in point)
+        patch = values[window][np.isfinite(values[window])]
+        if not patch.size:
+            continue
+        with np.errstate(invalid="ignore"):
+            alike = np.abs(values - patch.mean()) <= deviations * patch.std()
+        labels, _ = components(inside & alike, connectivity)
+        region |= _keep(labels, labels[tuple(point)][None])
+    return region
+
+
+def largest_component(
+    mask: ArrayLike, weight: ArrayLike | None = None, connectivity: Connectivity = "faces"
+) -> Mask:
+    """The component with the largest sum of ``weight``: the lesion when nobody gives a seed.
+
+    Parameters
+    ----------
+    mask : array of bool or number, shape (z, y, x) or (y, x)
+        Not zero is inside.
+    weight : array, the shape of ``mask``, optional
+        Probability or squared residual, not negative; not-a-number counts as 0. Default: 1, the
+        size in voxels.
+    connectivity : {"faces", "full"}
+        See :func:`components`.
+
+    Returns
+    -------
+    array of bool, the shape of ``mask``
+        Empty where the mask is; of equal components the first.
+    """
+    labels, count = components(mask, connectivity)
+    if count == 0:
+        return labels.astype(bool)
+    if weight is None:
+        weights = np.ones(labels.shape)
+    else:
+        weights = np.nan_to_num(np.asarray(weight, dtype=np.float64), posinf=0.0, neginf=0.0)
+        if weights.shape != labels.shape:
+            raise ShapeError(
+                f"weight must have the shape of mask, {labels.shape}; got {weights.shape}. "
+                "Resample it onto the grid of mask first."
+            )
+    totals = np.bincount(labels.ravel(), weights.ravel(), count + 1)
+    return np.asarray(labels == 1 + int(totals[1:].argmax()))
+
+
+def fill_holes(mask: ArrayLike, connectivity: Connectivity = "faces") -> Mask:
+    """The mask with its cavities filled: background that cannot reach the border of the image.
+
+    Parameters
+    ----------
+    mask : array of bool or number, shape (z, y, x) or (y, x)
+        Not zero is inside. An axis of one voxel counts as no axis: a single slice is filled in 2D.
+    connectivity : {"faces", "full"}
+        Of the mask; the background is connected the other way, so that a wall of touching corners
+        holds water exactly when the mask counts as one piece.
+
+    Returns
+    -------
+    array of bool, the shape of ``mask``
+    """
+    inside = _mask(mask)
+    slab = inside.squeeze()
+    if slab.ndim < 2:
+        return inside.copy()
+    outside = np.pad(~slab, 1, constant_values=True)
+    labels, _ = components(outside, "faces" if _is_full(connectivity) else "full")
+    sea = labels == labels[(0,) * labels.ndim]
+    return ~sea[(slice(1, -1),) * slab.ndim].reshape(inside.shape)
+
+
+def oracle_seed(
+    probability: ArrayLike, truth: ArrayLike, generator: np.random.Generator, level: float = 0.5
+) -> NDArray | None:
+    """One voxel drawn at random where the probability is above ``level`` and the truth is 1.
+
+    It knows the truth: for repeating the published evaluation only, and to be labelled so.
+
+    Parameters
+    ----------
+    probability, truth : array, shape (z, y, x) or (y, x)
+        Probability and true mask.
+    generator : numpy.random.Generator
+        Where the draw comes from.
+    level : float
+        See :func:`threshold`.
+
+    Returns
+    -------
+    array of int, shape (1, dimension), or None
+        None where the two do not meet: such a pair counts as missed.
+    """
+    candidates = np.argwhere(threshold(probability, level) & _mask(truth))
+    if not len(candidates):
+        return None
+    return candidates[generator.integers(len(candidates))][None]
+
+
+def _image(array: ArrayLike) -> NDArray:
+    values = np.asarray(array)
+    if values.ndim not in (2, 3):
+        raise ShapeError(
+            f"the image must have 2 or 3 axes; got shape {values.shape}. "
+            "Pass one channel of one image."
+        )
+    return values
+
+
+def _mask(array: ArrayLike) -> Mask:
+    values = _image(array)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+    return values.astype(bool)
+
+
+def _is_full(connectivity: str) -> bool:
+    if connectivity not in ("faces", "full"):
+        raise ArgumentError(
+            f"connectivity must be 'faces' or 'full'; got {connectivity!r}. "
+            "'faces' joins voxels that share a face, 'full' also those that share a corner."
+        )
+    return connectivity == "full"
+
+
+def _keep(labels: NDArray, chosen: NDArray) -> Mask:
+    """Voxels of the components in ``chosen``; 0 there means no component."""
+    wanted = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    wanted[chosen] = True
+    wanted[0] = False
+    return wanted[labels]
+
+
+def _seeds(seeds: ArrayLike, shape: tuple[int, ...]) -> NDArray:
+    points = np.asarray(seeds)
+    if points.ndim != 2 or points.shape[1] != len(shape) or points.dtype.kind not in "iu":
+        raise ShapeError(
+            f"seeds must be whole numbers of shape (n, {len(shape)}); got {points.dtype} of shape "
+            f"{points.shape}. Give one row of voxel indices in array order for each seed."
+        )
+    for point in points:
+        if (point < 0).any() or (point >= shape).any():
+            raise ArgumentError(
+                f"seeds must lie inside the image of shape {shape}; got voxel "
+                f"{tuple(int(p) for p in point)} (array order). Check its space and its order."
+            )
+    return points
