@@ -1,0 +1,104 @@
+"""The door of the kernels: shapes, dtypes and devices, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from itk_ncr.errors import ArgumentError, ShapeError
+
+FLOATS = (torch.float32, torch.float64)
+NEAREST_TYPES = (*FLOATS, torch.uint8, torch.int16, torch.int32)
+
+
+def require_grid(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype] = FLOATS) -> None:
+    """``tensor`` is (N, C, *spatial) with 2 or 3 axes, none empty, of one of ``dtypes``."""
+    if not isinstance(tensor, Tensor):
+        raise ArgumentError(
+            f"{name} must be a torch.Tensor; got {type(tensor).__name__}. "
+            f"Convert it with torch.as_tensor."
+        )
+    if tensor.ndim not in (4, 5) or 0 in tensor.shape[1:]:
+        raise ShapeError(
+            f"{name} must have the shape (N, C, y, x) or (N, C, z, y, x), no axis empty; "
+            f"got {tuple(tensor.shape)}. Add the batch and the channel axis with unsqueeze."
+        )
+    if tensor.dtype not in dtypes:
+        names = ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+        raise ArgumentError(
+            f"{name} must have one of the dtypes {names}; got {tensor.dtype}. "
+            f"Convert it with .to(torch.float32)."
+        )
+
+
+def require_field(field: Tensor, name: str) -> None:
+    """``field`` is (N, D, *spatial): as many channels as axes."""
+    require_grid(field, name)
+    if field.shape[1] != field.ndim - 2:
+        raise ShapeError(
+            f"{name} must have one channel per axis, {field.ndim - 2}; got {tuple(field.shape)}. "
+            f"Order it as (N, D, *spatial)."
+        )
+
+
+def require_same_shape(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
+    """Both shapes are equal, axis by axis."""
+    if a.shape != b.shape:
+        raise ShapeError(
+            f"{name_b} must have the shape of {name_a}, {tuple(a.shape)}; got {tuple(b.shape)}. "
+            f"Resample {name_b} onto the grid of {name_a} first."
+        )
+
+
+def require_together(
+    a: Tensor, b: Tensor, name_a: str, name_b: str, *, same_dtype: bool = True
+) -> None:
+    """Same batch size, number of axes, device and (if asked) dtype."""
+    if a.shape[0] != b.shape[0] or a.ndim != b.ndim:
+        raise ShapeError(
+            f"{name_b} must have the batch size and the axes of {name_a}, {tuple(a.shape)}; "
+            f"got {tuple(b.shape)}. Expand or reshape {name_b}."
+        )
+    if a.device != b.device:
+        raise ArgumentError(
+            f"{name_b} must be on the device of {name_a}, {a.device}; got {b.device}. "
+            f"Move it with .to({a.device.type!r})."
+        )
+    if same_dtype and a.dtype != b.dtype:
+        raise ArgumentError(
+            f"{name_b} must have the dtype of {name_a}, {a.dtype}; got {b.dtype}. "
+            f"Convert one of them with .to()."
+        )
+
+
+def require_whole_number(value: int, name: str, least: int, most: int) -> None:
+    """``value`` is an int (no bool) in [least, most]."""
+    if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
+        raise ArgumentError(
+            f"{name} must be a whole number; got {value!r}. Pass an int from {least} to {most}."
+        )
+    if not least <= value <= most:
+        raise ArgumentError(
+            f"{name} must lie between {least} and {most}; got {value}. Pass another number."
+        )
+
+
+def require_choice(value: str, name: str, choices: Sequence[str]) -> None:
+    """``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ArgumentError(
+            f"{name} must be one of {', '.join(choices)}; got {value!r}. Check the spelling."
+        )
+
+
+def require_shape(shape: Sequence[int], name: str, dimension: int) -> tuple[int, ...]:
+    """``shape`` has one whole number >= 1 per axis."""
+    found = tuple(shape)
+    if len(found) != dimension or any(not 1 <= size for size in found):
+        raise ShapeError(
+            f"{name} must hold {dimension} sizes of at least 1; got {found}. "
+            f"Give the spatial axes only, (z, y, x) or (y, x)."
+        )
+    return found

@@ -1,0 +1,44 @@
+"""Finds the compiled kernels; says once, and only when they are wanted, that they are missing."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from types import ModuleType
+from typing import Any
+
+import torch
+
+try:
+    from itk_ncr import _kernels as _module
+except ImportError as _error:
+    _module = None
+    _reason = str(_error)
+
+
+@functools.cache
+def kernels() -> ModuleType | None:
+    """The compiled module, or None after one warning."""
+    if _module is None:
+        warnings.warn(
+            f"itk_ncr runs without its compiled kernels, some ten times slower ({_reason}). "
+            f"Install the package with a C++ compiler at hand: pip install .",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return _module
+
+
+def build_info() -> dict[str, Any]:
+    """What the kernels were built with and which variant runs here."""
+    info: dict[str, Any] = {
+        "compiled": _module is not None,
+        "version": None,
+        "simd": "none",
+        "openmp": False,
+        "cuda": False,
+        "threads": torch.get_num_threads(),
+    }
+    if _module is not None:
+        info.update(_module.build_info())
+    return info

@@ -1,0 +1,282 @@
+"""The public operators: what they promise, and the door checks in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.ops import checks, reference
+
+
+def exponential(velocity: Tensor, squarings: int | None = None, *, keep_every: int = 1) -> Tensor:
+    """Displacement exp(v) of a stationary velocity field, by scaling and squaring.
+
+    Parameters
+    ----------
+    velocity : Tensor, shape (N, D, *spatial)
+        Voxels per unit time; channel c moves array axis c.
+    squarings : int, optional
+        Number K of squarings, 0 to 20. Default: for each sample the smallest K whose first step
+        ``max|v| / 2**K`` is at most half a voxel.
+    keep_every : int
+        Memory of the backward pass: every n-th intermediate field is kept, the others are computed
+        again (bit-identical gradient). 1 keeps all and is fastest, 2 needs some 25 % less memory.
+
+    Returns
+    -------
+    Tensor, shape (N, D, *spatial)
+        Displacement u in voxels; ``exponential(-v)`` is its inverse up to interpolation.
+
+    Raises
+    ------
+    ShapeError
+        If ``velocity`` is not (N, D, *spatial) with D = 2 or 3.
+    ArgumentError
+        If its dtype is not float32 or float64, or a setting is out of range.
+    """
+    checks.require_field(velocity, "velocity")
+    if squarings is not None:
+        checks.require_whole_number(squarings, "squarings", 0, reference.MOST_SQUARINGS)
+    checks.require_whole_number(keep_every, "keep_every", 1, reference.MOST_SQUARINGS)
+    return reference.exponential(velocity, squarings)
+
+
+def exponential_pair(
+    velocity: Tensor, squarings: int | None = None, *, keep_every: int = 1
+) -> tuple[Tensor, Tensor]:
+    """exp(v) and exp(-v), with the same number of squarings; see :func:`exponential`."""
+    return (
+        exponential(velocity, squarings, keep_every=keep_every),
+        exponential(-velocity, squarings, keep_every=keep_every),
+    )
+
+
+def warp(
+    image: Tensor,
+    displacement: Tensor,
+    *,
+    mode: str = "linear",
+    padding: str = "border",
+    fill_value: float = 0.0,
+) -> Tensor:
+    """``y[p] = image(p + u[p])`` for every voxel p of the displacement's grid.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, *spatial_in)
+        float32 or float64; with ``mode="nearest"`` also uint8, int16 or int32 (kept as they are).
+    displacement : Tensor, shape (N, D, *spatial_out)
+        In voxels of ``image``; its grid may have another size than the image's.
+    mode : str
+        "linear", or "nearest" (half-way positions go up, as in ITK; no gradient to u).
+    padding : str
+        "border": the border value repeats outside. "fill": positions outside the voxels of the
+        image, that is not in [-0.5, n - 0.5), get ``fill_value`` (ITK's rule).
+    fill_value : float
+        Used with "fill".
+
+    Returns
+    -------
+    Tensor, shape (N, C, *spatial_out)
+        dtype of ``image``. A NaN position yields NaN (integer images: the first voxel).
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If shapes, dtypes or devices do not fit.
+    """
+    checks.require_choice(mode, "mode", ("linear", "nearest"))
+    checks.require_choice(padding, "padding", ("border", "fill"))
+    checks.require_field(displacement, "displacement")
+    nearest = mode == "nearest"
+    checks.require_grid(image, "image", checks.NEAREST_TYPES if nearest else checks.FLOATS)
+    checks.require_together(displacement, image, "displacement", "image", same_dtype=not nearest)
+    return reference.warp(image, displacement, mode=mode, padding=padding, fill_value=fill_value)
+
+
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """Displacement of (id + outer) o (id + inner): ``inner + outer(p + inner)``.
+
+    Parameters
+    ----------
+    outer, inner : Tensor, shape (N, D, *spatial)
+        Displacements in voxels on one grid; ``inner`` is applied first.
+    """
+    checks.require_field(outer, "outer")
+    checks.require_field(inner, "inner")
+    checks.require_together(outer, inner, "outer", "inner")
+    checks.require_same_shape(outer, inner, "outer", "inner")
+    return reference.compose(outer, inner)
+
+
+def jacobian_determinant(displacement: Tensor) -> Tensor:
+    """Determinant of the derivative of x + u(x); 1 keeps volume, <= 0 is a fold.
+
+    Parameters
+    ----------
+    displacement : Tensor, shape (N, D, *spatial)
+        In voxels. Central differences inside, one-sided at the rim, 0 along axes of one voxel.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+    """
+    checks.require_field(displacement, "displacement")
+    return reference.jacobian_determinant(displacement)
+
+
+def box_sum(image: Tensor, radius: int) -> Tensor:
+    """Sums over windows of (2r + 1) voxels per axis, cut off at the border of the image.
+
+    Linear and its own adjoint. Nothing is subtracted, so windows of zeros sum to exactly 0.
+    """
+    checks.require_grid(image, "image")
+    checks.require_whole_number(radius, "radius", 0, 64)
+    return reference.box_sum(image, radius)
+
+
+def warp_mse(
+    image: Tensor, displacement: Tensor, fixed: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Warp and mean squared distance in one pass.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, *spatial_in)
+        The moving image.
+    displacement : Tensor, shape (N, D, *spatial)
+        In voxels of ``image``; border values repeat.
+    fixed : Tensor, shape (N, C, *spatial)
+    weight : Tensor, shape (N, 1, *spatial), optional
+        Factor of every squared difference. Default: 1.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        ``weight * (moved - fixed)**2`` summed and divided by the number of *all* values. Gradients
+        go to ``image`` and ``displacement``, and to ``fixed`` and ``weight`` where they ask for it.
+    """
+    checks.require_field(displacement, "displacement")
+    checks.require_grid(image, "image")
+    checks.require_grid(fixed, "fixed")
+    checks.require_together(displacement, image, "displacement", "image")
+    checks.require_together(displacement, fixed, "displacement", "fixed")
+    expected = (image.shape[0], image.shape[1], *displacement.shape[2:])
+    if tuple(fixed.shape) != expected:
+        raise ShapeError(
+            f"fixed must have the channels of image on the grid of displacement, {expected}; "
+            f"got {tuple(fixed.shape)}. Resample fixed first."
+        )
+    if weight is not None:
+        _require_weight(weight, fixed)
+    return reference.warp_mse(image, displacement, fixed, weight)
+
+
+def _require_weight(weight: Tensor, fixed: Tensor) -> None:
+    checks.require_grid(weight, "weight")
+    checks.require_together(fixed, weight, "fixed", "weight")
+    expected = (fixed.shape[0], 1, *fixed.shape[2:])
+    if tuple(weight.shape) != expected:
+        raise ShapeError(
+            f"weight must have one channel on the grid of fixed, {expected}; "
+            f"got {tuple(weight.shape)}. Resample weight first."
+        )
+
+
+def resize(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Linear interpolation onto another number of voxels; first and last centres coincide.
+
+    Parameters
+    ----------
+    tensor : Tensor, shape (N, C, *spatial)
+        Values are not rescaled: see ``fields.resize_velocity`` for fields in voxels.
+    shape : sequence of int
+        New spatial shape. An axis that shrinks to one voxel keeps its first value.
+    """
+    checks.require_grid(tensor, "tensor")
+    sizes = checks.require_shape(shape, "shape", tensor.ndim - 2)
+    return reference.resize(tensor, sizes)
+
+
+def local_ncc(
+    moved: Tensor, fixed: Tensor, weight: Tensor, radius: int, *, eps: float = 1e-5
+) -> Tensor:
+    r"""Map of the squared local correlation, with the weight inside the windows.
+
+    .. math:: cc = s_{fm}^2 / (s_{ff} s_{mm} + \epsilon), \quad
+              s_{ab} = \mathrm{box}(w a b) / n - \bar a \bar b, \; \bar a = \mathrm{box}(w a) / n
+
+    with :math:`n = \mathrm{box}(w)`; 0 where n is 0.
+
+    Parameters
+    ----------
+    moved, fixed : Tensor, shape (N, 1, *spatial)
+    weight : Tensor, shape (N, 1, *spatial)
+        In [0, 1]; voxels of weight 0 are not seen by any window (normalised convolution).
+    radius : int
+        Windows of 2r + 1 voxels per axis.
+    eps : float
+        Added to the product of the variances, in units of intensity to the fourth.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+        In [0, 1] up to rounding; differentiable through ``moved`` alone when compiled.
+    """
+    checks.require_grid(moved, "moved")
+    checks.require_grid(fixed, "fixed")
+    checks.require_together(moved, fixed, "moved", "fixed")
+    checks.require_same_shape(moved, fixed, "moved", "fixed")
+    if moved.shape[1] != 1:
+        raise ShapeError(
+            f"moved must have one channel; got {tuple(moved.shape)}. Call once per channel."
+        )
+    _require_weight(weight, fixed)
+    checks.require_whole_number(radius, "radius", 0, 64)
+    if not eps > 0:
+        raise ArgumentError(f"eps must be positive; got {eps}. Pass 1e-5 for images in [0, 1].")
+    return reference.local_ncc(moved, fixed.detach(), weight.detach(), radius, eps)
+
+
+def total_variation_denoise(
+    evidence: Tensor, weight: float, iterations: int, dual: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Minimise ``1/2 |u - g|^2 + weight * TV(u)`` (isotropic) by a fixed number of dual steps.
+
+    Parameters
+    ----------
+    evidence : Tensor, shape (N, C, *spatial)
+        g; every channel is solved by itself.
+    weight : float
+        Price of a unit jump per unit of area; >= 0.
+    iterations : int
+        Accelerated (FISTA) projected-gradient steps on the dual, at least 0.
+    dual : Tensor, shape (N * C, D, *spatial), optional
+        Where to start, from an earlier call. Default: 0.
+
+    Returns
+    -------
+    u : Tensor, shape (N, C, *spatial)
+    dual : Tensor, shape (N * C, D, *spatial)
+        For a warm start.
+    gap : Tensor, shape (N, C)
+        Primal minus dual value: the energy of u is at most this far from the minimum.
+    """
+    checks.require_grid(evidence, "evidence")
+    checks.require_whole_number(iterations, "iterations", 0, 1_000_000)
+    if not 0 <= weight < float("inf"):
+        raise ArgumentError(f"weight must be finite and >= 0; got {weight}. Pass a price.")
+    if dual is not None:
+        n, c, *spatial = evidence.shape
+        checks.require_field(dual, "dual")
+        expected = (n * c, len(spatial), *spatial)
+        if tuple(dual.shape) != expected:
+            raise ShapeError(
+                f"dual must have the shape {expected}; got {tuple(dual.shape)}. "
+                f"Pass the dual of an earlier call on the same grid, or None."
+            )
+    return reference.total_variation_denoise(
+        evidence.detach(), float(weight), iterations, None if dual is None else dual.detach()
+    )
