@@ -1,0 +1,363 @@
+"""The doors: what other libraries call an image becomes an :class:`Image`, and back.
+
+ITK, SimpleITK, torch and xarray are recognised by their looks and never imported for the asking.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from itk_ncr.errors import (
+    ArgumentError,
+    GeometryError,
+    ImageValueError,
+    MissingDependencyError,
+    ShapeError,
+)
+from itk_ncr.geometry import Grid
+from itk_ncr.images.image import Image, plain_array
+
+AXES = ("z", "y", "x")  # how ITK names the dimensions of an xarray
+COMPONENT_AXIS = "c"
+
+
+def as_image(
+    obj: Any,
+    spacing: ArrayLike | None = None,
+    origin: ArrayLike | None = None,
+    direction: ArrayLike | None = None,
+    *,
+    role: str = "image",
+    vector: bool = False,
+) -> Image:
+    """An image from whatever the caller has at hand.
+
+    Parameters
+    ----------
+    obj : Image, itk.Image, SimpleITK.Image, xarray.DataArray, numpy.ndarray or torch.Tensor
+        Arrays are (z, y, x) or (y, x), with a last axis of components if ``vector``. A torch
+        tensor may also be in network layout: leading axes of length 1 are dropped where it is clear
+        which they are, (1, 1, z, y, x), (1, z, y, x) and (1, 1, y, x). A three-axis tensor
+        (1, y, x) is either a volume of one slice or a 2D image with a channel: ``spacing`` with
+        three or two values tells which. Non-finite voxels are kept as they are.
+    spacing, origin, direction : array_like, optional
+        Geometry along (x, y, z) in mm, LPS, for arrays; 1, 0 and identity if left out. Objects
+        that carry their own geometry refuse another.
+    role : str
+        What the image is to the caller ("fixed image"), for messages.
+    vector : bool
+        Whether a vector image of D components (a displacement in mm) is wanted, not a scalar one.
+
+    Returns
+    -------
+    Image
+        Shares memory with ``obj`` where its layout allows.
+
+    Raises
+    ------
+    ShapeError, ImageValueError, GeometryError, ArgumentError
+        If ``obj`` is not one 2D or 3D image of real numbers; the message says what to do.
+    """
+    given = {"spacing": spacing, "origin": origin, "direction": direction}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(obj, (str, os.PathLike)):
+        raise ArgumentError(
+            f"{role} must be an image; got the path {str(obj)!r}. Read it with read_image first."
+        )
+    if _is_tensor(obj):
+        dimensions = {n for n in map(_dimension_of, given.items()) if n}
+        obj = _array_of_tensor(obj, role, dimensions, vector)
+        return _of_array(obj, given, role, vector)
+    if isinstance(obj, np.ndarray):
+        return _of_array(obj, given, role, vector)
+    if given and not _is_xarray(obj):
+        raise ArgumentError(
+            f"{role} must not be given {' and '.join(given)}: a {type(obj).__name__} carries its "
+            "own geometry. Change it there, or pass the bare array."
+        )
+    if isinstance(obj, Image):
+        return _checked(obj, role, vector)
+    if _is_xarray(obj):
+        return _of_xarray(obj, given, role, vector)
+    if hasattr(obj, "GetNumberOfComponentsPerPixel") and hasattr(obj, "GetPixelIDTypeAsString"):
+        return _of_sitk(obj, role, vector)
+    if hasattr(obj, "GetLargestPossibleRegion") and hasattr(obj, "GetBufferedRegion"):
+        return _of_itk(obj, role, vector)
+    raise ArgumentError(
+        f"{role} must be an image of itk_ncr, ITK, SimpleITK, numpy, torch or xarray; "
+        f"got {type(obj).__module__}.{type(obj).__name__}."
+    )
+
+
+def to_sitk(image: Image) -> Any:
+    """The image as a SimpleITK image (a copy); vector images keep their components."""
+    import SimpleITK as sitk
+
+    out = sitk.GetImageFromArray(image.array, isVector=image.is_vector)
+    out.SetSpacing(image.grid.spacing)
+    out.SetOrigin(image.grid.origin)
+    out.SetDirection(np.ravel(image.grid.direction).tolist())
+    return out
+
+
+def to_itk(image: Image) -> Any:
+    """The image as an ``itk.Image`` (a copy).
+
+    A vector image becomes ``itk.Image[itk.Vector[itk.F, D], D]`` if it has D components, as the
+    warp filters want it. Pixel types that the wheels of ITK do not wrap (32 and 64 bit integers,
+    for most filters) are the caller's to cast.
+
+    Raises
+    ------
+    ImageValueError
+        If ITK's Python wrapping has no image of this pixel type or number of components.
+    MissingDependencyError
+        If itk is not installed.
+    """
+    itk = _import_itk()
+    dimension = image.dimension
+    array = image.array
+    try:
+        if image.is_vector:
+            array = array.astype(np.float32, copy=False)
+            out = itk.Image[itk.Vector[itk.F, image.components], dimension].New()
+            out.SetRegions(list(image.grid.size))
+            out.Allocate()
+            # image_from_array cannot make Vector pixels; writing into the buffer can.
+            itk.array_view_from_image(out)[...] = array
+        else:
+            out = itk.image_from_array(array)
+    except (KeyError, TypeError, RuntimeError, AttributeError, itk.TemplateTypeError) as error:
+        raise ImageValueError(
+            f"image must have a pixel type that ITK wraps for Python; got {array.dtype} with "
+            f"{image.components} component(s). Convert it to float32 first."
+        ) from error
+    out.SetSpacing(list(image.grid.spacing))
+    out.SetOrigin(list(image.grid.origin))
+    out.SetDirection(itk.matrix_from_array(np.asarray(image.grid.direction)))
+    return out
+
+
+def to_xarray(image: Image) -> Any:
+    """The image as an xarray.DataArray in ITK's own notation: coordinates and ``direction``."""
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "xarray must be installed for this; run: pip install xarray"
+        ) from error
+    dims = AXES[-image.dimension :]
+    geometry = zip(dims, image.grid.origin[::-1], image.grid.spacing[::-1], strict=True)
+    coords: dict[str, Any] = {
+        dim: start + step * np.arange(image.grid.shape[axis])
+        for axis, (dim, start, step) in enumerate(geometry)
+    }
+    if image.is_vector:
+        dims = (*dims, COMPONENT_AXIS)
+        coords[COMPONENT_AXIS] = np.arange(image.components, dtype=np.uint32)
+    attributes = {"direction": np.flip(np.asarray(image.grid.direction))}
+    return xarray.DataArray(image.array, dims=dims, coords=coords, attrs=attributes)
+
+
+def _of_array(array: NDArray[Any], given: dict[str, Any], role: str, vector: bool) -> Image:
+    array = plain_array(array, role)
+    dimension = array.ndim - vector
+    if dimension not in (2, 3):
+        wanted = "(z, y, x, 3) or (y, x, 2)" if vector else "(z, y, x) or (y, x)"
+        advice = "Pass one volume: array[0], or array[..., 0]." if array.ndim > 3 else ""
+        raise ShapeError(f"{role} must be {wanted}; got shape {array.shape}. {advice}".rstrip())
+    if 0 in array.shape:
+        raise ShapeError(f"{role} must have at least one voxel; got shape {array.shape}.")
+    return _checked(Image(array, Grid.of_array(array.shape[:dimension], **given)), role, vector)
+
+
+def _checked(image: Image, role: str, vector: bool) -> Image:
+    if vector and image.components != image.dimension:
+        raise ShapeError(
+            f"{role} must have {image.dimension} components in every voxel, (x, y, z) in mm; "
+            f"got {image.components}."
+        )
+    if not vector and image.is_vector:
+        raise ShapeError(
+            f"{role} must be scalar; got {image.components} components in every voxel. "
+            "Pick one, or convert colour to grey."
+        )
+    return image
+
+
+def _is_tensor(obj: Any) -> bool:
+    return type(obj).__module__.split(".")[0] == "torch" and hasattr(obj, "detach")
+
+
+def _is_xarray(obj: Any) -> bool:
+    return hasattr(obj, "dims") and hasattr(obj, "coords") and hasattr(obj, "attrs")
+
+
+def _dimension_of(item: tuple[str, Any]) -> int:
+    """How many axes a given spacing, origin or direction is for; 0 if it does not tell."""
+    name, value = item
+    if np.ndim(value) == 0:
+        return 0
+    return len(value) if name != "direction" or np.ndim(value) == 2 else int(len(value) ** 0.5)
+
+
+def _array_of_tensor(
+    tensor: Any, role: str, dimensions: set[int], vector: bool
+) -> NDArray[Any]:
+    """The values on the CPU, without the leading axes of a network's layout."""
+    tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    array: NDArray[Any] = tensor.numpy()
+    if vector:
+        return array
+    shape = array.shape
+    dimension = dimensions.pop() if len(dimensions) == 1 else None
+    if dimension is None:
+        if array.ndim == 3 and shape[0] == 1:
+            raise ShapeError(
+                f"{role} must be (z, y, x) or (y, x); got a tensor of shape {shape}, which may be "
+                "one slice of a volume or a 2D image with a channel. Pass tensor[0] for the 2D "
+                "image, or a spacing of three values for the volume."
+            )
+        # (N, C, y, x) and (N, C, z, y, x) are torch's layouts; (1, z, y, x) is a volume either way.
+        dimension = 2 if array.ndim == 4 and shape[:2] == (1, 1) else min(array.ndim, 3)
+    extra = array.ndim - dimension
+    if extra > 0 and any(n != 1 for n in shape[:extra]):
+        raise ShapeError(
+            f"{role} must be one image; got a tensor of shape {shape}, a batch or several "
+            "channels. Pass one at a time: tensor[0, 0]."
+        )
+    return array.reshape(shape[max(extra, 0) :])
+
+
+def _of_xarray(obj: Any, given: dict[str, Any], role: str, vector: bool) -> Image:
+    dims = tuple(obj.dims)
+    named = [axis for axis in AXES if axis in dims]
+    if "t" in dims or len(dims) - vector not in (2, 3):
+        raise ShapeError(
+            f"{role} must have the dimensions (z, y, x) or (y, x)"
+            f"{' and c' if vector else ''}; got {dims}. Select one image with .isel(...) first."
+        )
+    if COMPONENT_AXIS in dims and not vector:
+        raise ShapeError(
+            f"{role} must be scalar; got dimensions {dims}. Select one with .isel(c=0) first."
+        )
+    if set(named) | {COMPONENT_AXIS} >= set(dims):  # known by name: in any order
+        order = (*named, COMPONENT_AXIS) if vector else tuple(named)
+        if set(order) != set(dims):
+            raise ShapeError(f"{role} must have the dimension {COMPONENT_AXIS!r}; got {dims}.")
+        obj = obj.transpose(*order)
+        dims = order
+    spatial = dims[: len(dims) - vector]
+    attributes = obj.attrs
+    steps = [_step(obj, dim, role) for dim in spatial][::-1]
+    starts = [float(obj.coords[d].values[0]) if d in obj.coords else 0.0 for d in spatial][::-1]
+    direction = attributes.get("direction")
+    # ITK stores the direction reversed along both axes, to match the order (z, y, x).
+    direction = np.eye(len(spatial)) if direction is None else np.flip(np.asarray(direction))
+    if direction.shape != (len(spatial),) * 2:
+        raise GeometryError(
+            f"{role} must have a {len(spatial)} x {len(spatial)} direction; "
+            f"got shape {direction.shape}."
+        )
+    # Coordinates that fall are an axis that runs the other way.
+    geometry = {
+        "spacing": np.abs(steps),
+        "origin": starts,
+        "direction": direction * np.sign(steps),
+        **given,
+    }
+    return _of_array(np.asarray(obj.values), geometry, role, vector)
+
+
+def _step(obj: Any, dim: str, role: str) -> float:
+    if dim not in obj.coords or obj.sizes[dim] < 2:
+        return 1.0
+    values = np.asarray(obj.coords[dim].values, np.float64)
+    steps = np.diff(values)
+    mean = (values[-1] - values[0]) / (len(values) - 1)
+    # 1e-3 voxel: coordinates written as float32 or with few digits are still regular.
+    if not np.isfinite(values).all() or mean == 0 or np.abs(steps / mean - 1).max() > 1e-3:
+        raise GeometryError(
+            f"{role} must have evenly spaced coordinates; got uneven ones along {dim!r}. "
+            "Interpolate it to a regular grid first."
+        )
+    return float(mean)
+
+
+def _of_sitk(obj: Any, role: str, vector: bool) -> Image:
+    import SimpleITK as sitk
+
+    dimension = obj.GetDimension()
+    if dimension not in (2, 3):
+        raise ShapeError(
+            f"{role} must be 2D or 3D; got a SimpleITK image of size {obj.GetSize()}. "
+            "Extract one volume first: image[..., 0]."
+        )
+    if 0 in obj.GetSize():
+        raise ShapeError(f"{role} must have at least one voxel; got size {obj.GetSize()}.")
+    kind = obj.GetPixelIDTypeAsString()
+    if "complex" in kind or "label map" in kind:
+        raise ImageValueError(f"{role} must hold real numbers; got {kind}. Convert it first.")
+    grid = Grid.of_array(
+        obj.GetSize()[::-1], obj.GetSpacing(), obj.GetOrigin(), obj.GetDirection()
+    )
+    array = sitk.GetArrayFromImage(obj)
+    if obj.GetNumberOfComponentsPerPixel() == 1:
+        array = array.reshape(grid.shape)  # a vector of one component is a scalar
+    return _checked(Image(array, grid), role, vector)
+
+
+def _of_itk(obj: Any, role: str, vector: bool) -> Image:
+    itk = _import_itk()
+    dimension = obj.GetImageDimension()
+    if dimension not in (2, 3):
+        raise ShapeError(
+            f"{role} must be 2D or 3D; got an ITK image of {dimension} dimensions. "
+            "Extract one volume first."
+        )
+    obj.UpdateOutputInformation()
+    region = obj.GetLargestPossibleRegion()
+    if tuple(obj.GetBufferedRegion().GetSize()) != tuple(region.GetSize()):
+        obj.SetRequestedRegionToLargestPossibleRegion()
+        obj.Update()
+    size = tuple(int(n) for n in region.GetSize())
+    if 0 in size:
+        raise ShapeError(f"{role} must have at least one voxel; got size {size}.")
+    try:
+        array = itk.array_from_image(obj)
+    except Exception as error:
+        raise ImageValueError(
+            f"{role} must have a pixel type that ITK hands to numpy; got {_pixel_name(obj)}. "
+            "Cast it to float first."
+        ) from error
+    # The origin is the point of index 0, and a region cut out of an image starts elsewhere.
+    first = obj.TransformIndexToPhysicalPoint(region.GetIndex())
+    grid = Grid.of_array(
+        size[::-1],
+        [float(s) for s in obj.GetSpacing()],
+        [float(first[axis]) for axis in range(dimension)],
+        np.asarray(itk.array_from_matrix(obj.GetDirection()), np.float64),
+    )
+    if obj.GetNumberOfComponentsPerPixel() == 1:
+        array = array.reshape(grid.shape)
+    return _checked(Image(array, grid), role, vector)
+
+
+def _pixel_name(obj: Any) -> str:
+    return type(obj).__name__.removeprefix("itk")
+
+
+def _import_itk() -> Any:
+    try:
+        import itk
+    except ImportError as error:
+        raise MissingDependencyError(
+            "itk must be installed for ITK images; run: pip install itk-core itk-filtering"
+        ) from error
+    return itk

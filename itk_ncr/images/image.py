@@ -1,0 +1,91 @@
+"""An array with a place in space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itk_ncr.errors import ImageValueError, ShapeError
+from itk_ncr.geometry import Grid
+
+
+class ImageWarning(UserWarning):
+    """An image can be used, but something about it should be looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A scalar or vector image: voxel values and where they lie.
+
+    Parameters
+    ----------
+    array : ndarray, shape ``grid.shape`` or ``(*grid.shape, components)``
+        Values; C-contiguous, native byte order, bool becomes uint8. The components of a
+        displacement are mm along (x, y, z), LPS. Not copied when it is in this form already.
+    grid : Grid
+        Size, spacing, origin and direction.
+
+    Raises
+    ------
+    ShapeError
+        If the array does not lie on the grid.
+    ImageValueError
+        If the values are not real numbers.
+    """
+
+    array: NDArray[Any]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        array = plain_array(self.array)
+        dimension = self.grid.dimension
+        if array.ndim not in (dimension, dimension + 1) or array.shape[:dimension] != (
+            self.grid.shape
+        ):
+            raise ShapeError(
+                f"array must have the shape of the grid, {self.grid.shape}, with at most one axis "
+                f"of components behind; got {array.shape}."
+            )
+        object.__setattr__(self, "array", array)
+
+    @property
+    def dimension(self) -> int:
+        """Number of axes in space, 2 or 3."""
+        return self.grid.dimension
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether a voxel holds several components, or an axis for them."""
+        return self.array.ndim > self.grid.dimension
+
+    @property
+    def components(self) -> int:
+        """Number of values in one voxel; 1 for a scalar image."""
+        return int(self.array.shape[-1]) if self.is_vector else 1
+
+
+def plain_array(array: NDArray[Any], name: str = "image") -> NDArray[Any]:
+    """The same values C-contiguous, in native byte order and in a type the kernels know.
+
+    bool becomes uint8, float16 float32, and long double float64.
+    """
+    array = np.asarray(array)
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "c":
+        raise ImageValueError(
+            f"{name} must hold real numbers; got complex ones ({array.dtype}). "
+            "Pass its magnitude or its real part."
+        )
+    if kind not in "biuf":
+        raise ImageValueError(f"{name} must hold numbers; got {array.dtype}.")
+    if kind == "b":
+        dtype = np.dtype(np.uint8)
+    elif kind == "f" and size not in (4, 8):
+        dtype = np.dtype(np.float32 if size < 4 else np.float64)
+    else:
+        dtype = array.dtype.newbyteorder("=")
+    # Flexible strides (reversed, Fortran order, broadcast) become a plain C array here.
+    return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
