@@ -1,0 +1,124 @@
+"""From one grid to another inside the tensor wing: first and last voxel centres coincide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.fields.smoothing import smooth
+from itk_ncr.ops import resize
+
+
+def resize_displacement(displacement: Tensor, shape: Sequence[int]) -> Tensor:
+    r"""Carry a displacement (or velocity) to a grid of another size; the motion stays the same.
+
+    Positions are ``p_new = p * (n_new - 1) / (n - 1)`` on every axis, and so are the values.
+
+    Parameters
+    ----------
+    displacement : Tensor, shape (N, D, *spatial)
+        In voxels of its own grid; channel c moves along array axis c.
+    shape : D integers
+        Size of the new grid.
+
+    Returns
+    -------
+    Tensor, shape (N, D, *shape)
+        In voxels of the new grid.
+
+    Raises
+    ------
+    ShapeError
+        If the field has not one channel per axis, or ``shape`` not one entry per axis.
+    """
+    require_field("displacement", displacement)
+    new = tuple(int(n) for n in shape)
+    if len(new) != displacement.shape[1] or min(new) < 1:
+        raise ShapeError(
+            f"shape must be {displacement.shape[1]} positive sizes; got {new}. "
+            "Give the spatial shape only, in array order."
+        )
+    old = tuple(displacement.shape[2:])
+    if new == old:
+        return displacement
+    return resize(displacement, new) * _scale_like(displacement, old, new)
+
+
+# A stationary velocity is a displacement per unit of time: it changes grids in the same way.
+resize_velocity = resize_displacement
+
+
+def reduced_shape(
+    shape: Sequence[int], factor: float | Sequence[float], *, minimum: int = 1
+) -> tuple[int, ...]:
+    """Give the size of a grid whose voxels are ``factor`` times larger; ends coincide.
+
+    Parameters
+    ----------
+    shape : sizes per axis
+    factor : float >= 1, or one per axis
+    minimum : int
+        No axis falls below this size (nor rises above its own).
+    """
+    factors = (float(factor),) * len(shape) if isinstance(factor, int | float) else tuple(factor)
+    if len(factors) != len(shape) or any(not f >= 1 for f in factors):
+        raise ArgumentError(
+            f"factor must be >= 1, one number or one per axis of {tuple(shape)}; got {factor}. "
+            "A grid is only ever reduced."
+        )
+    return tuple(
+        max(min(minimum, n), round((n - 1) / f) + 1) for n, f in zip(shape, factors, strict=True)
+    )
+
+
+def downsample(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """Smooth an image and sample it on a coarser grid: one level of a pyramid.
+
+    The Gaussian has half the reduction as its sigma (in fine voxels), which leaves less than
+    30 % of a wave at the coarse grid's sampling limit; an axis that is not reduced is not smoothed.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, *spatial)
+    shape : one integer per axis
+        Size of the coarse grid.
+
+    Returns
+    -------
+    Tensor, shape (N, C, *shape)
+    """
+    new, old = tuple(int(n) for n in shape), tuple(image.shape[2:])
+    if new == old:
+        return image
+    if len(new) != len(old) or any(not 1 <= n <= m for n, m in zip(new, old, strict=False)):
+        raise ShapeError(
+            f"shape must be between 1 and {old} on every axis; got {new}. "
+            "Use itk_ncr.ops.resize to enlarge."
+        )
+    sigma = [
+        0.0 if n == m else 0.5 * (m - 1) / max(n - 1, 1) for n, m in zip(new, old, strict=True)
+    ]
+    return resize(smooth(image, sigma), new)
+
+
+def pyramid(image: Tensor, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+    """Give the image on each of several grids, every one made from the image itself."""
+    return tuple(downsample(image, shape) for shape in shapes)
+
+
+def require_field(name: str, field: Tensor) -> None:
+    """Raise a :class:`ShapeError` unless ``field`` is (N, D, *spatial) with D spatial axes."""
+    if field.ndim not in (4, 5) or field.shape[1] != field.ndim - 2:
+        raise ShapeError(
+            f"{name} must have shape (N, D, *spatial) with one channel per axis, 2 or 3; "
+            f"got {tuple(field.shape)}. Channel c moves along array axis c."
+        )
+
+
+def _scale_like(field: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
+    """(1, D, 1, ...): how many new voxels one old voxel is, 1 where an axis has no length."""
+    scale = [1.0 if 1 in (n, m) else (n - 1) / (m - 1) for n, m in zip(new, old, strict=True)]
+    return torch.tensor(scale, dtype=field.dtype, device=field.device).view(1, -1, *(1,) * len(old))

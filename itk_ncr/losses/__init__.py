@@ -1,0 +1,35 @@
+"""What is minimised: distances with masks inside, smoothness, and the price of a mask."""
+
+from itk_ncr.losses.local_correlation import LocalNCC, local_ncc, local_ncc_map
+from itk_ncr.losses.self_similarity import mind, mind_descriptor, mind_map
+from itk_ncr.losses.similarity import (
+    EVIDENCE,
+    SIMILARITIES,
+    Similarity,
+    masked_centred_ncc,
+    masked_centred_ncc_map,
+    masked_mse,
+    masked_mse_map,
+    masked_ncc,
+    masked_ncc_map,
+)
+from itk_ncr.losses.smoothness import smoothness
+
+__all__ = [
+    "EVIDENCE",
+    "SIMILARITIES",
+    "LocalNCC",
+    "Similarity",
+    "local_ncc",
+    "local_ncc_map",
+    "masked_centred_ncc",
+    "masked_centred_ncc_map",
+    "masked_mse",
+    "masked_mse_map",
+    "masked_ncc",
+    "masked_ncc_map",
+    "mind",
+    "mind_descriptor",
+    "mind_map",
+    "smoothness",
+]

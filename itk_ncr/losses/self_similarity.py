@@ -1,0 +1,160 @@
+r"""MIND-SSC: compares the *structure* around a voxel, so that contrasts may differ.
+
+The descriptor holds, for pairs (i, j) of neighbours of x on different axes (4 in 2D, 12 in 3D),
+
+.. math:: \exp\left(-\frac{D_{ij}(x) - \min D(x)}{V(x)}\right), \quad
+    D_{ij}(x) = \text{mean over a patch of } (I(x + s_i) - I(x + s_j))^2,
+
+with V the mean of the numerators, kept within 1/1000 and 1000 times its mean over the image.
+
+References
+----------
+Heinrich et al., MICCAI 2013, doi:10.1007/978-3-642-40811-3_24.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from itk_ncr.errors import ArgumentError
+from itk_ncr.losses.weighting import (
+    extent,
+    mean_over,
+    require_same_shape,
+    require_weight,
+    total,
+    weighted,
+)
+from itk_ncr.ops import box_sum
+
+
+def mind(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    radius: int = 1,
+    dilation: int = 2,
+) -> Tensor:
+    """Mean squared difference of the self-similarity descriptors, (N,).
+
+    Blind to ``a * moved + b`` for any a but 0, and nearly so to any smooth change of contrast.
+
+    Parameters
+    ----------
+    moved, fixed : Tensor, shape (N, C, *spatial)
+        Channels are described one by one and averaged.
+    correspondence : Tensor, shape (N, 1, *spatial), optional
+        Weight in [0, 1]; 0 takes a voxel out of the mean *and* out of every patch.
+    foreground : Tensor, shape (N, 1, *spatial), optional
+        The voxels the mean is about. Default: all.
+    radius : int
+        Patches of 2r + 1 voxels per axis.
+    dilation : int
+        Distance of the neighbours, in voxels.
+
+    Returns
+    -------
+    Tensor, shape (N,), in [0, 1]
+
+    Raises
+    ------
+    ShapeError
+        If the images differ in shape, or a weight is not one channel on their grid.
+    ArgumentError
+        If ``dilation`` is not at least 1.
+    """
+    squares = mind_map(
+        moved, fixed, correspondence, foreground=foreground, radius=radius, dilation=dilation
+    )
+    return mean_over(weighted(squares, correspondence), foreground)
+
+
+def mind_map(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    radius: int = 1,
+    dilation: int = 2,
+) -> Tensor:
+    """Evidence of :func:`mind`: the squared difference of the descriptors, (N, 1, *spatial).
+
+    That a masked voxel also leaves its neighbours' patches is not counted.
+    """
+    require_same_shape(fixed=fixed, moved=moved)
+    require_weight("correspondence", correspondence, fixed)
+    require_weight("foreground", foreground, fixed)
+    descriptors = (
+        mind_descriptor(image, correspondence, radius=radius, dilation=dilation)
+        for image in (moved, fixed)
+    )
+    first, second = descriptors
+    return (first - second).square().mean(1, keepdim=True)
+
+
+def mind_descriptor(
+    image: Tensor, weight: Tensor | None = None, *, radius: int = 1, dilation: int = 2
+) -> Tensor:
+    """Describe the surroundings of every voxel by numbers in (0, 1].
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, *spatial)
+    weight : Tensor, shape (N, 1, *spatial), optional
+        Weight of a voxel in every patch. Default: 1.
+
+    Returns
+    -------
+    Tensor, shape (N, C * P, *spatial), P = 4 in 2D and 12 in 3D
+    """
+    if not dilation >= 1:
+        raise ArgumentError(f"dilation must be at least 1; got {dilation}. Give voxels.")
+    parts = [_describe(channel, weight, radius, dilation) for channel in image.split(1, dim=1)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _describe(image: Tensor, weight: Tensor | None, radius: int, dilation: int) -> Tensor:
+    around = _neighbours(image, dilation)
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(around)), 2) if i // 2 != j // 2]
+    squares = torch.cat([(around[i] - around[j]).square() for i, j in pairs], dim=1)
+    if weight is None:
+        ones = torch.ones_like(image[:1])
+        distance = box_sum(squares, radius) / box_sum(ones, radius)
+    else:
+        seen_around = _neighbours(weight, dilation)
+        seen = torch.cat([seen_around[i] * seen_around[j] for i, j in pairs], dim=1)
+        count = box_sum(seen, radius)
+        # A patch without any weight tells nothing: 0, in both images.
+        distance = box_sum(seen * squares, radius) / torch.where(count > 0, count, 1.0)
+    distance = distance - distance.amin(1, keepdim=True)
+    variance = distance.mean(1, keepdim=True)
+    if weight is None:
+        usual = total(variance) / extent(variance, None)
+    else:
+        usual = total(variance * weight) / extent(variance, weight)
+    usual = usual.view(-1, *(1,) * (image.ndim - 1))
+    variance = torch.minimum(torch.maximum(variance, 1e-3 * usual), 1e3 * usual)
+    # An image without any structure: 0 / tiny.
+    return torch.exp(-distance / variance.clamp_min(torch.finfo(image.dtype).tiny))
+
+
+def _neighbours(image: Tensor, dilation: int) -> list[Tensor]:
+    """Give the image moved by +-dilation along every axis, border values repeating."""
+    axes = image.ndim - 2
+    padded = pad(image, (dilation,) * (2 * axes), mode="replicate")
+    moved = []
+    for axis in range(axes):
+        for start in (0, 2 * dilation):
+            view = padded
+            for other in range(axes):
+                first = start if other == axis else dilation
+                view = view.narrow(2 + other, first, image.shape[2 + other])
+            moved.append(view)
+    return moved

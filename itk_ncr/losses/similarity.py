@@ -1,0 +1,267 @@
+r"""How unlike two images are, over the voxels that correspond; and what masking a voxel saves.
+
+Every distance is 0 for images that are alike and is a *mean*: it is divided by the number of all
+voxels (or by the extent of the foreground), never by the number of unmasked ones. Otherwise masking
+would make the remaining mean smaller for free, and the price :math:`\tau` of a masked voxel would
+lose its meaning.
+
+The evidence maps have the same unit: to first order, masking voxel x lowers the distance by
+``evidence(x) / N``, and raises :math:`\tau\,\mathrm{mean}(S)` by ``tau / N``. So whatever the
+similarity, a voxel is worth masking where its evidence exceeds :math:`\tau`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from itk_ncr.losses.local_correlation import local_ncc, local_ncc_map
+from itk_ncr.losses.self_similarity import mind, mind_map
+from itk_ncr.losses.weighting import (
+    extent,
+    mean_over,
+    product,
+    require_same_shape,
+    require_weight,
+    total_double,
+    weighted,
+)
+
+
+class Similarity(Protocol):
+    """A distance between a moved and a fixed image, one number per sample."""
+
+    def __call__(
+        self,
+        moved: Tensor,
+        fixed: Tensor,
+        correspondence: Tensor | None = None,
+        *,
+        foreground: Tensor | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """(N, C, *spatial), (N, C, *spatial), (N, 1, *spatial) -> (N,)."""
+
+
+def masked_mse(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+) -> Tensor:
+    r"""Mean squared difference.
+
+    .. math:: d = \frac{1}{N} \sum_x w(x) \, (m(x) - f(x))^2
+
+    Parameters
+    ----------
+    moved, fixed : Tensor, shape (N, C, *spatial)
+        The moved and the fixed image; several channels are averaged.
+    correspondence : Tensor, shape (N, 1, *spatial), optional
+        Weight in [0, 1]; 0 takes a voxel out. Default: 1 everywhere.
+    foreground : Tensor, shape (N, 1, *spatial), optional
+        The voxels the mean is about, with weights >= 0. Default: all of them.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        In squared intensity.
+
+    Raises
+    ------
+    ShapeError
+        If the images differ in shape, or a weight is not one channel on their grid.
+    """
+    squares = masked_mse_map(moved, fixed)
+    require_weight("correspondence", correspondence, fixed)
+    require_weight("foreground", foreground, fixed)
+    return mean_over(weighted(squares, correspondence), foreground)
+
+
+def masked_mse_map(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+) -> Tensor:
+    """Evidence of :func:`masked_mse`: the squared difference, (N, 1, *spatial).
+
+    The saving of one voxel depends on no other, so the weights are not used.
+    """
+    require_same_shape(fixed=fixed, moved=moved)
+    squares = (moved - fixed).square()
+    return squares if squares.shape[1] == 1 else squares.mean(1, keepdim=True)
+
+
+def masked_ncc(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    eps: float = 1e-3,
+) -> Tensor:
+    r"""Squared normalised cross-correlation as published: global, not centred, mask in the sums.
+
+    .. math:: d = 1 - \frac{(\sum_x w m f)^2 + \epsilon}{\sum_x w m^2 \, \sum_x w f^2 + \epsilon}
+
+    Parameters
+    ----------
+    moved, fixed : Tensor, shape (N, C, *spatial)
+        The moved and the fixed image, in any intensity unit; channels enter one sum.
+    correspondence : Tensor, shape (N, 1, *spatial), optional
+        Weight in [0, 1]; 0 takes a voxel out of the sums. Default: 1 everywhere.
+    foreground : Tensor, shape (N, 1, *spatial), optional
+        Multiplied with the correspondence. Default: 1 everywhere.
+    eps : float
+        Added above and below, so that two black images count as alike.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        0 where the images are proportional, 1 where they are orthogonal.
+
+    Raises
+    ------
+    ShapeError
+        If the images differ in shape, or a weight is not one channel on their grid.
+
+    References
+    ----------
+    Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4, and its released code.
+    """
+    weight = _weight(moved, fixed, correspondence, foreground)
+    above, below = _correlation(moved, fixed, weight, eps)[3:]
+    return ((below - above) / below).to(fixed.dtype)
+
+
+def masked_ncc_map(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    eps: float = 1e-3,
+) -> Tensor:
+    r"""Evidence of :func:`masked_ncc`: N times what masking a voxel saves, (N, 1, *spatial).
+
+    With :math:`A = \sum wmf`, :math:`B = \sum wf^2`, :math:`C = \sum wm^2`, and up to eps
+
+    .. math:: N g(x) = N \, \mathrm{NCC} \left(\frac{f^2}{B} + \frac{m^2}{C}
+        - \frac{2 f m}{A}\right),
+
+    the exact derivative of the distance for the correspondence of the voxel. It may be negative:
+    there, the voxel makes the images more alike.
+    """
+    weight = _weight(moved, fixed, correspondence, foreground)
+    return _correlation_evidence(moved, fixed, weight, foreground, eps)
+
+
+def masked_centred_ncc(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    eps: float = 1e-3,
+) -> Tensor:
+    r"""Squared correlation coefficient: global NCC of the images less their (weighted) means.
+
+    Blind to ``a * moved + b`` for any a (but 0) and b, so also to an inverted contrast.
+    Arguments, result and errors as :func:`masked_ncc`; every channel has its own mean.
+    """
+    weight = _weight(moved, fixed, correspondence, foreground)
+    moved, fixed = _less_mean(moved, weight), _less_mean(fixed, weight)
+    above, below = _correlation(moved, fixed, weight, eps)[3:]
+    return ((below - above) / below).to(fixed.dtype)
+
+
+def masked_centred_ncc_map(
+    moved: Tensor,
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    eps: float = 1e-3,
+) -> Tensor:
+    """Evidence of :func:`masked_centred_ncc`: that of NCC, on the images less their means.
+
+    Exact too: the means move when a voxel is masked, but the sums of products do not feel it.
+    """
+    weight = _weight(moved, fixed, correspondence, foreground)
+    moved, fixed = _less_mean(moved, weight), _less_mean(fixed, weight)
+    return _correlation_evidence(moved, fixed, weight, foreground, eps)
+
+
+def _weight(
+    moved: Tensor, fixed: Tensor, correspondence: Tensor | None, foreground: Tensor | None
+) -> Tensor | None:
+    require_same_shape(fixed=fixed, moved=moved)
+    require_weight("correspondence", correspondence, fixed)
+    require_weight("foreground", foreground, fixed)
+    return product(correspondence, foreground)
+
+
+def _correlation(
+    moved: Tensor, fixed: Tensor, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Give A, B, C of the map's formula, and numerator and denominator; each (N,), float64."""
+    weighted_moved = weighted(moved, weight)
+    cross = total_double(weighted_moved * fixed)
+    energy_fixed = total_double(weighted(fixed, weight) * fixed)
+    energy_moved = total_double(weighted_moved * moved)
+    return (
+        cross,
+        energy_fixed,
+        energy_moved,
+        cross.square() + eps,
+        energy_fixed * energy_moved + eps,
+    )
+
+
+def _correlation_evidence(
+    moved: Tensor, fixed: Tensor, weight: Tensor | None, foreground: Tensor | None, eps: float
+) -> Tensor:
+    cross, energy_fixed, energy_moved, above, below = _correlation(moved, fixed, weight, eps)
+    size = extent(fixed, foreground)
+    ratio = above / below**2
+    column = (-1, *(1,) * (fixed.ndim - 1))
+    of_fixed = (size * ratio * energy_moved).to(fixed.dtype).view(column)
+    of_moved = (size * ratio * energy_fixed).to(fixed.dtype).view(column)
+    of_both = (size * 2 * cross / below).to(fixed.dtype).view(column)
+    evidence = of_fixed * fixed.square() + of_moved * moved.square() - of_both * fixed * moved
+    return evidence.sum(1, keepdim=True)
+
+
+def _less_mean(image: Tensor, weight: Tensor | None) -> Tensor:
+    """Subtract the weighted mean of every channel; leave the image alone where nothing weighs."""
+    # Channels go to the batch axis, so that each is summed by itself.
+    channels = image.flatten(0, 1).unsqueeze(1)
+    if weight is None:
+        size = extent(channels, None)
+    else:
+        weight = weight.expand_as(image).flatten(0, 1).unsqueeze(1)
+        size = extent(channels, weight)
+    mean = total_double(weighted(channels, weight)) / size
+    return image - mean.to(image.dtype).view(*image.shape[:2], *(1,) * (image.ndim - 2))
+
+
+SIMILARITIES: dict[str, Similarity] = {
+    "mse": masked_mse,
+    "ncc": masked_ncc,
+    "ncc-centred": masked_centred_ncc,
+    "lncc": local_ncc,
+    "mind": mind,
+}
+
+# What masking a voxel saves, in the same unit for all: (N, C, *spatial) images -> (N, 1, *spatial).
+EVIDENCE: dict[str, Similarity] = {
+    "mse": masked_mse_map,
+    "ncc": masked_ncc_map,
+    "ncc-centred": masked_centred_ncc_map,
+    "lncc": local_ncc_map,
+    "mind": mind_map,
+}
