@@ -1,6 +1,15 @@
 """What is minimised: distances with masks inside, smoothness, and the price of a mask."""
 
+from itk_ncr.losses.functional import (
+    FunctionalSettings,
+    FunctionalValue,
+    MumfordShahFunctional,
+    multi_resolution,
+)
 from itk_ncr.losses.local_correlation import LocalNCC, local_ncc, local_ncc_map
+from itk_ncr.losses.overlap import dice
+from itk_ncr.losses.presets import PRESETS, PUBLISHED, PublishedWeights
+from itk_ncr.losses.regions import perimeter, volume
 from itk_ncr.losses.self_similarity import mind, mind_descriptor, mind_map
 from itk_ncr.losses.similarity import (
     EVIDENCE,
@@ -17,9 +26,16 @@ from itk_ncr.losses.smoothness import smoothness
 
 __all__ = [
     "EVIDENCE",
+    "PRESETS",
+    "PUBLISHED",
     "SIMILARITIES",
+    "FunctionalSettings",
+    "FunctionalValue",
     "LocalNCC",
+    "MumfordShahFunctional",
+    "PublishedWeights",
     "Similarity",
+    "dice",
     "local_ncc",
     "local_ncc_map",
     "masked_centred_ncc",
@@ -31,5 +47,8 @@ __all__ = [
     "mind",
     "mind_descriptor",
     "mind_map",
+    "multi_resolution",
+    "perimeter",
     "smoothness",
+    "volume",
 ]

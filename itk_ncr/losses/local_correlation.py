@@ -97,9 +97,8 @@ class LocalNCC:
             size = extent(fixed, foreground) * fixed.shape[1]
             per_voxel = (1 / size).repeat_interleave(fixed.shape[1])
             per_voxel = per_voxel.view(-1, *(1,) * (images.ndim - 1))
-            self.importance = weighted(self.texture, weight) * per_voxel
-            if foreground is not None:
-                self.importance *= _each_channel(foreground, fixed)
+            centres = product(weight, _each_channel(foreground, fixed))
+            self.importance = weighted(self.texture * per_voxel, centres)
 
     def __call__(self, moved: Tensor) -> Tensor:
         """Give the distance, (N,): 0 where all windows are linearly related, at most 1."""

@@ -12,7 +12,7 @@ similarity, a voxel is worth masking where its evidence exceeds :math:`\tau`.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -28,20 +28,8 @@ from itk_ncr.losses.weighting import (
     weighted,
 )
 
-
-class Similarity(Protocol):
-    """A distance between a moved and a fixed image, one number per sample."""
-
-    def __call__(
-        self,
-        moved: Tensor,
-        fixed: Tensor,
-        correspondence: Tensor | None = None,
-        *,
-        foreground: Tensor | None = None,
-        **settings: Any,
-    ) -> Tensor:
-        """(N, C, *spatial), (N, C, *spatial), (N, 1, *spatial) -> (N,)."""
+# (moved, fixed, correspondence=None, *, foreground=None, **settings) -> (N,); a map for evidence.
+Similarity = Callable[..., Tensor]
 
 
 def masked_mse(
@@ -74,9 +62,7 @@ def masked_mse(
     ShapeError
         If the images differ in shape, or a weight is not one channel on their grid.
     """
-    squares = masked_mse_map(moved, fixed)
-    require_weight("correspondence", correspondence, fixed)
-    require_weight("foreground", foreground, fixed)
+    squares = masked_mse_map(moved, fixed, correspondence, foreground=foreground)
     return mean_over(weighted(squares, correspondence), foreground)
 
 
@@ -89,9 +75,11 @@ def masked_mse_map(
 ) -> Tensor:
     """Evidence of :func:`masked_mse`: the squared difference, (N, 1, *spatial).
 
-    The saving of one voxel depends on no other, so the weights are not used.
+    The saving of one voxel depends on no other, so the weights are checked and not used.
     """
     require_same_shape(fixed=fixed, moved=moved)
+    require_weight("correspondence", correspondence, fixed)
+    require_weight("foreground", foreground, fixed)
     squares = (moved - fixed).square()
     return squares if squares.shape[1] == 1 else squares.mean(1, keepdim=True)
 
