@@ -2,22 +2,35 @@
 
 from itk_ncr.images.adapters import as_image, to_itk, to_sitk, to_xarray
 from itk_ncr.images.image import Image, ImageWarning
+from itk_ncr.images.memory import available_memory, require_memory
+from itk_ncr.images.reading import read_displacement, read_image
 from itk_ncr.images.resampling import (
     inverse_physical_displacement,
     physical_displacement,
     resample,
     transform_points,
 )
+from itk_ncr.images.transforms import read_affine, to_sitk_transform, write_transform
+from itk_ncr.images.writing import replacing, write_image
 
 __all__ = [
     "Image",
     "ImageWarning",
     "as_image",
+    "available_memory",
     "inverse_physical_displacement",
     "physical_displacement",
+    "read_affine",
+    "read_displacement",
+    "read_image",
+    "replacing",
+    "require_memory",
     "resample",
     "to_itk",
     "to_sitk",
+    "to_sitk_transform",
     "to_xarray",
     "transform_points",
+    "write_image",
+    "write_transform",
 ]

@@ -205,9 +205,7 @@ def _dimension_of(item: tuple[str, Any]) -> int:
     return len(value) if name != "direction" or np.ndim(value) == 2 else int(len(value) ** 0.5)
 
 
-def _array_of_tensor(
-    tensor: Any, role: str, dimensions: set[int], vector: bool
-) -> NDArray[Any]:
+def _array_of_tensor(tensor: Any, role: str, dimensions: set[int], vector: bool) -> NDArray[Any]:
     """The values on the CPU, without the leading axes of a network's layout."""
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
     if str(tensor.dtype) == "torch.bfloat16":
@@ -304,9 +302,7 @@ def _of_sitk(obj: Any, role: str, vector: bool) -> Image:
     kind = obj.GetPixelIDTypeAsString()
     if "complex" in kind or "label map" in kind:
         raise ImageValueError(f"{role} must hold real numbers; got {kind}. Convert it first.")
-    grid = Grid.of_array(
-        obj.GetSize()[::-1], obj.GetSpacing(), obj.GetOrigin(), obj.GetDirection()
-    )
+    grid = Grid.of_array(obj.GetSize()[::-1], obj.GetSpacing(), obj.GetOrigin(), obj.GetDirection())
     array = sitk.GetArrayFromImage(obj)
     if obj.GetNumberOfComponentsPerPixel() == 1:
         array = array.reshape(grid.shape)  # a vector of one component is a scalar

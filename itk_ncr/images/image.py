@@ -81,6 +81,7 @@ def plain_array(array: NDArray[Any], name: str = "image") -> NDArray[Any]:
         )
     if kind not in "biuf":
         raise ImageValueError(f"{name} must hold numbers; got {array.dtype}.")
+    dtype: np.dtype[Any]
     if kind == "b":
         dtype = np.dtype(np.uint8)
     elif kind == "f" and size not in (4, 8):

@@ -244,12 +244,12 @@ class Sampler:
         index = self.grid.continuous_index(points)[..., ::-1]  # array order
         shape = index.shape[:-1]
         # warp adds the position on an output grid; points of another shape form a single line.
-        lines = shape if len(shape) == dimension else (int(np.prod(shape)),) + (1,) * (dimension - 1)
+        lines = (
+            shape if len(shape) == dimension else (int(np.prod(shape)),) + (1,) * (dimension - 1)
+        )
         index = index.reshape(*lines, dimension)
         for axis, length in enumerate(lines):
-            index[..., axis] -= np.arange(length).reshape(
-                (-1,) + (1,) * (dimension - 1 - axis)
-            )
+            index[..., axis] -= np.arange(length).reshape((-1,) + (1,) * (dimension - 1 - axis))
         step = torch.from_numpy(np.ascontiguousarray(np.moveaxis(index, -1, 0)))[None]
         values = warp(
             self.tensor,
@@ -311,9 +311,9 @@ def _working_type(source: NDArray[Any]) -> np.dtype[Any]:
     if size == 2:
         return np.dtype(np.int32)
     low, high = int(source.min()), int(source.max())
-    if -(2**31) <= low and high < 2**31:
+    if low >= -(2**31) and high < 2**31:
         return np.dtype(np.int32)
-    if -(2**53) <= low and high <= 2**53:
+    if low >= -(2**53) and high <= 2**53:
         return np.dtype(np.float64)
     raise ImageValueError(
         f"image must hold values below 2^53; got {low} to {high} ({source.dtype}). "

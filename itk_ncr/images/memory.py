@@ -1,0 +1,56 @@
+"""How much memory there is, to be asked before it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from itk_ncr.errors import MemoryLimitError
+
+
+def available_memory() -> int | None:
+    """Bytes that can be allocated without swapping; None where the system does not tell.
+
+    The smaller of what the machine and what the container (cgroup v2) leaves.
+    """
+    amounts = [amount for amount in (_machine(), _container()) if amount is not None]
+    return min(amounts, default=None)
+
+
+def require_memory(needed: int, what: str, advice: str) -> None:
+    """Refuse work that cannot fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        If ``needed`` bytes are more than there are.
+    """
+    available = available_memory()
+    if available is not None and needed > available:
+        raise MemoryLimitError(
+            f"{what} needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB available. {advice}"
+        )
+
+
+def _machine() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _container(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        if limit == "max":
+            return None
+        used = int((folder / "memory.current").read_text())
+        # Cached files count as used but make room when asked.
+        for line in (folder / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                used -= int(line.split()[1])
+        return max(0, int(limit) - used)
+    except (OSError, ValueError):
+        return None

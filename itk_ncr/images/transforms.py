@@ -1,0 +1,172 @@
+"""Transforms in files, with the meaning that ITK gives them: from fixed to moving points."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itk_ncr.errors import GeometryError, ImageReadError, ImageWriteError, ShapeError
+from itk_ncr.geometry import AffineMap
+from itk_ncr.images.adapters import to_sitk
+from itk_ncr.images.image import Image
+from itk_ncr.images.preflight import Refused, require_file
+from itk_ncr.images.reading import numeric_locale
+from itk_ncr.images.resampling import displacement_array
+from itk_ncr.images.writing import replacing
+
+READABLE = (".tfm", ".txt", ".mat", ".h5", ".hdf5", ".hdf", ".xfm")
+WRITABLE = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
+# Only these hold a displacement field with its geometry and full precision.
+DEFORMATION_WRITABLE = (".h5", ".hdf5", ".tfm", ".txt")
+
+
+def write_transform(
+    path: str | os.PathLike[str],
+    affine: AffineMap | None = None,
+    deformation: Image | None = None,
+) -> None:
+    """Write ``x -> affine(x + deformation(x))`` for ITK, SimpleITK, ANTs and Slicer.
+
+    With a deformation the file holds a composite transform, affine first, deformation second: ITK
+    applies the last one first. Outside the deformation's grid it is 0, as in ITK.
+
+    Parameters
+    ----------
+    path : path
+        .h5 (use this one for fields), .tfm or .txt; .mat for an affine alone.
+    affine : AffineMap, optional
+        From fixed to moving space.
+    deformation : vector Image, optional
+        mm, (x, y, z), LPS: the part of the map without the affine.
+
+    Raises
+    ------
+    ImageWriteError
+        If it cannot be written or reads back differently; nothing is left behind.
+    """
+    target = Path(path)
+    if affine is None and deformation is None:
+        raise ImageWriteError(f"cannot write {str(target)!r}: neither affine nor deformation given")
+    suffix = target.suffix.lower()
+    writable = WRITABLE if deformation is None else DEFORMATION_WRITABLE
+    if suffix not in writable:
+        raise ImageWriteError(
+            f"cannot write {str(target)!r}: its name must end in one of {', '.join(writable)}"
+        )
+    transform = to_sitk_transform(affine, deformation)
+    probes = _probes(affine, deformation)
+    expected = [transform.TransformPoint(point) for point in probes]
+    with replacing(target, suffix) as temporary:
+        import SimpleITK as sitk
+
+        try:
+            with numeric_locale():
+                sitk.WriteTransform(transform, str(temporary))
+                back = sitk.ReadTransform(str(temporary))
+            found = [back.TransformPoint(point) for point in probes]
+        except RuntimeError as error:
+            last = " ".join(str(error).split()[-20:])
+            raise ImageWriteError(
+                f"cannot write {str(target)!r}: ITK cannot write it or read it back ({last})"
+            ) from None
+        if not np.allclose(expected, found, rtol=1e-6, atol=1e-4):
+            raise ImageWriteError(f"cannot write {str(target)!r}: it reads back differently")
+
+
+def to_sitk_transform(affine: AffineMap | None, deformation: Image | None) -> Any:
+    """The map ``x -> affine(x + deformation(x))`` as a SimpleITK transform."""
+    import SimpleITK as sitk
+
+    parts = []
+    if affine is not None:
+        linear = sitk.AffineTransform(affine.dimension)
+        linear.SetMatrix(np.ravel(affine.matrix).tolist())
+        linear.SetTranslation(affine.translation)
+        parts.append(linear)
+    if deformation is not None:
+        if affine is not None and affine.dimension != deformation.dimension:
+            raise ShapeError(
+                f"affine must have {deformation.dimension} axes like the deformation; "
+                f"got {affine.dimension}."
+            )
+        values = displacement_array(deformation, deformation.grid).astype(np.float64)
+        field = to_sitk(Image(values, deformation.grid))
+        parts.append(sitk.DisplacementFieldTransform(field))  # takes the image's memory over
+    if len(parts) == 1 and deformation is None:
+        return parts[0]
+    return sitk.CompositeTransform(parts)
+
+
+def read_affine(
+    path: str | os.PathLike[str], dimension: int | None = None, role: str = "affine"
+) -> AffineMap:
+    """Read an affine (or rigid, similarity, translation) transform of ITK, ANTs or Slicer.
+
+    Parameters
+    ----------
+    path : path
+        .tfm, .txt, .mat (ANTs), .h5. A composite transform of affine parts is multiplied out.
+    dimension : int, optional
+        2 or 3, if only that will do.
+    role : str
+        For messages.
+
+    Returns
+    -------
+    AffineMap
+        From fixed to moving points, mm, LPS.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read or its transform is not affine.
+    """
+    import SimpleITK as sitk
+
+    def refuse(reason: str) -> ImageReadError:
+        return ImageReadError(f"cannot read {role} {os.fspath(path)!r}: {reason}")
+
+    source = Path(path)
+    try:
+        require_file(source)
+    except Refused as refused:
+        raise refuse(str(refused)) from None
+    if source.suffix.lower() not in READABLE:
+        raise refuse(f"its name must end in one of {', '.join(READABLE)}")
+    try:
+        with numeric_locale():
+            transform = sitk.ReadTransform(str(source))
+    except (RuntimeError, MemoryError):
+        raise refuse("not a transform file of ITK, or damaged") from None
+    found = transform.GetDimension()
+    if dimension is not None and found != dimension:
+        raise refuse(f"it is for {found}D images, these are {dimension}D")
+    if not transform.IsLinear():
+        raise refuse(f"its transform is not affine ({transform.GetName()})")
+    # Images of the origin and of the unit vectors: the same for every linear transform of ITK.
+    translation = np.array(transform.TransformPoint((0.0,) * found))
+    matrix = np.stack(
+        [np.array(transform.TransformPoint(tuple(e))) - translation for e in np.eye(found)], axis=1
+    )
+    try:
+        full = np.eye(found + 1)
+        full[:-1, :-1], full[:-1, -1] = matrix, translation
+        return AffineMap.from_homogeneous(full)
+    except GeometryError as error:
+        raise refuse(str(error)) from None
+
+
+def _probes(affine: AffineMap | None, deformation: Image | None) -> list[tuple[float, ...]]:
+    """Points at which a transform is compared with what was read back."""
+    if deformation is None:
+        assert affine is not None  # one of both is there: checked by the caller
+        points = np.concatenate([np.zeros((1, affine.dimension)), 100 * np.eye(affine.dimension)])
+    else:
+        grid = deformation.grid
+        points = np.concatenate([grid.corners(), grid.centre[None]])
+        # Corners lie on the rim of the field, where rounding decides between inside and outside.
+        points = grid.centre + 0.9 * (points - grid.centre)
+    return [tuple(float(v) for v in point) for point in points]

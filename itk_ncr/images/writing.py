@@ -1,0 +1,141 @@
+"""Writing images: under a hidden name, read back, then put in place in one step."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from itk_ncr.errors import ImageReadError, ImageWriteError, NCRError
+from itk_ncr.images.adapters import to_sitk
+from itk_ncr.images.image import Image, ImageWarning
+from itk_ncr.images.preflight import suffix_of
+from itk_ncr.images.reading import numeric_locale, read_displacement, read_image
+
+# Formats of one file; those of two (.mhd, .nhdr, .hdr) cannot be put in place in one step.
+WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
+VECTOR_WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
+# NIfTI keeps its geometry in float32.
+GEOMETRY_TOLERANCE_VOXELS = 1e-2
+
+
+def write_image(image: Image, path: str | os.PathLike[str]) -> None:
+    """Write an image so that a file of this name is either complete and right, or as before.
+
+    Parameters
+    ----------
+    image : Image
+        Scalar: .nii, .nii.gz, .nrrd, .mha, .png, .tif. Vector of D components: the first four
+        (NIfTI with intent 1007, as ANTs and ITK expect of a displacement field).
+    path : path
+        Replaced if it exists. Its folder must exist.
+
+    Raises
+    ------
+    ImageWriteError
+        If the format cannot hold the image, the folder is missing or read-only, the disk is full,
+        or what was written reads back differently. Nothing is left behind.
+    """
+    target = Path(path)
+    suffix = _suffix(target, VECTOR_WRITABLE if image.is_vector else WRITABLE)
+    if image.is_vector and image.components != image.dimension:
+        raise ImageWriteError(
+            _line(target, f"has {image.components} components; {image.dimension} can be written")
+        )
+    with replacing(target, suffix) as temporary:
+        import SimpleITK as sitk
+
+        try:
+            with numeric_locale():
+                sitk.WriteImage(to_sitk(image), str(temporary), useCompression=suffix != ".nii")
+        except RuntimeError as error:
+            raise ImageWriteError(_line(target, _reason(error, temporary))) from None
+        _require_same(image, temporary, target)
+
+
+@contextmanager
+def replacing(target: Path, suffix: str) -> Iterator[Path]:
+    """A hidden temporary name beside ``target`` that takes its place if all goes well.
+
+    The name keeps ``suffix``, by which writers choose a format.
+    """
+    folder = target.parent
+    try:
+        str(target).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ImageWriteError(_line(target, "its name is not valid UTF-8")) from None
+    if target.is_dir():
+        raise ImageWriteError(_line(target, "is a folder; name a file in it"))
+    if not folder.is_dir():
+        raise ImageWriteError(_line(target, f"the folder {str(folder)!r} does not exist"))
+    temporary = folder / f".{secrets.token_hex(8)}.partial{suffix}"
+    try:
+        # Python reports what is wrong with a folder or a disk; ITK's writers often do not.
+        with temporary.open("xb"):
+            pass
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if isinstance(error, NCRError):
+            raise
+        words = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise ImageWriteError(_line(target, words)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _line(path: Path, reason: str) -> str:
+    return f"cannot write {str(path)!r}: {' '.join(reason.split())}"
+
+
+def _suffix(path: Path, writable: tuple[str, ...]) -> str:
+    suffix = suffix_of(path)
+    if suffix not in writable:
+        raise ImageWriteError(_line(path, f"its name must end in one of {', '.join(writable)}"))
+    return suffix
+
+
+def _reason(error: Exception, temporary: Path) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"ITK cannot write it ({lines[-1].replace(str(temporary), 'the file')})"
+
+
+def _require_same(image: Image, temporary: Path, target: Path) -> None:
+    """Read the file back: a full disk or a format's limits show here and nowhere else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImageWarning)
+            read = read_displacement if image.is_vector else read_image
+            back = read(temporary)
+    except ImageReadError as error:
+        reason = str(error).split(": ", 1)[-1]
+        raise ImageWriteError(
+            _line(target, f"what was written cannot be read back ({reason}); is the disk full?")
+        ) from None
+    except NCRError as error:
+        raise ImageWriteError(_line(target, str(error).split(": ", 1)[-1])) from None
+    floats = image.array.dtype.kind == "f"
+    if (
+        back.array.shape != image.array.shape
+        or back.array.dtype != image.array.dtype
+        or not np.array_equal(back.array, image.array, equal_nan=floats)
+    ):
+        raise ImageWriteError(
+            _line(
+                target,
+                f"{image.array.dtype} values of shape {image.array.shape} read back differently "
+                f"({back.array.dtype}, {back.array.shape}); the format cannot hold them, or the "
+                "disk is full",
+            )
+        )
+    if not back.grid.equals(image.grid, GEOMETRY_TOLERANCE_VOXELS):
+        raise ImageWriteError(
+            _line(target, "this format cannot hold its geometry; write .nii.gz, .nrrd or .mha")
+        )
