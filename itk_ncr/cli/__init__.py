@@ -1,0 +1,49 @@
+"""The command ``itk-ncr``: parses words, calls one function, prints.
+
+Only click is imported here; each command imports what it needs when it runs, so that ``--help``,
+``--version`` and ``info`` answer at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from itk_ncr import __version__
+from itk_ncr.cli import apply, info, register, segment
+from itk_ncr.cli.console import OneLineErrors
+
+__all__ = ["command_line", "main"]
+
+
+@click.group(
+    cls=OneLineErrors,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done; 2 the call or an input is at fault, nothing was written; "
+    "1 something else went wrong; 130 interrupted. For research use only.",
+)
+@click.version_option(__version__, prog_name="itk-ncr", message="%(prog)s %(version)s")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    help="Show where an error comes from (anywhere in the line; or set ITK_NCR_TRACEBACK=1).",
+)
+@click.pass_context
+def command_line(context: click.Context, traceback: bool) -> None:
+    """Register images with pathologies.
+
+    Finds the diffeomorphism that carries a moving image onto a fixed one, and the regions of both
+    that have no counterpart in the other. 2D and 3D, NIfTI, NRRD, MetaImage and DICOM folders.
+    """
+    del traceback  # OneLineErrors takes it out of the line before click reads it
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (register.register, apply.apply, segment.segment, info.info):
+    command_line.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit status."""
+    command_line(prog_name="itk-ncr")

@@ -1,0 +1,167 @@
+"""``itk-ncr apply``: carry images, label maps and points along a registration done before."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import click
+
+from itk_ncr.cli import outputs
+from itk_ncr.cli.console import InputError
+
+_TABLES = (".csv", ".tsv", ".txt")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("input", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="File to write; its ending says the format.",
+)
+@click.option("--inverse", is_flag=True, help="From the fixed to the moving image.")
+@click.option("--labels", is_flag=True, help="INPUT is a label map: keep its numbers as they are.")
+@click.option("--fill", type=float, default=0.0, show_default=True, help="Value outside the image.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+def apply(
+    run: Path,
+    input: Path,
+    output: Path,
+    inverse: bool,
+    labels: bool,
+    fill: float,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Carry INPUT along the registration in RUN.
+
+    RUN is a folder written by `itk-ncr register`. An image, a label map (--labels) or a table of
+    points of the moving image comes out in the space of the fixed image; with --inverse it is the
+    other way round. Images come out on the whole grid of that image.
+
+    RUN may also be a single displacement field. Images are then drawn onto the grid of the field,
+    and points go where its arrows point: x + d(x). (The arrows of `displacement` point from the
+    fixed to the moving image; an image travels against them.)
+
+    Points are a table (.csv, .tsv) with a heading: columns x, y (and z) in mm, LPS, as ITK has
+    them; other columns are kept.
+    """
+    is_table = input.suffix.lower() in _TABLES
+    field_path = _field(run, inverse, is_table)
+    endings = _TABLES if is_table else outputs.FORMATS
+    outputs.require_writable(output, overwrite, [field_path, input], endings)
+    if is_table:
+        text = _carry_points(input, field_path)
+        outputs.write_text(output, text)
+    else:
+        _carry_image(input, field_path, output, labels, fill)
+    if not quiet:
+        click.echo(click.format_filename(output))
+
+
+def _field(run: Path, inverse: bool, points: bool) -> Path:
+    """The displacement field to use; points travel along the arrows, images against them."""
+    if not run.exists():
+        raise InputError(f"run '{run}' does not exist. Give a folder of `itk-ncr register`.")
+    if not run.is_dir():
+        if inverse:
+            raise InputError(
+                f"--inverse needs the folder of a run; '{run}' is one field. "
+                "Give the folder, or the other field without --inverse."
+            )
+        return run
+    name = "displacement_inverse" if inverse != points else "displacement"
+    for ending in outputs.FORMATS:
+        if (run / f"{name}{ending}").is_file():
+            return run / f"{name}{ending}"
+    raise InputError(
+        f"run '{run}' holds no {name} ({', '.join(outputs.FORMATS)}). "
+        "Give a folder written by `itk-ncr register`."
+    )
+
+
+def _carry_image(input: Path, field_path: Path, output: Path, labels: bool, fill: float) -> None:
+    from itk_ncr.cli.inputs import as_labels
+    from itk_ncr.errors import NCRError
+    from itk_ncr.images import read_displacement, read_image, resample, write_image
+
+    image = read_image(input, role="label map" if labels else "image")
+    if labels:
+        image = as_labels(image, input)
+    field = read_displacement(field_path)
+    try:
+        carried = resample(
+            image,
+            field.grid,
+            displacement=field,
+            mode="nearest" if labels else "linear",
+            fill_value=fill,
+        )
+    except NCRError as error:
+        raise type(error)(f"{error} (image '{input}', displacement '{field_path}')") from error
+    write_image(carried, output)
+
+
+def _carry_points(input: Path, field_path: Path) -> str:
+    """The table with its points carried, as text in the form of the input."""
+    import numpy as np
+
+    from itk_ncr.images import read_displacement, transform_points
+
+    heading, rows, dialect = _read_table(input)
+    field = read_displacement(field_path)
+    names = [name.strip().lower() for name in heading]
+    wanted = ["x", "y", "z"][: field.dimension]
+    missing = [name for name in wanted if names.count(name) != 1]
+    if missing or (field.dimension == 2 and "z" in names):
+        raise InputError(
+            f"points '{input}' must have a heading with the columns {', '.join(wanted)}; got "
+            f"{', '.join(heading) or 'nothing'}. Name the columns; the unit is mm, LPS."
+        )
+    columns = [names.index(name) for name in wanted]
+    points = np.empty((len(rows), field.dimension))
+    for number, row in enumerate(rows):
+        try:
+            points[number] = [float(row[column]) for column in columns]
+        except (ValueError, IndexError):
+            raise InputError(
+                f"points '{input}' must hold numbers; got {','.join(row)!r} in row {number + 2}. "
+                "Write decimal points, not commas."
+            ) from None
+        if not np.isfinite(points[number]).all():
+            raise InputError(
+                f"points '{input}' must be finite; got {','.join(row)!r} in row {number + 2}. "
+                "Remove the row."
+            )
+    for row, point in zip(rows, transform_points(points, field), strict=True):
+        for column, value in zip(columns, point, strict=True):
+            row[column] = f"{value:.6f}"
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=dialect, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read_table(path: Path) -> tuple[list[str], list[list[str]], str]:
+    """Heading, rows that are not empty, and the character between columns."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read points '{path}': {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read points '{path}': it is no text (UTF-8)") from None
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+    except csv.Error as error:
+        raise InputError(f"cannot read points '{path}': {error}") from None
+    return (rows[0], rows[1:], delimiter) if rows else ([], [], ",")

@@ -1,0 +1,64 @@
+"""What this program runs on, found out without importing any of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from itk_ncr import __version__
+
+_PACKAGES = ("torch", "itk-core", "SimpleITK", "numpy", "click", "antspyx", "matplotlib")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of this package, Python and the packages it works with; None: not installed."""
+    found: dict[str, str | None] = {"itk_ncr": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def kernels() -> dict[str, Any]:
+    """How the compiled kernels were built and which variant this machine runs."""
+    try:
+        from itk_ncr import _kernels
+    except ImportError as error:
+        return {"compiled": False, "reason": str(error)}
+    return {"compiled": True, **_kernels.build_info()}
+
+
+def cpus() -> int:
+    """Processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def cuda_driver() -> str | None:
+    """Version of the NVIDIA driver, or None where there is none."""
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text().split()
+    except OSError:
+        return None
+    numbers = [word for word in words if word[0].isdigit() and "." in word]
+    return numbers[0] if numbers else "present"
+
+
+def environment() -> dict[str, Any]:
+    """Everything that ``itk-ncr info`` tells."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "kernels": kernels(),
+        "processors": cpus(),
+        "threads_set": os.environ.get("OMP_NUM_THREADS"),
+        "cuda_driver": cuda_driver(),
+        "models": [],
+    }

@@ -1,0 +1,23 @@
+"""What several commands do with an input; imported when one of them runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from itk_ncr.errors import ImageValueError
+from itk_ncr.images import Image
+
+
+def as_labels(image: Image, path: Path | None) -> Image:
+    """The same label map in a whole-number type; NIfTI files often hold labels as floats."""
+    if image.array.dtype.kind in "iub":
+        return image
+    whole = np.round(image.array)
+    if not np.array_equal(whole, image.array) or np.abs(whole).max(initial=0) >= 2**31:
+        raise ImageValueError(
+            f"labels must be whole numbers; got others in '{path}'. Give a label map, or carry "
+            "this image with `itk-ncr apply`."
+        )
+    return Image(whole.astype(np.int32), image.grid)

@@ -1,0 +1,225 @@
+"""``itk-ncr segment``: from a probability to a mask, by thresholds, holes and growing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from itk_ncr.cli import outputs
+from itk_ncr.cli.console import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from itk_ncr.images import Image
+
+
+class _Numbers(click.ParamType):
+    """Two or three numbers with commas between."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        self.kind, self.name = kind, name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self.kind(word) for word in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (2, 3) or not all(abs(n) < float("inf") for n in numbers):
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+        return numbers
+
+
+@click.command()
+@click.argument("probability", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Mask to write (1 inside); its ending says the format.",
+)
+@click.option(
+    "--threshold", type=float, default=0.5, show_default=True, help="Voxels above it are inside."
+)
+@click.option(
+    "--high",
+    type=float,
+    help="Second threshold: keep only regions that reach above it somewhere (hysteresis).",
+)
+@click.option(
+    "--seed",
+    "seeds_mm",
+    type=_Numbers(float, "x,y,z in mm"),
+    multiple=True,
+    metavar="X,Y,Z",
+    help="Grow from this point: mm, LPS. May be repeated.",
+)
+@click.option(
+    "--seed-voxel",
+    "seeds_voxel",
+    type=_Numbers(int, "i,j,k in voxels"),
+    multiple=True,
+    metavar="I,J,K",
+    help="Grow from this voxel: index along x, y, z, from 0. May be repeated.",
+)
+@click.option("--largest", is_flag=True, help="Keep the region of the largest summed probability.")
+@click.option(
+    "--weight",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --largest: sum this image (a squared residual, say) instead.",
+)
+@click.option(
+    "--intensity",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With seeds: the region must also be even in this image.",
+)
+@click.option(
+    "--deviations",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.5,
+    show_default=True,
+    help="How even: in standard deviations around the mean at the seed.",
+)
+@click.option(
+    "--connectivity",
+    type=click.Choice(["faces", "full"]),
+    default="faces",
+    show_default=True,
+    help="Neighbours share a face, or at least a corner.",
+)
+@click.option("--fill-holes/--no-fill-holes", default=False, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+def segment(
+    probability: Path,
+    output: Path,
+    threshold: float,
+    high: float | None,
+    seeds_mm: tuple[tuple[float, ...], ...],
+    seeds_voxel: tuple[tuple[int, ...], ...],
+    largest: bool,
+    weight: Path | None,
+    intensity: Path | None,
+    deviations: float,
+    connectivity: Any,
+    fill_holes: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Make a mask from PROBABILITY: an image, or the folder of a run.
+
+    Without more, the voxels above the threshold; with --high, --seed, --seed-voxel or --largest,
+    only some of their connected regions.
+    """
+    _check_options(high, bool(seeds_mm or seeds_voxel), largest, weight, intensity)
+    source = _probability_file(probability)
+    outputs.require_writable(
+        output, overwrite, [source, weight, intensity], outputs.FORMATS + outputs.PICTURES
+    )
+
+    import numpy as np
+
+    from itk_ncr import segmentation
+    from itk_ncr.images import Image, read_image, write_image
+
+    image = read_image(source, role="probability")
+    if high is not None:
+        mask = segmentation.hysteresis(image.array, threshold, high, connectivity)
+    elif seeds_mm or seeds_voxel:
+        mask = segmentation.grow(
+            image.array,
+            _seeds(image, seeds_mm, seeds_voxel),
+            threshold,
+            connectivity=connectivity,
+            intensity=_companion(intensity, "intensity", image),
+            deviations=deviations,
+        )
+    elif largest:
+        weights = _companion(weight, "weight", image)
+        mask = segmentation.largest_component(
+            segmentation.threshold(image.array, threshold),
+            image.array if weights is None else weights,
+            connectivity,
+        )
+    else:
+        mask = segmentation.threshold(image.array, threshold)
+    if fill_holes:
+        mask = segmentation.fill_holes(mask, connectivity)
+    write_image(Image(mask.astype(np.uint8), image.grid), output)
+    if not quiet:
+        _, count = segmentation.components(mask, connectivity)
+        unit, power = ("ml", 1e-3) if image.dimension == 3 else ("mm2", 1.0)
+        size = float(mask.sum()) * float(np.prod(image.grid.spacing)) * power
+        click.echo(f"{int(mask.sum())} voxels, {size:.4g} {unit}, regions: {count}")
+        click.echo(click.format_filename(output))
+
+
+def _check_options(
+    high: float | None, seeds: bool, largest: bool, weight: Path | None, intensity: Path | None
+) -> None:
+    if (high is not None) + seeds + largest > 1:
+        raise click.UsageError("--high, seeds and --largest exclude each other; give one")
+    if weight is not None and not largest:
+        raise click.UsageError("--weight goes with --largest")
+    if intensity is not None and not seeds:
+        raise click.UsageError("--intensity goes with --seed or --seed-voxel")
+
+
+def _probability_file(path: Path) -> Path:
+    """The image itself, or the probability in the folder of a run."""
+    if path.is_dir() and (path / outputs.RECORD).is_file():
+        for ending in outputs.FORMATS:
+            if (path / f"mask_probability{ending}").is_file():
+                return path / f"mask_probability{ending}"
+        raise InputError(f"run '{path}' holds no mask_probability. Give an image.")
+    return path
+
+
+def _companion(path: Path | None, role: str, image: Image) -> NDArray | None:
+    """Another image on the same grid."""
+    if path is None:
+        return None
+    from itk_ncr.images import read_image
+
+    other = read_image(path, role=role)
+    if not other.grid.equals(image.grid):
+        raise InputError(
+            f"{role} '{path}' must lie on the grid of the probability, size {image.grid.size}; got "
+            f"size {other.grid.size}, or another place in space. Resample it first."
+        )
+    return other.array
+
+
+def _seeds(
+    image: Image,
+    seeds_mm: tuple[tuple[float, ...], ...],
+    seeds_voxel: tuple[tuple[int, ...], ...],
+) -> NDArray:
+    """Seeds as voxel indices in array order (z, y, x)."""
+    import numpy as np
+
+    places = [(seed, False) for seed in seeds_mm] + [(seed, True) for seed in seeds_voxel]
+    found = []
+    for seed, in_voxels in places:
+        text = ",".join(f"{value:g}" for value in seed)
+        if len(seed) != image.dimension:
+            raise InputError(f"seed {text} must have {image.dimension} numbers; got {len(seed)}.")
+        exact = np.asarray(seed) if in_voxels else image.grid.continuous_index(seed)
+        index = np.floor(exact + 0.5).astype(np.int64)
+        if (index < 0).any() or (index >= image.grid.size).any():
+            raise InputError(
+                f"seed {text} lies outside the image: voxel {','.join(map(str, index))} of size "
+                f"{','.join(map(str, image.grid.size))}. Is it LPS, in the order x, y, z?"
+            )
+        found.append(index[::-1])
+    return np.stack(found)

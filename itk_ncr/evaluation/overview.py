@@ -1,0 +1,412 @@
+"""One picture of a registration, for people who were not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itk_ncr.errors import MissingDependencyError
+from itk_ncr.evaluation.report import NOTICE
+from itk_ncr.geometry import Grid
+from itk_ncr.images import Image, resample
+from itk_ncr.registration import RegistrationResult
+from itk_ncr.segmentation import largest_component
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Dark, because medical images are: a white page around them hides their dark half.
+_PAGE, _INK, _MARK, _LINES = "#101418", "#e8eaed", "#ffb000", "#7fd4ff"
+_GRID_CELLS = 20
+# Below this correlation of warped and fixed the two are of different contrast, and their
+# difference says nothing: a checkerboard is shown instead.
+_ALIKE = 0.65
+
+
+def overview(
+    fixed: Image, moving: Image, result: RegistrationResult, path: str | Path, *, dpi: int = 110
+) -> None:
+    """Draw the registration: images, differences, mask, deformation grid and Jacobian.
+
+    Three planes through the largest region without correspondence (else through the middle of the
+    object) in 3D, anterior and superior up, the patient's right on the left; a 2D image as stored.
+    No file name is drawn, so that the picture can be shown.
+
+    Parameters
+    ----------
+    fixed, moving : Image, scalar
+        The pair, as registered.
+    result : RegistrationResult
+        What came out.
+    path : path
+        PNG to write.
+    dpi : int
+        Dots per inch; at 110 the picture is some 2000 dots wide.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            "overview.png needs matplotlib, which is not installed. "
+            'Install it with: pip install "itk_ncr[report]"'
+        ) from error
+    scene = _Scene.of(fixed, moving, result)
+    planes = _planes(scene)
+    panels = _panels(scene)
+    cells = [(plane, panel) for plane in planes for panel in panels]
+    rows, columns = (2, len(panels) // 2) if len(planes) == 1 else (len(planes), len(panels))
+    in_row = planes * 2 if len(planes) == 1 else planes
+    # All in inches: panels of one width, rows as high as their plane, gaps that hold the titles.
+    cell, gap, title, head, foot, bar = (2.5 if rows > 2 else 4.2), 0.08, 0.34, 0.55, 0.3, 0.65
+    heights = [cell * min(plane.height / plane.width, 2.0) for plane in in_row]
+    between = title if rows == 2 else gap
+    width = columns * (cell + gap) + gap + bar
+    height = head + title + sum(heights) + (rows - 1) * between + foot
+    figure = Figure(figsize=(width, height), facecolor=_PAGE, dpi=dpi)
+    grid = figure.add_gridspec(
+        rows,
+        columns,
+        height_ratios=heights,
+        left=gap / width,
+        right=1 - bar / width,
+        bottom=foot / height,
+        top=1 - (head + title) / height,
+        wspace=gap / cell,
+        hspace=between / (sum(heights) / rows),
+    )
+    for index, (plane, panel) in enumerate(cells):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        axes.set_axis_off()
+        panel.draw(axes, plane)
+        if rows == 2 or index < columns:
+            axes.set_title(panel.title, color=_INK, fontsize=12, pad=5)
+    _write_head(figure, result)
+    figure.savefig(path, dpi=dpi, facecolor=_PAGE, format="png", metadata={"Software": "itk_ncr"})
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Arrays on the fixed grid, turned to (superior, posterior, left) in 3D, cut to the object."""
+
+    fixed: NDArray
+    before: NDArray
+    after: NDArray
+    mask: NDArray
+    probability: NDArray
+    jacobian: NDArray
+    lines: NDArray
+    """Voxel index (x, y, z) that each point is carried to, components last, without the affine."""
+    spacing: tuple[float, ...]
+
+    @classmethod
+    def of(cls, fixed: Image, moving: Image, result: RegistrationResult) -> _Scene:
+        grid = fixed.grid
+        order, flips = _upright(grid)
+
+        def turn(array: NDArray) -> NDArray:
+            rest = tuple(range(len(order), array.ndim))
+            return np.transpose(array, order + rest)[flips]
+
+        before = resample(moving, grid, affine=result.affine).array
+        moves = np.asarray(result.deformation.array, np.float64) @ np.linalg.inv(grid.matrix).T
+        index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")[::-1], -1)
+        # Components follow the turned axes; a flipped axis only renumbers its lines.
+        component = [grid.dimension - 1 - axis for axis in order][::-1]
+        scene = {
+            "fixed": turn(_finite(fixed.array)),
+            "before": turn(_finite(before)),
+            "after": turn(_finite(result.warped.array)),
+            "mask": turn(result.mask.array > 0),
+            "probability": turn(result.noncorrespondence.array),
+            "jacobian": turn(result.jacobian.array),
+            "lines": turn(index + moves)[..., component],
+        }
+        box = _object_box(scene["fixed"], scene["after"])
+        return cls(
+            **{name: array[box] for name, array in scene.items()},
+            spacing=tuple(grid.spacing[::-1][axis] for axis in order),
+        )
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A cut through the scene: ``cut(array)`` has rows from top to bottom."""
+
+    cut: Callable[[NDArray], NDArray]
+    axes: tuple[int, int]
+    """Array axes of the rows and columns."""
+    spacing: tuple[float, float]
+    """mm between rows and between columns."""
+    shape: tuple[int, int]
+
+    @property
+    def height(self) -> float:
+        return self.shape[0] * self.spacing[0]
+
+    @property
+    def width(self) -> float:
+        return self.shape[1] * self.spacing[1]
+
+
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    draw: Callable[[Axes, _Plane], None]
+
+
+def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """Order of array axes and flips that bring a 3D array close to (superior, posterior, left)."""
+    dimension = grid.dimension
+    if dimension == 2:
+        return (0, 1), (slice(None),) * 2
+    weights = np.abs(np.asarray(grid.direction))
+    index_axis = [0] * dimension
+    for _ in range(dimension):
+        patient, index = np.unravel_index(int(weights.argmax()), weights.shape)
+        index_axis[int(patient)] = int(index)
+        weights[patient, :] = weights[:, index] = -1
+    order = tuple(dimension - 1 - index_axis[patient] for patient in reversed(range(dimension)))
+    flips = tuple(
+        slice(None, None, -1 if grid.direction[patient][index_axis[patient]] < 0 else 1)
+        for patient in reversed(range(dimension))
+    )
+    return order, flips
+
+
+def _object_box(*images: NDArray) -> tuple[slice, ...]:
+    """Where any of the images is brighter than its dark background, with a margin."""
+    bright = np.zeros(images[0].shape, bool)
+    for image in images:
+        low, high = _window(image)
+        bright |= image > low + 0.1 * (high - low)
+    box = []
+    for axis in range(bright.ndim):
+        n = int(bright.shape[axis])
+        along = np.flatnonzero(bright.any(tuple(a for a in range(bright.ndim) if a != axis)))
+        margin = max(2, n // 24)
+        first, last = (along[0], along[-1]) if along.size else (0, n - 1)
+        box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
+    return tuple(box)
+
+
+def _planes(scene: _Scene) -> list[_Plane]:
+    """The planes to show; of a 3D image with a thin axis only the one across it."""
+    if scene.fixed.ndim == 2:
+        return [_plane(scene, None, 0)]
+    focus = _focus(scene)
+    planes = [_plane(scene, axis, focus[axis]) for axis in range(3)]
+    if min(scene.fixed.shape) < 16:
+        return [planes[int(np.argmin(scene.fixed.shape))]]
+    return planes
+
+
+def _plane(scene: _Scene, across: int | None, position: int) -> _Plane:
+    """The plane at a position along an axis; None: the whole 2D image."""
+    # Coronal and sagittal planes have superior as their first axis: it shall point up.
+    rows = slice(None, None, -1 if across in (1, 2) else 1)
+    row_axis, column_axis = (axis for axis in range(scene.fixed.ndim) if axis != across)
+
+    def cut(array: NDArray) -> NDArray:
+        return (array if across is None else np.take(array, position, axis=across))[rows]
+
+    return _Plane(
+        cut,
+        (row_axis, column_axis),
+        (scene.spacing[row_axis], scene.spacing[column_axis]),
+        (scene.fixed.shape[row_axis], scene.fixed.shape[column_axis]),
+    )
+
+
+def _focus(scene: _Scene) -> tuple[int, ...]:
+    """Where the planes meet: the middle of the largest masked region, else of the object."""
+    weight = largest_component(scene.mask, scene.probability).astype(np.float64)
+    if not weight.any():
+        low, high = np.percentile(scene.fixed, (50, 99.5))
+        weight = (scene.fixed > (low + high) / 2).astype(np.float64)
+    if not weight.any():
+        return tuple(n // 2 for n in weight.shape)
+    middle = []
+    for axis, n in enumerate(weight.shape):
+        along = weight.sum(tuple(other for other in range(weight.ndim) if other != axis))
+        middle.append(round(float(np.average(np.arange(n), weights=along))))
+    return tuple(middle)
+
+
+def _panels(scene: _Scene) -> list[_Panel]:
+    fixed_window = _window(scene.fixed)
+    moving_window = _window(scene.after)
+
+    def show(ax: Axes, plane: _Plane, array: NDArray, **style: Any) -> Any:
+        aspect = plane.spacing[0] / plane.spacing[1]
+        return ax.imshow(plane.cut(array), aspect=aspect, **style)
+
+    def grey(array: NDArray, window: tuple[float, float]) -> Callable[[Axes, _Plane], None]:
+        def draw(ax: Axes, plane: _Plane) -> None:
+            show(ax, plane, array, cmap="gray", vmin=window[0], vmax=window[1])
+
+        return draw
+
+    def outline(ax: Axes, plane: _Plane, colour: str = _MARK) -> None:
+        cut = plane.cut(scene.mask)
+        if cut.any() and not cut.all() and min(cut.shape) > 1:
+            ax.contour(cut.astype(float), levels=[0.5], colors=[colour], linewidths=1.1)
+
+    def mask(ax: Axes, plane: _Plane) -> None:
+        grey(scene.fixed, fixed_window)(ax, plane)
+        probability = np.clip(plane.cut(scene.probability), 0, 1)
+        colour = np.zeros((*probability.shape, 4))
+        colour[..., 0], colour[..., 1], colour[..., 3] = 1.0, 0.35, 0.45 * probability
+        ax.imshow(colour, aspect=plane.spacing[0] / plane.spacing[1])
+        outline(ax, plane)
+
+    def lines(ax: Axes, plane: _Plane) -> None:
+        grey(scene.after, moving_window)(ax, plane)
+        if min(plane.shape) < 2:
+            return
+        step = max(max(plane.height, plane.width) / _GRID_CELLS, min(plane.spacing))
+        index = plane.cut(scene.lines)
+        for axis, spacing in zip(plane.axes, plane.spacing, strict=True):
+            coordinate = index[..., scene.fixed.ndim - 1 - axis]
+            levels = np.arange(coordinate.min(), coordinate.max(), step / spacing)[1:]
+            if len(levels):
+                ax.contour(coordinate, levels=levels, colors=[_LINES], linewidths=0.6, alpha=0.9)
+
+    def jacobian(ax: Axes, plane: _Plane) -> None:
+        from matplotlib.colors import LogNorm
+
+        limit = _jacobian_limit(scene.jacobian)
+        determinant = plane.cut(scene.jacobian)
+        image = ax.imshow(
+            np.ma.masked_where(~(determinant > 0), determinant),
+            aspect=plane.spacing[0] / plane.spacing[1],
+            cmap=_painted("RdBu_r", bad="#00ff40"),
+            norm=LogNorm(1 / limit, limit),
+        )
+        outline(ax, plane, "#101418")
+        ticks = [1 / limit, 1.0, limit]
+        inset = ax.inset_axes((1.03, 0.06, 0.05, 0.88))
+        bar = ax.figure.colorbar(image, cax=inset, ticks=ticks)
+        bar.ax.minorticks_off()
+        bar.ax.set_yticklabels([f"{t:.2g}" for t in ticks], color=_INK, fontsize=8)
+        bar.outline.set_edgecolor(_INK)
+        bar.ax.tick_params(color=_INK, length=2)
+
+    return [
+        _Panel("fixed", grey(scene.fixed, fixed_window)),
+        _Panel("moving, affine only", grey(scene.before, moving_window)),
+        _Panel("warped", grey(scene.after, moving_window)),
+        _Panel("no correspondence", mask),
+        *_comparison(scene, fixed_window, moving_window, show, outline),
+        _Panel("moving grid, warped", lines),
+        _Panel("Jacobian (red: grows)", jacobian),
+    ]
+
+
+def _comparison(
+    scene: _Scene,
+    fixed_window: tuple[float, float],
+    moving_window: tuple[float, float],
+    show: Callable[..., Any],
+    outline: Callable[..., None],
+) -> list[_Panel]:
+    """Before and after: differences on one scale, or checkerboards of two contrasts."""
+    inside = ~scene.mask & (scene.after != 0) & (_scaled(scene.fixed, fixed_window) > 0.1)
+    slope, offset, alike = _fit(scene.after[inside], scene.fixed[inside])
+    if alike >= _ALIKE:
+        after = slope * scene.after + offset - scene.fixed
+        before = slope * scene.before + offset - scene.fixed
+        limit = float(np.percentile(np.abs(before), 99)) or 1.0
+
+        def difference(array: NDArray, marked: bool) -> Callable[[Axes, _Plane], None]:
+            def draw(ax: Axes, plane: _Plane) -> None:
+                show(ax, plane, array, cmap="gray", vmin=-limit, vmax=limit)
+                if marked:
+                    outline(ax, plane)
+
+            return draw
+
+        return [
+            _Panel("difference before", difference(before, False)),
+            _Panel("difference after", difference(after, True)),
+        ]
+
+    def squares(array: NDArray) -> Callable[[Axes, _Plane], None]:
+        def draw(ax: Axes, plane: _Plane) -> None:
+            one = _scaled(plane.cut(scene.fixed), fixed_window)
+            two = _scaled(plane.cut(array), moving_window)
+            side = max(plane.height, plane.width) / 8
+            row, column = np.indices(one.shape)
+            odd = (row * plane.spacing[0] // side + column * plane.spacing[1] // side) % 2 > 0
+            aspect = plane.spacing[0] / plane.spacing[1]
+            ax.imshow(np.where(odd, two, one), aspect=aspect, cmap="gray", vmin=0, vmax=1)
+
+        return draw
+
+    return [
+        _Panel("checkerboard before", squares(scene.before)),
+        _Panel("checkerboard after", squares(scene.after)),
+    ]
+
+
+def _write_head(figure: Figure, result: RegistrationResult) -> None:
+    quality = result.quality
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    line = (
+        f"distance {quality.distance_before:.3g} → {quality.distance_outside:.3g}   ·   "
+        f"no correspondence {quality.masked_fraction:.1%} of the object   ·   "
+        f"smallest Jacobian {quality.minimum_jacobian:.2f}, folding {quality.folding_fraction:.2%}"
+        f"   ·   inverse error {quality.inverse_error_mean_voxel:.3f} voxel   ·   "
+        f"{quality.seconds:.1f} s"
+    )
+    top = 1 - 0.3 / height
+    figure.text(0.1 / width, top, "itk_ncr", color=_MARK, fontsize=17, weight="bold", va="center")
+    figure.text(1.2 / width, top, line, color=_INK, fontsize=13, va="center")
+    figure.text(0.1 / width, 0.15 / height, NOTICE, color="#8a9099", fontsize=9, va="center")
+
+
+def _finite(array: NDArray) -> NDArray:
+    return np.nan_to_num(np.asarray(array, dtype=np.float32), posinf=0.0, neginf=0.0)
+
+
+def _window(array: NDArray) -> tuple[float, float]:
+    """Grey values for black and white; the background, often half of the voxels, stays black."""
+    low, high = (float(v) for v in np.percentile(array, (0.5, 99.7)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _scaled(array: NDArray, window: tuple[float, float]) -> NDArray:
+    return np.clip((array - window[0]) / (window[1] - window[0]), 0, 1)
+
+
+def _fit(source: NDArray, target: NDArray) -> tuple[float, float, float]:
+    """Slope and offset that bring ``source`` to ``target``, and their correlation."""
+    x, y = source.astype(np.float64), target.astype(np.float64)
+    if x.size < 2 or not (x.std() > 0 and y.std() > 0):
+        return 1.0, 0.0, 1.0
+    correlation = float(np.corrcoef(x, y)[0, 1])
+    slope = correlation * float(y.std() / x.std())
+    return slope, float(y.mean() - slope * x.mean()), correlation
+
+
+def _jacobian_limit(determinant: NDArray) -> float:
+    positive = determinant[determinant > 0]
+    if not positive.size:
+        return 2.0
+    return float(np.clip(np.exp(np.percentile(np.abs(np.log(positive)), 99)), 1.25, 8.0))
+
+
+def _painted(name: str, bad: str) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=bad)

@@ -1,0 +1,47 @@
+"""What there is to say about a registration, in numbers and in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from itk_ncr.registration import RegistrationResult
+
+NOTICE = "research use only; not for diagnosis or treatment"
+
+
+def summary(result: RegistrationResult) -> dict[str, Any]:
+    """What there is to say about a result in numbers, ready for JSON."""
+    return {
+        "settings": result.settings.as_dict(),
+        "mask_threshold": result.mask_threshold,
+        "quality": result.quality.as_dict(),
+        "affine": {
+            "from": "fixed points",
+            "to": "moving points",
+            "unit": "mm, LPS",
+            "matrix": np.asarray(result.affine.matrix).tolist(),
+            "translation": np.asarray(result.affine.translation).tolist(),
+        },
+        "warnings": list(result.warnings),
+        "notice": NOTICE,
+    }
+
+
+def figures(result: RegistrationResult) -> list[tuple[str, str]]:
+    """The figures a person asks for first: what, and how much, in words."""
+    quality = result.quality
+    return [
+        ("distance", f"{quality.distance_before:.4g} -> {quality.distance_outside:.4g}"),
+        ("no correspondence", f"{quality.masked_fraction:.2%} of the fixed object"),
+        ("smallest Jacobian", f"{quality.minimum_jacobian:.3f}"),
+        ("folding", f"{quality.folding_fraction:.3%}"),
+        (
+            "inverse error",
+            f"{quality.inverse_error_mean_voxel:.4f} voxel "
+            f"(largest {quality.inverse_error_max_voxel:.3f})",
+        ),
+        ("overlap", f"{quality.overlap_fraction:.1%}"),
+        ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
+    ]
