@@ -96,7 +96,7 @@ def require_choice(value: str, name: str, choices: Sequence[str]) -> None:
 def require_shape(shape: Sequence[int], name: str, dimension: int) -> tuple[int, ...]:
     """``shape`` has one whole number >= 1 per axis."""
     found = tuple(shape)
-    if len(found) != dimension or any(not 1 <= size for size in found):
+    if len(found) != dimension or any(size < 1 for size in found):
         raise ShapeError(
             f"{name} must hold {dimension} sizes of at least 1; got {found}. "
             f"Give the spatial axes only, (z, y, x) or (y, x)."

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from itk_ncr.errors import ArgumentError, ShapeError
-from itk_ncr.ops import checks, reference
+from itk_ncr.ops import checks, compiled, reference
+from itk_ncr.ops.extension import kernels
+
+
+def _is_compiled(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and kernels() is not None
 
 
 def exponential(velocity: Tensor, squarings: int | None = None, *, keep_every: int = 1) -> Tensor:
@@ -36,20 +42,46 @@ def exponential(velocity: Tensor, squarings: int | None = None, *, keep_every: i
     ArgumentError
         If its dtype is not float32 or float64, or a setting is out of range.
     """
+    _check_exponential(velocity, squarings, keep_every)
+    return _exponential(velocity, squarings, keep_every, 1.0)
+
+
+def _check_exponential(velocity: Tensor, squarings: int | None, keep_every: int) -> None:
     checks.require_field(velocity, "velocity")
     if squarings is not None:
         checks.require_whole_number(squarings, "squarings", 0, reference.MOST_SQUARINGS)
     checks.require_whole_number(keep_every, "keep_every", 1, reference.MOST_SQUARINGS)
-    return reference.exponential(velocity, squarings)
+
+
+def _exponential(
+    velocity: Tensor,
+    squarings: int | Tensor | None,
+    keep_every: int,
+    sign: float,
+) -> Tensor:
+    if not _is_compiled(velocity):
+        return reference.exponential(sign * velocity, squarings)
+    counts = None
+    if isinstance(squarings, int):
+        most = squarings
+    elif torch.compiler.is_compiling():
+        # How many fields to keep would depend on data, which a graph cannot: none is kept.
+        most = -1
+    else:
+        counts = compiled.required_squarings(velocity) if squarings is None else squarings
+        most = int(counts.max()) if counts.numel() else 0
+    wanted = torch.is_grad_enabled() and velocity.requires_grad
+    return compiled.exponential(velocity, counts, most, keep_every if wanted else 0, sign)[0]
 
 
 def exponential_pair(
     velocity: Tensor, squarings: int | None = None, *, keep_every: int = 1
 ) -> tuple[Tensor, Tensor]:
     """exp(v) and exp(-v), with the same number of squarings; see :func:`exponential`."""
+    _check_exponential(velocity, squarings, keep_every)
     return (
-        exponential(velocity, squarings, keep_every=keep_every),
-        exponential(-velocity, squarings, keep_every=keep_every),
+        _exponential(velocity, squarings, keep_every, 1.0),
+        _exponential(velocity, squarings, keep_every, -1.0),
     )
 
 
@@ -93,7 +125,14 @@ def warp(
     nearest = mode == "nearest"
     checks.require_grid(image, "image", checks.NEAREST_TYPES if nearest else checks.FLOATS)
     checks.require_together(displacement, image, "displacement", "image", same_dtype=not nearest)
-    return reference.warp(image, displacement, mode=mode, padding=padding, fill_value=fill_value)
+    if not _is_compiled(image):
+        return reference.warp(
+            image, displacement, mode=mode, padding=padding, fill_value=fill_value
+        )
+    fill = padding == "fill"
+    if nearest:
+        return compiled.warp_nearest(image, displacement, fill, float(fill_value))
+    return compiled.warp(image, displacement, None, fill, float(fill_value))
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
@@ -108,7 +147,9 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     checks.require_field(inner, "inner")
     checks.require_together(outer, inner, "outer", "inner")
     checks.require_same_shape(outer, inner, "outer", "inner")
-    return reference.compose(outer, inner)
+    if not _is_compiled(outer):
+        return reference.compose(outer, inner)
+    return compiled.warp(outer, inner, inner, False, 0.0)
 
 
 def jacobian_determinant(displacement: Tensor) -> Tensor:
@@ -124,7 +165,9 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
     Tensor, shape (N, 1, *spatial)
     """
     checks.require_field(displacement, "displacement")
-    return reference.jacobian_determinant(displacement)
+    if not _is_compiled(displacement):
+        return reference.jacobian_determinant(displacement)
+    return compiled.jacobian(displacement)
 
 
 def box_sum(image: Tensor, radius: int) -> Tensor:
@@ -134,7 +177,9 @@ def box_sum(image: Tensor, radius: int) -> Tensor:
     """
     checks.require_grid(image, "image")
     checks.require_whole_number(radius, "radius", 0, 64)
-    return reference.box_sum(image, radius)
+    if not _is_compiled(image):
+        return reference.box_sum(image, radius)
+    return compiled.box_sum(image, radius)
 
 
 def warp_mse(
@@ -171,7 +216,10 @@ def warp_mse(
         )
     if weight is not None:
         _require_weight(weight, fixed)
-    return reference.warp_mse(image, displacement, fixed, weight)
+    if not _is_compiled(image):
+        return reference.warp_mse(image, displacement, fixed, weight)
+    wanted = torch.is_grad_enabled() and displacement.requires_grad
+    return compiled.warp_mse(image, displacement, fixed, weight, wanted)[0]
 
 
 def _require_weight(weight: Tensor, fixed: Tensor) -> None:
@@ -197,7 +245,9 @@ def resize(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """
     checks.require_grid(tensor, "tensor")
     sizes = checks.require_shape(shape, "shape", tensor.ndim - 2)
-    return reference.resize(tensor, sizes)
+    if not _is_compiled(tensor):
+        return reference.resize(tensor, sizes)
+    return compiled.resize(tensor, list(sizes))
 
 
 def local_ncc(
@@ -223,7 +273,7 @@ def local_ncc(
     Returns
     -------
     Tensor, shape (N, 1, *spatial)
-        In [0, 1] up to rounding; differentiable through ``moved`` alone when compiled.
+        In [0, 1] up to rounding; differentiable through ``moved`` alone.
     """
     checks.require_grid(moved, "moved")
     checks.require_grid(fixed, "fixed")
@@ -237,7 +287,9 @@ def local_ncc(
     checks.require_whole_number(radius, "radius", 0, 64)
     if not eps > 0:
         raise ArgumentError(f"eps must be positive; got {eps}. Pass 1e-5 for images in [0, 1].")
-    return reference.local_ncc(moved, fixed.detach(), weight.detach(), radius, eps)
+    if not _is_compiled(moved):
+        return reference.local_ncc(moved, fixed.detach(), weight.detach(), radius, eps)
+    return compiled.local_ncc(moved, fixed.detach(), weight.detach(), radius, float(eps))[0]
 
 
 def total_variation_denoise(
@@ -277,6 +329,9 @@ def total_variation_denoise(
                 f"dual must have the shape {expected}; got {tuple(dual.shape)}. "
                 f"Pass the dual of an earlier call on the same grid, or None."
             )
-    return reference.total_variation_denoise(
-        evidence.detach(), float(weight), iterations, None if dual is None else dual.detach()
-    )
+    start = None if dual is None else dual.detach()
+    if not _is_compiled(evidence):
+        return reference.total_variation_denoise(
+            evidence.detach(), float(weight), iterations, start
+        )
+    return compiled.total_variation_denoise(evidence.detach(), float(weight), iterations, start)

@@ -55,10 +55,7 @@ def warp(
         for axis in range(len(spatial))
     ]
     sizes = image.shape[2:]
-    if mode == "nearest":
-        moved = _at_nearest(image, positions)
-    else:
-        moved = _at_linear(image, positions)
+    moved = _at_nearest(image, positions) if mode == "nearest" else _at_linear(image, positions)
     if padding == "fill":
         outside = torch.zeros_like(positions[0], dtype=torch.bool)
         for position, size in zip(positions, sizes, strict=True):
@@ -136,7 +133,7 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def jacobian_determinant(displacement: Tensor) -> Tensor:
-    """det of the derivative of id + u; central differences inside, one-sided at the rim."""
+    """Determinant of the derivative of id + u; central differences inside, one-sided at the rim."""
     dimension = displacement.shape[1]
     rows = []
     for component in range(dimension):

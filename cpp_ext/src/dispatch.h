@@ -1,0 +1,38 @@
+#pragma once
+
+#include <algorithm>
+
+#include "ncr/cpu.h"
+#include "ncr/grid.h"
+
+namespace ncr::cpu {
+
+template <int D>
+Grid<D> grid_of(const Shape& shape) {
+  Grid<D> grid;
+  for (int axis = 0; axis < D; ++axis) grid.size[axis] = shape.size[axis];
+  return grid;
+}
+
+/// Calls body(std::integral_constant) for 2 or 3 axes: the one place where they part.
+template <class Body>
+void with_dimension(const Shape& shape, const Body& body) {
+  if (shape.dimension == 2) {
+    body(std::integral_constant<int, 2>());
+  } else {
+    body(std::integral_constant<int, 3>());
+  }
+}
+
+/// Spreads samples over the threads when there are enough of them; else one after the other, each
+/// with all threads. Both give the same bits.
+template <class Body>
+void for_each_sample(Cpu cpu, int64_t samples, const Body& body) {
+  if (cpu.threads > 1 && (samples >= 2 * cpu.threads || samples % cpu.threads == 0)) {
+    launch(cpu, [&](int64_t n) { body(n, Cpu{1}); }, samples, 1);
+  } else {
+    for (int64_t n = 0; n < samples; ++n) body(n, cpu);
+  }
+}
+
+}  // namespace ncr::cpu
