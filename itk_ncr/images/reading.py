@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
+import struct
 import tempfile
 import threading
 import warnings
@@ -26,12 +27,13 @@ from itk_ncr.images.preflight import (
     require_file,
     suffix_of,
 )
+from itk_ncr.images.preflight.header import reason_of
 from itk_ncr.images.preflight.nifti import AGREEMENT_VOXELS
 
 # Directions may be rounded (1e-3 over the whole image) and are made orthonormal by ITK.
 READ_TOLERANCE_VOXELS, READ_TOLERANCE_RELATIVE = 0.01, 2e-3
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nia")
-_locale_lock = threading.Lock()
+_process_lock = threading.Lock()
 
 
 def read_image(path: str | os.PathLike[str], role: str = "image") -> Image:
@@ -41,7 +43,7 @@ def read_image(path: str | os.PathLike[str], role: str = "image") -> Image:
     ----------
     path : path
         .nii, .nii.gz, .hdr/.img, .nrrd, .nhdr, .mha, .mhd, a DICOM file or a folder with one DICOM
-        series, or a grey .png, .tif, .jpg, .bmp.
+        series, or a grey .png, .tif, .jpg.
     role : str
         What the image is to the caller ("moving image"), for messages.
 
@@ -106,20 +108,12 @@ def _checked_read(path: Path, vector: bool) -> Image:
             header = Header(size=())
         else:
             header, files = inspect_dicom(path)
+            _require_components(header.components, len(header.size), vector)
     else:
         require_file(path)
-        header = inspector(path)(path)
+        header = _inspect(path)
         _require_components(header.components, len(header.size), vector)
-    with numeric_locale(), _unrivalled(files[0]) as name:
-        try:
-            if len(files) > 1:
-                reader = sitk.ImageSeriesReader()
-                reader.SetFileNames([str(file) for file in files])
-                image = reader.Execute()
-            else:
-                image = sitk.ReadImage(str(name))
-        except (RuntimeError, MemoryError) as error:
-            raise Refused(_itk_reason(error)) from None
+    image = _read_with_itk(files)
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
         image = image[..., 0]
     if image.GetDimension() not in (2, 3):
@@ -142,6 +136,56 @@ def _checked_read(path: Path, vector: bool) -> Image:
     if not vector:
         array = array.reshape(image.GetSize()[::-1])
     return Image(array.reshape(grid.shape + array.shape[dimension:]), grid)
+
+
+def _read_with_itk(files: list[Path]) -> Any:
+    """A SimpleITK image; what ITK says about it on the side is dropped, our checks say it better."""
+    import SimpleITK as sitk
+
+    talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with numeric_locale():
+            if len(files) > 1:
+                reader = sitk.ImageSeriesReader()
+                reader.SetFileNames([str(file) for file in files])
+                return reader.Execute()
+            with _unrivalled(files[0]) as name:
+                try:
+                    return sitk.ReadImage(str(name))
+                except RuntimeError as error:
+                    if "orthonormal definition" not in str(error):
+                        raise
+                with _rounded_sform_allowed():
+                    return sitk.ReadImage(str(name))
+    except (RuntimeError, MemoryError) as error:
+        raise Refused(_itk_reason(error)) from None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
+
+
+@contextmanager
+def _rounded_sform_allowed() -> Iterator[None]:
+    """ITK refuses an sform that is off by 1e-5; how much is too much is Grid's to say."""
+    with _process_lock:
+        os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = "1"  # asked for by every new reader of ITK's
+        try:
+            yield
+        finally:
+            del os.environ["ITK_NIFTI_SFORM_PERMISSIVE"]
+
+
+def _inspect(path: Path) -> Header:
+    inspect = inspector(path)
+    try:
+        return inspect(path)
+    except NCRError:
+        raise
+    except OSError as error:
+        raise Refused(reason_of(error)) from None
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
+        # A header so broken that no check foresaw it.
+        raise Refused(f"its header cannot be understood ({error})") from None
 
 
 @contextmanager
@@ -226,6 +270,10 @@ def _compare_geometry(read: NDArray[np.float64], grid: Grid, header: Header) -> 
             f"ITK would place it {distances[used]:.3g} mm from where its header says "
             f"({' and '.join(candidates)}); correct the header first"
         )
+    placed = candidates[used]
+    steps = np.linalg.norm(placed[:-1, :-1], axis=0)
+    # ITK has made the direction orthonormal: whether that was right is seen on the header's.
+    Grid.of_array(grid.shape, steps, placed[:-1, -1], placed[:-1, :-1] / steps)
     if {"sform", "qform"} <= candidates.keys():
         apart = distance(candidates["sform"], candidates["qform"])
         if apart > AGREEMENT_VOXELS * voxel:
@@ -261,7 +309,7 @@ def numeric_locale() -> Iterator[None]:
     if locale.localeconv()["decimal_point"] == ".":
         yield
         return
-    with _locale_lock:
+    with _process_lock:
         before = locale.setlocale(locale.LC_NUMERIC)
         locale.setlocale(locale.LC_NUMERIC, "C")
         try:

@@ -10,7 +10,7 @@ from itk_ncr.images.preflight.header import Header, Refused, require_file
 from itk_ncr.images.preflight.meta import inspect_meta
 from itk_ncr.images.preflight.nifti import inspect_nifti
 from itk_ncr.images.preflight.nrrd import inspect_nrrd
-from itk_ncr.images.preflight.raster import inspect_bmp, inspect_jpeg, inspect_png, inspect_tiff
+from itk_ncr.images.preflight.raster import inspect_jpeg, inspect_png, inspect_tiff
 
 __all__ = [
     "FORMATS",
@@ -36,7 +36,6 @@ FORMATS: dict[str, Callable[[Path], Header]] = {
     ".jpeg": inspect_jpeg,
     ".tif": inspect_tiff,
     ".tiff": inspect_tiff,
-    ".bmp": inspect_bmp,
 }
 
 

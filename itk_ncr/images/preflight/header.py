@@ -166,7 +166,6 @@ def require_deflated(packed: Iterator[bytes], needed: int) -> None:
                 chunk = stream.unconsumed_tail
             if stream.eof:
                 break
-        got += len(stream.flush()) if not stream.eof else 0
     except zlib.error as error:
         raise Refused(f"damaged compressed data: {error}") from None
     if not stream.eof or got < needed:

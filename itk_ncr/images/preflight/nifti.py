@@ -54,7 +54,7 @@ def inspect_nifti(path: Path) -> Header:
         raise Refused(
             "is packed with gzip; rename it to .nii.gz"
             if packed
-            else "is not packed with gzip; rename it to .nii"
+            else "is not a gzip file; if it is plain NIfTI, rename it to .nii"
         )
     order, fields = _fields(_start(path, packed))
     size, components = _size(fields["dim"])

@@ -110,8 +110,8 @@ def _require_data(
     numbers: int,
 ) -> None:
     """Refuse voxels that are not all there."""
-    lines = int(fields.get("line skip", fields.get("lineskip", "0")) or 0)
-    skip = int(fields.get("byte skip", fields.get("byteskip", "0")) or 0)
+    lines = int(fields.get("line skip", fields.get("lineskip", "0")))
+    skip = int(fields.get("byte skip", fields.get("byteskip", "0")))
     file.seek(begin)
     for _ in range(lines):
         file.readline()

@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP: pictures whose decoders fill up what is missing."""
+"""PNG, JPEG and TIFF: pictures whose decoders fill up what is missing."""
 
 from __future__ import annotations
 
@@ -114,19 +114,3 @@ def inspect_tiff(path: Path) -> Header:
         raise Refused("is not a TIFF file (the places of its pixels are missing)")
     require_length(max(o + n for o, n in zip(offsets, counts, strict=True)), length)
     return Header(size, channels)
-
-
-def inspect_bmp(path: Path) -> Header:
-    """Check a BMP's claims against its length."""
-    length = require_file(path)
-    with path.open("rb") as file:
-        start = file.read(54)
-    if not start.startswith(b"BM") or len(start) < 54:
-        raise Refused("is not a BMP file (its magic is missing)")
-    (offset,) = struct.unpack_from("<I", start, 10)
-    width, height, _, bits, packing = struct.unpack_from("<iiHHI", start, 18)
-    size = (width, abs(height))
-    claimed = require_claim(size, max(1, bits // 8), None)
-    if packing == 0:
-        require_length(offset + max(claimed, (width * bits + 31) // 32 * 4 * size[1]), length)
-    return Header(size)
