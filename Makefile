@@ -1,0 +1,81 @@
+# What there is: make demo | test | lint | bench | clean. Each sets up what it needs in .venv first,
+# once: a stamp in .venv remembers it until what it was made from changes.
+#
+#   PYTHON=python3.12      another interpreter (3.10 or newer)
+#   TORCH_INDEX=           take torch from the default index (with CUDA) instead of its CPU builds
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALL := $(PIP) install --progress-bar off -c constraints.txt
+
+NATIVE := $(shell find cpp_ext wrapping -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+# An editable install knows the modules by name: a new file means a new install, an edit does not.
+MODULES := $(shell find itk_ncr -name '*.py' | LC_ALL=C sort | cksum | cut -d' ' -f1)
+RUNS := $(VENV)/.runs-$(MODULES)
+DEVELOPS := $(VENV)/.develops-$(MODULES)
+
+FIXED ?= $(firstword $(wildcard examples/data/fixed*.nii.gz))
+MOVING ?= $(firstword $(wildcard examples/data/moving*.nii.gz))
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+
+$(VENV)/.made: constraints.txt
+	@if [ ! -x $(BIN)/python ]; then
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	    || { echo "error: Python 3.10 or newer is needed; give one with PYTHON=..." >&2; exit 1; }
+	  "$(PYTHON)" -m venv $(VENV) \
+	    || { echo "error: no virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1; }
+	fi
+	echo "Installing torch and the build tools into $(VENV) (some minutes, once) ..."
+	$(PIP) install --progress-bar off --no-deps --retries 1 \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(INSTALL) scikit-build-core pybind11 cmake ninja
+	touch $@
+
+$(RUNS): $(VENV)/.made pyproject.toml CMakeLists.txt $(NATIVE)
+	@echo "Building and installing itk_ncr ..."
+	$(INSTALL) --no-build-isolation -e '.[report]'
+	rm -f $(VENV)/.runs-*
+	touch $@
+
+$(DEVELOPS): $(RUNS)
+	@echo "Installing what the tests need ..."
+	$(INSTALL) --no-build-isolation -e '.[dev]'
+	rm -f $(VENV)/.develops-*
+	touch $@
+
+demo: $(RUNS)
+	@test -n "$(FIXED)" -a -n "$(MOVING)" || { echo "error: examples/data holds no pair" >&2; exit 1; }
+	echo "Registering $(MOVING) to $(FIXED) ..."
+	$(BIN)/itk-ncr register "$(FIXED)" "$(MOVING)" -o demo-output --overwrite
+	echo
+	echo "Look at demo-output/overview.png first; demo-output/summary.json has the figures."
+	echo "In 3D Slicer or ITK-SNAP: demo-output/warped over $(FIXED), demo-output/mask as labels."
+
+test: $(DEVELOPS)
+	@$(BIN)/pytest
+
+lint: $(DEVELOPS)
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
+
+bench: $(DEVELOPS)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
