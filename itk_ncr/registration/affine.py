@@ -1,0 +1,266 @@
+"""Affine pre-alignment: several starts, coarse to fine, on the whole images.
+
+A lesion is left in: an affine has few degrees of freedom and all of the healthy tissue to decide
+them, while a wrong mask can spoil it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from itk_ncr.fields import smooth
+from itk_ncr.geometry import AffineMap, Grid
+from itk_ncr.images import Image
+from itk_ncr.losses import SIMILARITIES
+from itk_ncr.ops import resize, warp
+
+# Voxels of the fixed image at each level, coarsest first: the basin is wide where there are few.
+LEVEL_VOXELS = (8_000, 60_000, 300_000)
+ITERATIONS = (60, 60, 40)
+# Length of the first and the last step of a level, in its voxels.
+FIRST_STEP, LAST_STEP = 0.5, 0.05
+# Rotations of the further starts; a basin reaches some 25 degrees to either side.
+START_ANGLES_DEGREES = (-40.0, 40.0)
+SCREENING_ITERATIONS = 25
+# Starts that are carried on after screening.
+SURVIVORS = 2
+# Share of the fixed foreground that must stay inside the moving image.
+LEAST_OVERLAP = 0.3
+# A result must be closer than its start by this share of the distance.
+ACCEPTANCE = 0.01
+
+
+@dataclass(frozen=True)
+class AffineSettings:
+    """Settings of the pre-alignment.
+
+    Attributes
+    ----------
+    similarity : str
+        A row of ``SIMILARITIES``; "ncc-centred" for one contrast, "mind" for two.
+    """
+
+    similarity: str = "ncc-centred"
+
+
+def align(
+    fixed: Image,
+    moving: Image,
+    *,
+    start: AffineMap | None = None,
+    settings: AffineSettings = AffineSettings(),
+    check: Callable[[], None] = lambda: None,
+) -> AffineMap:
+    """Find the affine map from fixed to moving points that makes two images alike.
+
+    Parameters
+    ----------
+    fixed, moving : Image
+        On a common scale with background 0, finite; see ``preprocessing.normalise``.
+    start : AffineMap, optional
+        The only start. Default: the physical coordinates as they are, the centres of mass on each
+        other, and those with the moving image turned about each axis.
+    settings : AffineSettings
+    check : callable
+        Called once per iteration; may raise to stop.
+
+    Returns
+    -------
+    AffineMap
+        Fixed to moving points, mm, LPS. The first start itself where nothing better was found.
+    """
+    centre = _centre_of_mass(fixed)
+    scale = _radius(fixed, centre)
+    pyramid = [_Level(fixed, moving, voxels, settings.similarity) for voxels in LEVEL_VOXELS]
+    starts = [start] if start is not None else list(_starts(fixed, moving, centre))
+    searches = [_Search(begin, centre, scale) for begin in starts]
+    first = searches[0].snapshot()
+    coarse = pyramid[0]
+    if len(searches) > 1:
+        for search in searches:
+            search.descend(coarse, SCREENING_ITERATIONS, rigid=True, check=check)
+        searches.sort(key=lambda search: coarse.distance(search.map()))
+        searches = searches[:SURVIVORS]
+    for search in searches:
+        search.descend(coarse, ITERATIONS[0], rigid=True, check=check)
+        search.descend(coarse, ITERATIONS[0], rigid=False, check=check)
+    best = min(searches, key=lambda search: coarse.distance(search.map()))
+    for level, iterations in zip(pyramid[1:], ITERATIONS[1:], strict=True):
+        best.descend(level, iterations, rigid=False, check=check)
+    fine = pyramid[-1]
+    if fine.distance(best.map()) > (1 - ACCEPTANCE) * fine.distance(first):
+        return first
+    return best.map()
+
+
+def overlap(affine: AffineMap, fixed: Grid, moving: Grid) -> float:
+    """Share of the fixed grid's voxel centres that the map carries into the moving image."""
+    shape = tuple(min(n, 32) for n in fixed.shape)
+    index = moving.continuous_index(affine(fixed.resized(shape).points()))
+    inside = (index >= -0.5) & (index < np.asarray(moving.size) - 0.5)
+    return float(inside.all(-1).mean())
+
+
+class _Level:
+    """Both images at one resolution, and their distance under a map."""
+
+    def __init__(self, fixed: Image, moving: Image, voxels: int, similarity: str) -> None:
+        spacing = (np.prod(np.asarray(fixed.grid.size) * fixed.grid.spacing) / voxels) ** (
+            1 / fixed.dimension
+        )
+        self.fixed_grid, self.fixed = _coarser(fixed, spacing)
+        self.moving_grid, self.moving = _coarser(moving, spacing)
+        self.similarity = SIMILARITIES[similarity]
+        self.voxel = max(spacing, min(self.fixed_grid.spacing))
+        points = torch.from_numpy(self.fixed_grid.points())
+        self.points = points.reshape(-1, fixed.dimension)
+        shape = self.fixed_grid.shape
+        self.positions = torch.stack(
+            torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in shape], indexing="ij")
+        )
+        self.to_index = torch.from_numpy(np.linalg.inv(self.moving_grid.matrix))
+        self.origin = torch.tensor(self.moving_grid.origin, dtype=torch.float64)
+        self.whole = torch.ones_like(self.moving)
+        self.foreground = (self.fixed > 0.05).to(self.fixed.dtype)
+
+    def loss(self, matrix: Tensor, translation: Tensor) -> Tensor:
+        """Distance of the images under ``x -> matrix @ x + translation`` (float64, mm)."""
+        index = (self.points @ matrix.T + translation - self.origin) @ self.to_index.T
+        index = index.flip(-1).T.reshape(self.positions.shape)
+        displacement = (index - self.positions).to(self.fixed.dtype)[None]
+        moved = warp(self.moving, displacement)
+        with torch.no_grad():
+            inside = warp(self.whole, displacement, padding="fill", fill_value=0.0)
+            share = float((inside * self.foreground).sum() / self.foreground.sum().clamp(min=1))
+        distance = self.similarity(moved, self.fixed, inside)[0]
+        if share < LEAST_OVERLAP:
+            # An empty overlap explains everything; make it the worst of all maps.
+            distance = distance + (LEAST_OVERLAP - share) / LEAST_OVERLAP
+        return distance
+
+    @torch.no_grad()
+    def distance(self, affine: AffineMap) -> float:
+        """The loss of a map, as a number."""
+        matrix = torch.tensor(affine.matrix, dtype=torch.float64)
+        return float(self.loss(matrix, torch.tensor(affine.translation, dtype=torch.float64)))
+
+
+class _Search:
+    """Descent from one start: ``x -> R A0 (I + B) (x - c) + A0-image of c + t``, in mm.
+
+    The rotation R and the strain B are in units of the radius of the object, so that a step of
+    one moves its rim by a millimetre, as a step of one in t moves everything.
+    """
+
+    def __init__(self, start: AffineMap, centre: NDArray[np.float64], scale: float) -> None:
+        self.matrix = torch.tensor(start.matrix, dtype=torch.float64)
+        self.centre = torch.from_numpy(centre)
+        self.image_of_centre = torch.from_numpy(start(centre))
+        self.scale = scale
+        dimension = len(centre)
+        self.rotation = torch.zeros(dimension * (dimension - 1) // 2, dtype=torch.float64)
+        self.translation = torch.zeros(dimension, dtype=torch.float64)
+        self.strain = torch.zeros(dimension, dimension, dtype=torch.float64)
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Matrix and translation of the current map."""
+        turn = torch.linalg.matrix_exp(_skew(self.rotation / self.scale, len(self.translation)))
+        unit = torch.eye(len(self.translation), dtype=torch.float64)
+        matrix = turn @ self.matrix @ (unit + self.strain / self.scale)
+        return matrix, self.image_of_centre + self.translation - matrix @ self.centre
+
+    def map(self) -> AffineMap:
+        """The current map."""
+        matrix, translation = (part.detach().numpy() for part in self.parts())
+        return AffineMap(tuple(map(tuple, matrix)), tuple(translation))
+
+    snapshot = map
+
+    def descend(
+        self, level: _Level, iterations: int, *, rigid: bool, check: Callable[[], None]
+    ) -> None:
+        """Move along the gradient in steps that shrink from half a voxel to a twentieth."""
+        parameters = [self.rotation, self.translation] + ([] if rigid else [self.strain])
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimiser = torch.optim.Adam(parameters, betas=(0.8, 0.95))
+        for iteration in range(iterations):
+            check()
+            share = iteration / max(iterations - 1, 1)
+            length = level.voxel * FIRST_STEP * (LAST_STEP / FIRST_STEP) ** share
+            for group in optimiser.param_groups:
+                group["lr"] = length
+            optimiser.zero_grad()
+            level.loss(*self.parts()).backward()
+            optimiser.step()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+
+
+def _starts(fixed: Image, moving: Image, centre: NDArray[np.float64]) -> Iterator[AffineMap]:
+    """Trust the header; then put the centres of mass on each other, turned or not."""
+    dimension = fixed.dimension
+    yield AffineMap.identity(dimension)
+    target = _centre_of_mass(moving)
+    turns = [np.zeros(dimension * (dimension - 1) // 2)]
+    for axis in range(len(turns[0])):
+        for angle in START_ANGLES_DEGREES:
+            turn = np.zeros_like(turns[0])
+            turn[axis] = math.radians(angle)
+            turns.append(turn)
+    for turn in turns:
+        skew = _skew(torch.from_numpy(turn), dimension)
+        matrix = torch.linalg.matrix_exp(skew).numpy()
+        yield AffineMap(tuple(map(tuple, matrix)), tuple(target - matrix @ centre))
+
+
+def _skew(rotation: Tensor, dimension: int) -> Tensor:
+    """The skew-symmetric matrix of a rotation vector (3D) or angle (2D)."""
+    zero = rotation.new_zeros(())
+    if dimension == 2:
+        (a,) = rotation
+        return torch.stack([torch.stack([zero, -a]), torch.stack([a, zero])])
+    a, b, c = rotation
+    rows = [[zero, -c, b], [c, zero, -a], [-b, a, zero]]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def _coarser(image: Image, spacing: float) -> tuple[Grid, Tensor]:
+    """The image on a grid of about the given spacing, never a finer one than its own."""
+    shape = tuple(
+        n if n == 1 else max(2, min(n, round((n - 1) * h / spacing) + 1))
+        for n, h in zip(image.grid.shape, image.grid.spacing[::-1], strict=True)
+    )
+    tensor = torch.from_numpy(np.ascontiguousarray(image.array, np.float32))[None, None]
+    sigma = [
+        0.0 if n == m else 0.5 * (n - 1) / (m - 1)
+        for n, m in zip(image.grid.shape, shape, strict=True)
+    ]
+    return image.grid.resized(shape), resize(smooth(tensor, sigma), shape)
+
+
+def _centre_of_mass(image: Image) -> NDArray[np.float64]:
+    """Mean position of the intensity, mm."""
+    grid, tensor = _coarser(
+        image, max(image.grid.spacing[i] * n / 32 for i, n in enumerate(image.grid.size))
+    )
+    weight = tensor[0, 0].double().clamp(min=0).numpy()
+    points = grid.points()
+    return (points * weight[..., None]).reshape(-1, image.dimension).sum(0) / weight.sum()
+
+
+def _radius(image: Image, centre: NDArray[np.float64]) -> float:
+    """Root mean square distance of the intensity from its centre, mm."""
+    grid, tensor = _coarser(
+        image, max(image.grid.spacing[i] * n / 32 for i, n in enumerate(image.grid.size))
+    )
+    weight = tensor[0, 0].double().clamp(min=0).numpy()
+    squares = ((grid.points() - centre) ** 2).sum(-1)
+    return float(np.sqrt((squares * weight).sum() / weight.sum()))

@@ -1,0 +1,366 @@
+"""The per-pair solver: velocity and mask of one pair, by descent on the functional itself.
+
+The velocity moves down the gradient of the local correlation of what corresponds, plus its own
+roughness; every few iterations the mask is replaced by the exact minimiser for the field at hand.
+The mask takes part from the first iteration: once tissue has been squeezed into a lesion its
+residual is small, and no later mask would find it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from itk_ncr.errors import RegistrationAborted
+from itk_ncr.fields import downsample, reduced_shape, resize_displacement, resize_velocity, smooth
+from itk_ncr.losses import EVIDENCE, LocalNCC, Similarity, smoothness
+from itk_ncr.losses.weighting import total_double
+from itk_ncr.ops import exponential, resize, warp
+from itk_ncr.registration.masking import MaskStep, dilate
+
+Progress = Callable[[float, str], None]
+Abort = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the pyramid, coarsest first in a list of them.
+
+    Attributes
+    ----------
+    image_factor, velocity_factor : float
+        Voxel size of the images and of the velocity, in voxels of the working grid.
+    iterations : int
+        At most this many; fewer when the energy stops falling.
+    """
+
+    image_factor: float
+    velocity_factor: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class InstanceSettings:
+    """Settings of the per-pair solver.
+
+    Attributes
+    ----------
+    levels : tuple of Level
+        Coarsest first.
+    similarity : str
+        "lncc", or another row of ``SIMILARITIES``: what drives the velocity.
+    evidence : str
+        A row of ``EVIDENCE``: what a masked voxel saves.
+    radius : int
+        Of the windows of the local correlation, in voxels of a level.
+    noise : float
+        Standard deviation below which a window counts as flat; bright tissue is 1.
+    alpha : float
+        Price of the mean squared gradient of the velocity, in voxels of its grid.
+    stiffness : float
+        The price of roughness is ``1 + stiffness`` times as high in masked voxels.
+    price : float
+        Evidence above which a voxel is worth masking, by itself.
+    first_price : float
+        Share of the price at the start; it rises to 1 over the first 60 % of all iterations.
+    perimeter : float
+        Price of the mask's surface, in evidence x voxels of the working grid.
+    dilation : float
+        The velocity ignores voxels that are this close to the mask, in voxels of the working grid:
+        the rim of a lesion is blurred into the tissue around it.
+    mask_every : int
+        Iterations between two masks.
+    step : float
+        Root mean square of an update of the velocity, in voxels, at the start of a level.
+    final_step : float
+        Share of the step that is left at the end of a level.
+    momentum : float
+        Share of the last direction that is kept.
+    gradient_smoothing : float
+        Sigma of the Gaussian through which the gradient passes, in voxels of the velocity.
+    tolerance : float
+        A level ends when the energy falls by less than this share between two masks.
+    """
+
+    levels: tuple[Level, ...] = (Level(4, 4, 100), Level(2, 2, 80), Level(1, 2, 30))
+    similarity: str = "lncc"
+    evidence: str = "ncc"
+    radius: int = 2
+    noise: float = 0.03
+    alpha: float = 0.1
+    stiffness: float = 0.0
+    price: float = 0.107
+    first_price: float = 0.5
+    perimeter: float = 0.36
+    dilation: float = 1.0
+    mask_every: int = 10
+    step: float = 0.1
+    final_step: float = 0.2
+    momentum: float = 0.9
+    gradient_smoothing: float = 1.0
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images on one grid, ready to be solved.
+
+    Attributes
+    ----------
+    fixed, moving : Tensor, shape (1, 1, *spatial)
+        On a common scale, see ``preprocessing``; the moving one seen through the affine.
+    foreground : Tensor, shape (1, 1, *spatial)
+        1 where the similarity counts.
+    known : Tensor, shape (1, 1, *spatial), optional
+        1 where it is known that the fixed image has no partner.
+    known_moving : Tensor, shape (1, 1, *spatial), optional
+        1 where it is known that the moving image has no partner.
+    spacing : tuple of float
+        Voxel sizes in array order; only their ratios matter.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    foreground: Tensor
+    known: Tensor | None
+    known_moving: Tensor | None
+    spacing: tuple[float, ...]
+
+    def reduced(self, factor: float) -> Pair:
+        """The pair on a coarser grid; axes with larger voxels are reduced later."""
+        shape = level_shape(self.fixed.shape[2:], self.spacing, factor)
+        if shape == tuple(self.fixed.shape[2:]):
+            return self
+        scale = [
+            s * max(n - 1, 1) / max(m - 1, 1)
+            for s, n, m in zip(self.spacing, self.fixed.shape[2:], shape, strict=True)
+        ]
+        return replace(
+            self,
+            fixed=downsample(self.fixed, shape),
+            moving=downsample(self.moving, shape),
+            foreground=(resize(self.foreground, shape) > 0.3).to(self.fixed.dtype),
+            known=_reduced_mask(self.known, shape),
+            known_moving=_reduced_mask(self.known_moving, shape),
+            spacing=tuple(scale),
+        )
+
+
+def _reduced_mask(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    return None if mask is None else (resize(mask, shape) >= 0.5).to(mask.dtype)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What the solver found.
+
+    Attributes
+    ----------
+    velocity : Tensor, shape (1, D, *coarser spatial)
+        In voxels of its own grid.
+    mask : Tensor, shape (1, 1, *spatial)
+        The mask that the velocity was found with, not dilated.
+    energies : tuple of float
+        One per iteration.
+    """
+
+    velocity: Tensor
+    mask: Tensor
+    energies: tuple[float, ...]
+
+
+def level_shape(
+    shape: tuple[int, ...] | torch.Size, spacing: tuple[float, ...], factor: float
+) -> tuple[int, ...]:
+    """Grid whose voxels are ``factor`` times the smallest spacing, or as large as they are."""
+    target = factor * min(spacing)
+    factors = [max(1.0, target / h) for h in spacing]
+    return reduced_shape(shape, factors, minimum=8)
+
+
+def solve(
+    pair: Pair,
+    settings: InstanceSettings,
+    *,
+    find_mask: bool = True,
+    progress: Progress | None = None,
+    abort: Abort | None = None,
+) -> Solution:
+    """Find the velocity and the mask of one pair.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : InstanceSettings
+    find_mask : bool
+        False leaves the mask at what is known: ordinary registration.
+    progress : callable, optional
+        Gets the share of the work that is done, and a word about it.
+    abort : callable, optional
+        Asked once per iteration; True stops.
+
+    Raises
+    ------
+    RegistrationAborted
+        If ``abort`` said so.
+    """
+    spatial = pair.fixed.shape[2:]
+    total_iterations = sum(level.iterations for level in settings.levels)
+    before, energies = 0, []
+    velocity: Tensor | None = None
+    masking: _Masking | None = None
+    for index, level in enumerate(settings.levels):
+        reduced = pair.reduced(level.image_factor)
+        shape = level_shape(spatial, pair.spacing, level.velocity_factor)
+        velocity = (
+            pair.fixed.new_zeros(1, pair.fixed.ndim - 2, *shape)
+            if velocity is None
+            else resize_velocity(velocity, shape)
+        )
+        masking = _Masking(
+            reduced, settings, level.image_factor, find_mask, before / total_iterations
+        )
+        descent = _Descent(velocity, settings, level.iterations)
+        last_mean = float("inf")
+        for iteration in range(level.iterations):
+            if abort is not None and abort():
+                raise RegistrationAborted("registration was stopped by its abort callback.")
+            if iteration % settings.mask_every == 0:
+                masking.share = (before + iteration) / total_iterations
+                masking.update(descent.velocity)
+                recent = energies[-settings.mask_every :]
+                mean = sum(recent) / max(len(recent), 1)
+                if iteration >= 2 * settings.mask_every:
+                    if last_mean - mean < settings.tolerance * abs(last_mean):
+                        break
+                    last_mean = mean
+            energies.append(descent.iterate(masking))
+            if progress is not None and iteration % 5 == 0:
+                share = (before + iteration + 1) / total_iterations
+                progress(share, f"level {index + 1} of {len(settings.levels)}")
+        before += level.iterations
+        velocity = descent.velocity
+    assert velocity is not None
+    assert masking is not None
+    mask = resize(masking.mask, spatial)
+    return Solution(velocity, mask, tuple(energies))
+
+
+class _Masking:
+    """The mask of one level, and the distance that sees only what is outside it."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        settings: InstanceSettings,
+        factor: float,
+        find_mask: bool,
+        share: float,
+    ) -> None:
+        self.pair, self.settings, self.find_mask, self.share = pair, settings, find_mask, share
+        self.radius = round(settings.dilation / factor)
+        if settings.dilation > 0:
+            self.radius = max(self.radius, 1)
+        self.step = MaskStep(1.0)
+        self.factor = factor
+        self.mask = torch.zeros_like(pair.fixed)
+        self.distance: Callable[[Tensor], Tensor] | None = None
+        self.correspondence: Tensor | None = None
+
+    @torch.no_grad()
+    def update(self, velocity: Tensor) -> None:
+        """Replace the mask by the best one for this velocity."""
+        settings, pair = self.settings, self.pair
+        if self.find_mask:
+            share = min(1.0, settings.first_price + (1 - settings.first_price) * self.share / 0.6)
+            moved = moved_by(velocity, pair.moving)
+            evidence = evidence_map(settings, moved, pair.fixed, pair.foreground, 1 - self.mask)
+            self.step.perimeter = settings.perimeter * share / self.factor
+            level_set = self.step.level_set_function(evidence)
+            self.mask = (level_set > settings.price * share).to(pair.fixed.dtype)
+        elif self.distance is not None and pair.known_moving is None:
+            return
+        else:
+            self.mask = torch.zeros_like(pair.fixed)
+        if pair.known is not None:
+            self.mask = torch.maximum(self.mask, pair.known)
+        if pair.known_moving is not None:
+            carried = moved_by(velocity, pair.known_moving) >= 0.5
+            self.mask = torch.maximum(self.mask, carried.to(self.mask.dtype))
+        masked = bool(self.mask.any())
+        self.correspondence = 1 - dilate(self.mask, self.radius) if masked else None
+        self.distance = distance_to(settings, pair.fixed, self.correspondence, pair.foreground)
+
+
+class _Descent:
+    """Gradient descent with momentum whose steps have a given length."""
+
+    def __init__(self, velocity: Tensor, settings: InstanceSettings, iterations: int) -> None:
+        self.velocity = velocity.clone()
+        self.settings, self.iterations = settings, iterations
+        self.direction = torch.zeros_like(velocity)
+        self.power = 0.0
+        self.count = 0
+
+    def iterate(self, masking: _Masking) -> float:
+        """One step; returns the energy before it."""
+        settings, pair = self.settings, masking.pair
+        velocity = self.velocity.requires_grad_(True)
+        assert masking.distance is not None
+        weight = None
+        if settings.stiffness > 0 and masking.correspondence is not None:
+            inside = 1 - resize(masking.correspondence, velocity.shape[2:])
+            weight = 1 + settings.stiffness * inside
+        energy = masking.distance(moved_by(velocity, pair.moving)).sum()
+        energy = energy + settings.alpha * smoothness(velocity, weight=weight).sum()
+        (gradient,) = torch.autograd.grad(energy, velocity)
+        gradient = smooth(gradient, settings.gradient_smoothing)
+        power = float(total_double(gradient.square()).sum()) / gradient[0, 0].numel()
+        self.power = power if self.count == 0 else 0.95 * self.power + 0.05 * power
+        keep = settings.momentum
+        self.direction.mul_(keep).add_(gradient, alpha=1 - keep)
+        share = 1 - (1 - settings.final_step) * self.count / max(self.iterations, 1)
+        length = settings.step * share / max(self.power**0.5, 1e-12)
+        self.velocity = velocity.detach().sub_(self.direction, alpha=length)
+        self.count += 1
+        return float(energy.detach())
+
+
+def moved_by(velocity: Tensor, moving: Tensor) -> Tensor:
+    """The moving image warped by exp(velocity), which lives on a grid of its own."""
+    displacement = exponential(velocity)
+    return warp(moving, resize_displacement(displacement, moving.shape[2:]))
+
+
+def distance_to(
+    settings: InstanceSettings, fixed: Tensor, correspondence: Tensor | None, foreground: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The distance of a moved image to the fixed one, with what never changes computed once."""
+    if settings.similarity == "lncc":
+        return LocalNCC(
+            fixed,
+            correspondence,
+            foreground=foreground,
+            radius=settings.radius,
+            noise=settings.noise,
+        )
+    from itk_ncr.losses import SIMILARITIES
+
+    similarity = SIMILARITIES[settings.similarity]
+    return lambda moved: similarity(moved, fixed, correspondence, foreground=foreground)
+
+
+@torch.no_grad()
+def evidence_map(
+    settings: InstanceSettings,
+    moved: Tensor,
+    fixed: Tensor,
+    foreground: Tensor,
+    correspondence: Tensor | None = None,
+) -> Tensor:
+    """What masking a voxel would save, in the unit of the price; 0 outside the foreground."""
+    evidence: Similarity = EVIDENCE[settings.evidence]
+    return evidence(moved, fixed, correspondence, foreground=foreground) * foreground

@@ -1,0 +1,127 @@
+"""The door: any two images in, a :class:`RegistrationResult` out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itk_ncr.geometry import AffineMap
+from itk_ncr.images import Image, as_image
+from itk_ncr.registration.instance import Abort, Progress
+from itk_ncr.registration.pairwise import InstanceOptimization
+from itk_ncr.registration.result import Registration, RegistrationResult
+from itk_ncr.registration.settings import RegistrationSettings
+
+REGISTRATIONS: dict[str, type] = {"instance": InstanceOptimization}
+
+
+def register(
+    fixed: Any,
+    moving: Any,
+    *,
+    preset: str = "auto",
+    lesion_mask: Any = None,
+    moving_lesion_mask: Any = None,
+    roi_mask: Any = None,
+    affine: str | AffineMap = "auto",
+    initial_transform: AffineMap | None = None,
+    smoothness: float = 1.0,
+    mask_price: float = 1.0,
+    mask: str = "auto",
+    mask_threshold: float = 0.5,
+    seed: int = 0,
+    threads: int | None = None,
+    working_voxels: int = RegistrationSettings.working_voxels,
+    progress: Progress | None = None,
+    abort: Abort | None = None,
+) -> RegistrationResult:
+    """Register a moving to a fixed image and find where they do not correspond.
+
+    Parameters
+    ----------
+    fixed, moving : itk.Image, SimpleITK.Image, ndarray, Tensor, DataArray or Image
+        Two scalar images of the same dimension, 2 or 3, each with its own spacing, origin,
+        direction and size. Plain arrays have spacing 1 and origin 0.
+    preset : str
+        "auto", or a row of ``itk_ncr.registration.SOLVER_PRESETS``.
+    lesion_mask : image, optional
+        Not 0 where the fixed image is known to have no partner (1 = ignore), in the physical space
+        of the fixed image.
+    moving_lesion_mask : image, optional
+        The same for the moving image, in its own space.
+    roi_mask : image, optional
+        Not 0 where the fixed image takes part at all (1 = use), in the physical space of the fixed
+        image.
+    affine : "auto", "none" or AffineMap
+        "auto" aligns the whole images first, lesions included, for masks often spoil an affine.
+        "none" trusts the physical coordinates. A map (fixed to moving points, mm, LPS) is used as
+        it is.
+    initial_transform : AffineMap, optional
+        Where the affine starts from, with ``affine="auto"``; with "none" it is used as it is.
+    smoothness : float
+        Factor on the smoothness of the velocity, positive.
+    mask_price : float
+        Factor on the price of a masked voxel, positive; larger means smaller masks.
+    mask : "auto" or "none"
+        "none" finds no mask: ordinary registration, but for masks that are given.
+    mask_threshold : float
+        Where the probabilities are cut, in [0, 1].
+    seed : int
+        Seed of every random draw.
+    threads : int, optional
+        CPU threads. The result does not depend on it.
+    working_voxels : int
+        Images with more voxels are solved on a coarser grid.
+    progress : callable, optional
+        ``progress(share, text)`` with a share in [0, 1].
+    abort : callable, optional
+        Asked often; True stops with :class:`~itk_ncr.errors.RegistrationAborted`.
+
+    Returns
+    -------
+    RegistrationResult
+
+    Raises
+    ------
+    ImageValueError
+        If an image shows nothing, or a mask leaves nothing.
+    GeometryError
+        If the images do not overlap.
+    ArgumentError
+        If a setting is outside its range.
+    MemoryLimitError
+        If the images need more memory than there is.
+    RegistrationAborted
+        If ``abort`` said so.
+
+    References
+    ----------
+    Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4.
+    """
+    settings = RegistrationSettings(
+        preset=preset,
+        affine=affine if isinstance(affine, str) else "given",
+        smoothness=smoothness,
+        mask_price=mask_price,
+        mask=mask,
+        mask_threshold=mask_threshold,
+        seed=seed,
+        threads=threads,
+        working_voxels=working_voxels,
+    )
+    if isinstance(affine, AffineMap):
+        initial_transform = affine
+    registration: Registration = InstanceOptimization(settings)
+    return registration(
+        as_image(fixed, role="fixed image"),
+        as_image(moving, role="moving image"),
+        lesion_mask=_mask(lesion_mask, "lesion mask"),
+        moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
+        roi_mask=_mask(roi_mask, "ROI mask"),
+        initial_transform=initial_transform,
+        progress=progress,
+        abort=abort,
+    )
+
+
+def _mask(mask: Any, role: str) -> Image | None:
+    return None if mask is None else as_image(mask, role=role)
