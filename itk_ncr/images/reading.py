@@ -139,7 +139,7 @@ def _checked_read(path: Path, vector: bool) -> Image:
 
 
 def _read_with_itk(files: list[Path]) -> Any:
-    """A SimpleITK image; what ITK says about it on the side is dropped, our checks say it better."""
+    """A SimpleITK image; ITK's remarks on the side are dropped, our checks say it better."""
     import SimpleITK as sitk
 
     talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
