@@ -1,0 +1,116 @@
+"""What happens while a filter runs: observers that do not leak, errors that are not lost."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+
+class Observers:
+    """Python callables that watch the events of a C++ object.
+
+    ITK counts the reference to an observer where Python's garbage collector cannot see it, so a
+    callable that knows the filter it watches would keep both alive for ever. Here ITK only gets a
+    :class:`_Relay` with a weak reference; the callables stay in a plain dictionary.
+    """
+
+    def __init__(self) -> None:
+        self._callables: dict[int, Callable[[], Any]] = {}
+        self._keys: dict[int, int] = {}  # tag of ITK -> key of the callable
+        self._counter = itertools.count()
+        self._error: BaseException | None = None
+
+    def add(self, subject: Any, event: Any, command: Any) -> int:
+        """Watch ``event`` of the ITK object ``subject``; returns ITK's tag."""
+        import itk
+
+        if isinstance(command, itk.Command) or not callable(command):
+            return int(subject.AddObserver(event, command))
+        key = next(self._counter)
+        self._callables[key] = command
+        tag = int(subject.AddObserver(event, _Relay(self, key)))
+        self._keys[tag] = key
+        return tag
+
+    def remove(self, subject: Any, tag: int) -> None:
+        """Stop one observer."""
+        subject.RemoveObserver(tag)
+        self._callables.pop(self._keys.pop(tag, -1), None)
+
+    def clear(self, subject: Any) -> None:
+        """Stop all observers."""
+        subject.RemoveAllObservers()
+        self._callables.clear()
+        self._keys.clear()
+
+    def call(self, key: int) -> None:
+        """Run one callable; what it raises is kept for :meth:`reraise`, as ITK would lose it."""
+        command = self._callables.get(key)
+        if command is None:
+            return
+        try:
+            command()
+        except BaseException as error:  # SystemExit inside ITK would end the process
+            if self._error is None:
+                self._error = error
+
+    def reraise(self) -> None:
+        """Raise what an observer raised since the last time."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+class _Relay:
+    """What ITK holds instead of the caller's callable."""
+
+    def __init__(self, observers: Observers, key: int) -> None:
+        self._observers = weakref.ref(observers)
+        self._key = key
+
+    def __call__(self) -> None:
+        observers = self._observers()
+        if observers is not None:
+            observers.call(self._key)
+
+
+class StageFailed(Exception):
+    """Tells ITK that a stage failed; the error itself is in the filter's ``last_exception``."""
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_usual_hook: Callable[..., Any] = sys.excepthook
+
+
+def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> Any:
+    if not issubclass(kind, StageFailed):
+        return _usual_hook(kind, error, traceback)
+    return None
+
+
+@contextmanager
+def unprinted() -> Iterator[None]:
+    """Within, ITK does not print a :class:`StageFailed`: the caller is about to get the original.
+
+    ITK prints the errors of its Python callables through ``sys.excepthook``, which is why that is
+    exchanged, for all threads together and as long as one of them is inside.
+    """
+    global _quiet_depth, _usual_hook
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _usual_hook, sys.excepthook = sys.excepthook, _hook
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0 and sys.excepthook is _hook:
+                sys.excepthook = _usual_hook
