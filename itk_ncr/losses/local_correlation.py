@@ -82,9 +82,7 @@ class LocalNCC:
             fixed = fixed.detach()
             weight = _each_channel(correspondence, fixed)
             images = _channels_apart(fixed)
-            # Any constant may be taken off; the mean keeps the variances of float32 precise.
-            self._offset = (total_double(images) / images[0].numel()).to(fixed.dtype)
-            self._offset = self._offset.view(-1, *(1,) * (images.ndim - 1))
+            self._offset = _offset(images)
             self.fixed = images - self._offset
             self.weight = weight
             count = box_sum(torch.ones_like(images) if weight is None else weight, radius)
@@ -257,6 +255,8 @@ def _unlike(
 ) -> Tensor:
     """``q (1 - cc)`` of every window, in plain differentiable steps; (N, 1, *spatial)."""
     images_moved, images_fixed = _channels_apart(moved), _channels_apart(fixed)
+    offset = _offset(images_fixed)
+    images_moved, images_fixed = images_moved - offset, images_fixed - offset
     weight = _each_channel(weight, fixed)
     count = box_sum(torch.ones_like(images_fixed) if weight is None else weight, radius)
     seen = count > 0
@@ -272,6 +272,12 @@ def _unlike(
     similarity = covariance.square() / (variance_fixed * variance_moved + eps)
     texture = variance_fixed / (variance_fixed + noise**2)
     return (texture * (1 - similarity)).view_as(moved).mean(1, keepdim=True)
+
+
+def _offset(images: Tensor) -> Tensor:
+    """Give the mean of every image: less any constant cc is the same, less this one precise."""
+    mean = total_double(images.detach()) / images[0].numel()
+    return mean.to(images.dtype).view(-1, *(1,) * (images.ndim - 1))
 
 
 def _channels_apart(image: Tensor) -> Tensor:
