@@ -52,7 +52,8 @@ def inverse_consistency(
             per_axis("spacing", spacing, error), dtype=error.dtype, device=error.device
         )
         error = error * steps.view(1, -1, *(1,) * (error.ndim - 2))
-    return torch.linalg.vector_norm(error, dim=1, keepdim=True)
+    # Not vector_norm: over a strided axis torch's takes 40 times as long.
+    return error.square().sum(1, keepdim=True).sqrt()
 
 
 def folding_fraction(displacement: Tensor) -> Tensor:

@@ -162,7 +162,11 @@ def _wrong_entry(mask: Tensor, axis: int) -> Tensor:
 
 def _length(parts: list[Tensor]) -> Tensor:
     """Euclidean length; its gradient at 0 is 0, not NaN."""
-    return torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    squares = parts[0].square()
+    for part in parts[1:]:
+        squares = squares + part.square()
+    some = squares > 0
+    return torch.where(some, torch.where(some, squares, 1.0).sqrt(), 0.0)
 
 
 def _require_mask(mask: Tensor) -> None:
