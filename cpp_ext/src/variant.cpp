@@ -1,13 +1,61 @@
+#include <atomic>
+#include <vector>
+
 #include "ncr/cpu.h"
+#include "simd/rows.h"
 
 namespace ncr::cpu {
 
+#if defined(NCR_X86_VARIANTS)
+const Rows* avx2_rows();
+const Rows* avx512_rows();
+#endif
+
+namespace {
+
+/// What this machine can run, best last. Null stands for the plain functors.
+std::vector<const Rows*> available() {
+  std::vector<const Rows*> tables = {nullptr};
+#if defined(NCR_X86_VARIANTS)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    tables.push_back(avx2_rows());
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+      tables.push_back(avx512_rows());
+    }
+  }
+#endif
+  return tables;
+}
+
+const char* name_of(const Rows* table) {
+  return table == nullptr ? "scalar" : table->name;
+}
+
+std::atomic<const Rows*>& current() {
+  static std::atomic<const Rows*> table{available().back()};
+  return table;
+}
+
+}  // namespace
+
+const Rows* rows() {
+  return current().load(std::memory_order_relaxed);
+}
+
 std::string variant() {
-  return "scalar";
+  return name_of(rows());
 }
 
 bool set_variant(const std::string& name) {
-  return name == "scalar";
+  for (const Rows* table : available()) {
+    if (name == name_of(table)) {
+      current() = table;
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace ncr::cpu

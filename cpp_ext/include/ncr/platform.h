@@ -5,6 +5,10 @@
 /// Marks arithmetic that is compiled for the host and, by nvcc, for the device too.
 #if defined(__CUDACC__)
 #define NCR_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+// Always inlined: the same functions are compiled for several instruction sets, and a shared
+// out-of-line copy could be the one that this machine cannot run.
+#define NCR_HD inline __attribute__((always_inline))
 #else
 #define NCR_HD inline
 #endif

@@ -1,0 +1,20 @@
+#include <immintrin.h>
+
+#include "rows.h"
+
+#define NCR_VARIANT_NAME "avx512"
+
+namespace ncr::cpu {
+namespace {
+#include "vectors.h"
+
+#include "square.h"
+#include "square_adjoint.h"
+#include "table.h"
+}  // namespace
+
+const Rows* avx512_rows() {
+  return &kTable;
+}
+
+}  // namespace ncr::cpu

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstdint>
+
+/// Kernels on whole rows with vector instructions: the arithmetic of the functors in include/ncr,
+/// eight voxels at a time. One table per instruction set, each compiled in its own file; entries
+/// are null where an instruction set has no version, and the functors run instead.
+namespace ncr::cpu {
+
+/// Inside an exponential vectors are interleaved: D floats per voxel for a field, 4 for a gradient
+/// (the unused ones are 0), so that one wide load brings both ends of a cell's edge. Rows lie along
+/// the fastest axis; row r of a 3D grid is (z, y) = (r / Y, r % Y).
+struct SquareRows {
+  const float* field;  ///< interleaved, readable for 64 floats behind its end
+  float* squared;      ///< interleaved, or null
+  float* planes;       ///< the same result as (D, grid), or null
+  int64_t size[3];
+};
+
+/// The adjoint of a squaring, for an owner of planes [first, end) of the gradient along the slowest
+/// axis: it adds there what the given rows send there, in the order of the rows.
+struct SquareRowsAdjoint {
+  const float* field;         ///< interleaved
+  const float* grad_squared;  ///< interleaved by 4
+  float* grad;                ///< interleaved by 4
+  int64_t size[3];
+  int64_t first, end;
+  int64_t nowhere;  ///< offset into grad of 4 (2 X + 8) floats that nobody reads
+};
+
+/// Linear interpolation of planar images at planar displacements, one sample.
+struct WarpRows {
+  const float* image;         ///< (C, size_in)
+  const float* displacement;  ///< (D, size_out)
+  const float* addend;        ///< (C, size_out) or null
+  float* moved;               ///< (C, size_out)
+  int64_t size_in[3], size_out[3];
+  int64_t channels;
+};
+
+/// Its adjoint to the displacement.
+struct WarpRowsAdjoint {
+  const float* image;
+  const float* displacement;
+  const float* grad_moved;   ///< (C, size_out)
+  float* grad_displacement;  ///< (D, size_out)
+  int64_t size_in[3], size_out[3];
+  int64_t channels;
+  bool identity;
+};
+
+/// Its adjoint to the image, for an owner of planes [first, end); `grad` holds these planes and,
+/// behind them, one plane that nobody reads, for each channel.
+struct WarpRowsScatter {
+  const float* displacement;
+  const float* grad_moved;  ///< (C, size_out)
+  float* grad;              ///< (C, end - first + 1 planes)
+  int64_t size_in[3], size_out[3];
+  int64_t channels;
+  int64_t first, end;
+};
+
+/// Fused warp, squared distance and gradient to the displacement, one sample.
+struct WarpMseRows {
+  const float* image;
+  const float* displacement;
+  const float* fixed;
+  const float* weight;       ///< (1, size_out) or null
+  double* row_sums;          ///< one per row
+  float* grad_displacement;  ///< or null
+  int64_t size_in[3], size_out[3];
+  int64_t channels;
+  float scale;
+};
+
+/// Row kernels that the compiler vectorises itself, for float and double.
+template <typename T>
+struct PlainRows {
+  /// Window sums along the rows, then along the second axis, of one plane (rows, length).
+  void (*box_plane)(const T* image, T* sums, T* scratch, int64_t rows, int64_t length,
+                    int64_t radius);
+  /// out[x] = sum of `count` rows that lie `stride` apart.
+  void (*sum_rows)(const T* first, int64_t stride, int64_t count, T* out, int64_t length);
+  /// out = a (1 - weight) + b weight.
+  void (*mix_rows)(const T* a, const T* b, T weight, T* out, int64_t length);
+  /// out += weight * a.
+  void (*add_row)(const T* a, T weight, T* out, int64_t length);
+  /// Jacobian determinants of rows [begin, end).
+  void (*jacobian_rows)(const T* displacement, T* result, const int64_t* size, int dimension,
+                        int64_t begin, int64_t end);
+  void (*local_products)(const T* moved, const T* fixed, const T* weight, T* products,
+                         int64_t count, int64_t begin, int64_t end);
+  void (*local_ncc)(const T* sums, T* map, int64_t count, T eps, int64_t begin, int64_t end);
+  void (*local_ncc_slopes)(const T* sums, const T* grad_map, T* slopes, int64_t count, T eps,
+                           int64_t begin, int64_t end);
+  void (*local_ncc_adjoint)(const T* moved, const T* fixed, const T* weight, const T* slope_sums,
+                            T* grad_moved, int64_t count, int64_t begin, int64_t end);
+};
+
+struct Rows {
+  const char* name;
+  // Index 0: 2D, index 1: 3D. Rows [begin, end).
+  void (*square[2])(const SquareRows&, int64_t begin, int64_t end);
+  void (*square_adjoint[2])(const SquareRowsAdjoint&, int64_t begin, int64_t end);
+  void (*pack[2])(const float* planes, int64_t count, float factor, float* field, int64_t begin,
+                  int64_t end);
+  void (*pack_gradient[2])(const float* planes, int64_t count, float* grad, int64_t begin,
+                           int64_t end);
+  void (*unpack_gradient[2])(const float* grad, int64_t count, float factor, float* planes,
+                             int64_t begin, int64_t end);
+  void (*warp[2])(const WarpRows&, int64_t begin, int64_t end);
+  void (*warp_adjoint[2])(const WarpRowsAdjoint&, int64_t begin, int64_t end);
+  void (*warp_scatter[2])(const WarpRowsScatter&, int64_t begin, int64_t end);
+  void (*warp_mse[2])(const WarpMseRows&, int64_t begin, int64_t end);
+};
+
+/// The table in use, or null for the plain functors.
+const Rows* rows();
+
+/// Shortest row for which the vector kernels are written.
+constexpr int64_t kShortestRow = 8;
+
+}  // namespace ncr::cpu
