@@ -300,7 +300,7 @@ def _of_sitk(obj: Any, role: str, vector: bool) -> Image:
     if 0 in obj.GetSize():
         raise ShapeError(f"{role} must have at least one voxel; got size {obj.GetSize()}.")
     kind = obj.GetPixelIDTypeAsString()
-    if "complex" in kind or "label map" in kind:
+    if "complex" in kind or "label" in kind:  # SimpleITK aborts on an array of the latter
         raise ImageValueError(f"{role} must hold real numbers; got {kind}. Convert it first.")
     grid = Grid.of_array(obj.GetSize()[::-1], obj.GetSpacing(), obj.GetOrigin(), obj.GetDirection())
     array = sitk.GetArrayFromImage(obj)

@@ -24,6 +24,7 @@ from itk_ncr.images.preflight import (
     Refused,
     inspect_dicom,
     inspector,
+    is_dicom_file,
     require_file,
     suffix_of,
 )
@@ -97,7 +98,7 @@ def _checked_read(path: Path, vector: bool) -> Image:
     import SimpleITK as sitk
 
     try:
-        is_folder, is_dicom = path.is_dir(), _starts_as_dicom(path)
+        is_folder, is_dicom = path.is_dir(), is_dicom_file(path)
     except ValueError:  # a null byte in the name
         raise Refused("its name holds a null byte") from None
     files = [path]
@@ -208,16 +209,6 @@ def _unrivalled(path: Path) -> Iterator[Path]:
             if source.exists():
                 (Path(folder) / f"image{ending}").symlink_to(source.resolve())
         yield Path(folder) / f"image{suffix}"
-
-
-def _starts_as_dicom(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _require_components(components: int, dimension: int, vector: bool) -> None:

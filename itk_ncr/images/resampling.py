@@ -24,7 +24,7 @@ Mode = Literal["linear", "nearest"]
 Padding = Literal["fill", "border"]
 Points = NDArray[np.float64]
 
-# 2^17 points are 3 MB of float64 coordinates in 3D, and some five such arrays live at a time. Larger
+# 2^17 points are 3 MB of float64 coordinates in 3D; some five such arrays live at a time. Larger
 # slabs were not faster (160x192x160: .41 CPU-s with 2^17, .50 with 2^19).
 SLAB_VOXELS = 2**17
 

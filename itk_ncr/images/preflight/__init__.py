@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from itk_ncr.images.preflight.dicom import inspect_dicom
+from itk_ncr.images.preflight.dicom import inspect_dicom, is_dicom_file
 from itk_ncr.images.preflight.header import Header, Refused, require_file
 from itk_ncr.images.preflight.meta import inspect_meta
 from itk_ncr.images.preflight.nifti import inspect_nifti
@@ -18,6 +18,7 @@ __all__ = [
     "Refused",
     "inspect_dicom",
     "inspector",
+    "is_dicom_file",
     "require_file",
     "suffix_of",
 ]

@@ -76,6 +76,17 @@ def inspect_dicom(folder: Path) -> tuple[Header, list[Path]]:
     return header, [piece.path for piece in ordered]
 
 
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file begins as DICOM files do: 128 bytes of anything, then DICM."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def _slices(folder: Path) -> list[Slice]:
     import SimpleITK as sitk
 
@@ -84,14 +95,19 @@ def _slices(folder: Path) -> list[Slice]:
         for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid):
             path = Path(name)
             series[uid].append(Slice(path, _tags(path)))
+    listed = {piece.path.name for pieces in series.values() for piece in pieces}
+    for path in sorted(folder.iterdir()):
+        # ITK leaves out what it cannot read; at the end of a stack nobody would notice.
+        if path.name not in listed and path.name != "DICOMDIR" and is_dicom_file(path):
+            raise Refused(f"slice {path.name!r} is truncated or damaged")
     if not series:
         raise Refused("is a folder without a DICOM series")
     if len(series) > 1:
-        listed = "; ".join(
+        names = "; ".join(
             f"{_name(pieces)} ({len(pieces)} files, series {uid})"
             for uid, pieces in sorted(series.items())
         )
-        raise Refused(f"holds {len(series)} DICOM series: {listed}. Put one into its own folder")
+        raise Refused(f"holds {len(series)} DICOM series: {names}. Put one into its own folder")
     return next(iter(series.values()))
 
 
