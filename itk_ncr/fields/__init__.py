@@ -5,6 +5,7 @@ from itk_ncr.fields.regularity import (
     folding_fraction,
     inverse_consistency,
     jacobian_statistics,
+    vector_length,
 )
 from itk_ncr.fields.resizing import (
     downsample,
@@ -26,4 +27,5 @@ __all__ = [
     "resize_displacement",
     "resize_velocity",
     "smooth",
+    "vector_length",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.fields import vector_length
 from itk_ncr.losses.weighting import extent, mean_over, require_same_shape, require_weight, total
 
 
@@ -98,7 +99,7 @@ def _upwind_length(mask: Tensor) -> Tensor:
         rise = mask.diff(dim=axis)
         none = torch.zeros_like(mask.narrow(axis, 0, 1))
         drops += [torch.cat([-rise, none], axis), torch.cat([none, rise], axis)]
-    return _length([drop.clamp_min(0) for drop in drops])
+    return vector_length(torch.cat(drops, dim=1).clamp_min(0))
 
 
 def _forward_length(mask: Tensor) -> Tensor:
@@ -106,14 +107,15 @@ def _forward_length(mask: Tensor) -> Tensor:
     for axis in range(2, mask.ndim):
         none = torch.zeros_like(mask.narrow(axis, 0, 1))
         differences.append(torch.cat([mask.diff(dim=axis), none], axis))
-    return _length(differences)
+    return vector_length(torch.cat(differences, dim=1))
 
 
 def _sobel_length(mask: Tensor) -> Tensor:
     axes = mask.ndim - 2
     gain = 2.0 * 4.0 ** (axes - 1)
     padded = pad(mask, (1,) * (2 * axes), mode="replicate")
-    return _length([_sobel(padded, axis) / gain for axis in range(2, mask.ndim)])
+    slopes = [_sobel(padded, axis) for axis in range(2, mask.ndim)]
+    return vector_length(torch.cat(slopes, dim=1)) / gain
 
 
 def _released(mask: Tensor, sobel3d: str) -> Tensor:
@@ -158,15 +160,6 @@ def _wrong_entry(mask: Tensor, axis: int) -> Tensor:
     for other in range(2, mask.ndim):
         mask = mask.narrow(other, 1 if other == centre else 0, mask.shape[other] - 2)
     return mask
-
-
-def _length(parts: list[Tensor]) -> Tensor:
-    """Euclidean length; its gradient at 0 is 0, not NaN."""
-    squares = parts[0].square()
-    for part in parts[1:]:
-        squares = squares + part.square()
-    some = squares > 0
-    return torch.where(some, torch.where(some, squares, 1.0).sqrt(), 0.0)
 
 
 def _require_mask(mask: Tensor) -> None:

@@ -5,7 +5,13 @@ import torch
 from torch.testing import assert_close
 
 from itk_ncr.errors import ShapeError
-from itk_ncr.fields import folding_fraction, inverse_consistency, jacobian_statistics, smooth
+from itk_ncr.fields import (
+    folding_fraction,
+    inverse_consistency,
+    jacobian_statistics,
+    smooth,
+    vector_length,
+)
 from itk_ncr.ops import exponential_pair
 
 
@@ -45,6 +51,17 @@ def test_the_exponentials_of_opposite_velocities_are_nearly_inverse():
     error = inverse_consistency(*exponential_pair(velocity))[..., 4:-4, 4:-4, 4:-4]
     assert error.mean() < 0.05
     assert error.max() < 0.2  # RELIABILITY.md: bound for a velocity of at most 3 voxels
+
+
+def test_vectors_of_no_length_have_a_gradient_of_zero():
+    field = torch.tensor([[3.0, 0.0], [4.0, 0.0]]).view(1, 2, 1, 2).requires_grad_()
+    length = vector_length(field)
+    assert length.flatten().tolist() == [5.0, 0.0]
+    length.sum().backward()
+    assert_close(field.grad.flatten(), torch.tensor([0.6, 0.0, 0.8, 0.0]))
+    resting = torch.zeros(1, 3, 2, 2, 2, requires_grad=True)
+    inverse_consistency(resting, -resting).sum().backward()
+    assert resting.grad.eq(0).all()
 
 
 def test_shares_of_folded_voxels_are_counted_per_sample():

@@ -149,6 +149,11 @@ def test_local_ncc_is_precise_far_from_zero_in_float32():
     )
 
 
+def test_gradient_of_local_ncc_without_any_weight():
+    fixed = random(1, 1, 5, 6, seed=1)
+    assert torch.autograd.gradcheck(LocalNCC(fixed), random(1, 1, 5, 6).requires_grad_())
+
+
 def test_refuses_a_noise_of_zero():
     with pytest.raises(ArgumentError, match="noise and eps must be positive"):
         LocalNCC(random(1, 1, 4, 4), noise=0.0)
@@ -181,6 +186,11 @@ def test_mind_descriptor_against_a_loop():
     variance = np.clip(variance, 1e-3 * variance.mean(), 1e3 * variance.mean())
     found = mind_descriptor(image, radius=radius, dilation=step)
     assert_close(found[0], torch.from_numpy(np.exp(-distances / variance)))
+
+
+def test_mind_refuses_a_distance_of_zero_to_its_neighbours():
+    with pytest.raises(ArgumentError, match="dilation must be at least 1"):
+        mind_descriptor(random(1, 1, 4, 4), dilation=0)
 
 
 def test_mind_has_twelve_numbers_in_3d_and_barely_feels_a_smooth_change_of_contrast():
