@@ -309,7 +309,7 @@ def _panels(scene: _Scene) -> list[_Panel]:
         _Panel("no correspondence", mask),
         *_comparison(scene, fixed_window, moving_window, show, outline),
         _Panel("moving grid, warped", lines),
-        _Panel("Jacobian (red: grows)", jacobian),
+        _Panel("Jacobian, red: moving larger", jacobian),
     ]
 
 

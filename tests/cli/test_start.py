@@ -1,0 +1,199 @@
+"""Starting is quick and quiet, and every failure is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from itk_ncr import __version__
+from itk_ncr.errors import ImageWriteError, MissingDependencyError, RegistrationAborted
+
+COMMANDS = ["register", "apply", "segment", "info"]
+
+
+def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=60,
+        check=False,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["info"], ["register", "--help"], ["registr"]]
+)
+def test_starting_imports_no_heavy_library(words, tmp_path):
+    program = (
+        "import sys\n"
+        "from itk_ncr.cli import main\n"
+        f"sys.argv = ['itk-ncr', *{words!r}]\n"
+        "try:\n    main()\n"
+        "finally:\n    print('MODULES', *sys.modules)"
+    )
+    output = start("-c", program, folder=tmp_path).stdout
+    modules = set(output[output.index("MODULES") :].split())
+    assert "itk_ncr.cli" in modules
+    heavy = {"torch", "itk", "SimpleITK", "matplotlib", "rich", "scipy"}
+    assert not heavy & modules
+    if words != ["info"]:  # the compiled kernels may want it
+        assert "numpy" not in modules
+
+
+@pytest.mark.parametrize("words", [["--version"], ["info"], ["--help"]])
+def test_starting_takes_less_than_half_a_second(words, tmp_path):
+    def seconds() -> float:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "itk_ncr", *words], cwd=tmp_path, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        assert status == 0
+        return usage.ru_utime + usage.ru_stime
+
+    # Processor time, the best of three: other programs on the machine do not count.
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_the_module_is_the_command(tmp_path):
+    assert start("-m", "itk_ncr", "--version", folder=tmp_path).stdout == (
+        f"itk-ncr {__version__}\n"
+    )
+
+
+def test_info_tells_true_versions(run):
+    result = run("info", "--json")
+    told = json.loads(result.stdout)
+    assert told["versions"]["itk_ncr"] == __version__
+    assert told["versions"]["torch"] == version("torch")
+    assert told["processors"] >= 1
+    assert isinstance(told["kernels"]["compiled"], bool)
+    text = run("info").stdout
+    assert f"torch        {version('torch')}" in text
+    assert "models" in text
+
+
+def test_info_says_what_is_not_installed(run, monkeypatch):
+    from importlib import metadata
+
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert "SimpleITK    not installed" in run("info").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    assert command in run("--help").stdout
+
+
+def test_no_words_at_all_gives_the_help(run):
+    result = run()
+    assert result.exit_code == 0
+    assert "research use only" in result.stdout.replace("\n  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "fragment"),
+    [
+        (["registr"], "No such command 'registr'"),
+        (["register"], "Missing argument 'FIXED'"),
+        (["register", "a", "b"], "Missing option '-o' / '--output'"),
+        (["register", "a", "b", "-o", "c", "--smoothness", "0"], "'--smoothness'"),
+        (["register", "a", "b", "-o", "c", "--smoothness", "soft"], "'soft' is not a valid float"),
+        (["register", "a", "b", "-o", "c", "--mask-threshold", "1.5"], "1.5 is not in the range"),
+        (["register", "a", "b", "-o", "c", "--threads", "0"], "'--threads'"),
+        (["register", "a", "b", "-o", "c", "--mask", "some"], "'some' is not one of"),
+        (["register", "a", "b", "-o", "c", "--format", "mhd"], "'mhd' is not one of"),
+        (["segment", "a", "-o", "b.nrrd", "--seed", "1;2"], "'1;2' is not x,y,z in mm"),
+        (["segment", "a", "-o", "b.nrrd", "--seed-voxel", "1.5,2"], "is not i,j,k in voxels"),
+        (["segment", "a", "-o", "b.nrrd", "--seed", "nan,1"], "is not x,y,z in mm"),
+        (["segment", "a", "-o", "b.nrrd", "--high", ".8", "--largest"], "exclude each other"),
+        (["segment", "a", "-o", "b.nrrd", "--weight", "w"], "--weight goes with --largest"),
+        (["segment", "a", "-o", "b.nrrd", "--intensity", "w"], "--intensity goes with --seed"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_status_2(run, words, fragment):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert fragment in result.stderr
+    assert "--help'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "fragment"),
+    [
+        (ZeroDivisionError("one\ntwo"), 1, "internal trouble: ZeroDivisionError: one two."),
+        (ImageWriteError("cannot write 'x': no space left"), 1, "no space left"),
+        (MissingDependencyError("needs y"), 1, "needs y"),
+        (MemoryError(), 1, "out of memory"),
+        (OSError(28, "No space left on device", "/x"), 1, "'/x': No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+        (RegistrationAborted("stopped"), 130, "interrupted"),
+        (EOFError(), 130, "interrupted"),
+    ],
+)
+def test_trouble_inside_is_one_line_and_never_a_traceback(
+    run, monkeypatch, trouble, status, fragment
+):
+    def fail() -> None:
+        raise trouble
+
+    monkeypatch.setattr("itk_ncr.cli.environment.environment", fail)
+    result = run("info")
+    assert result.exit_code == status
+    assert fragment in result.stderr
+    assert "Traceback" not in result.stderr
+    told = run("info", "--traceback")
+    assert told.exit_code == status
+    assert "Traceback" in told.stderr
+    assert told.stderr.rstrip().splitlines()[-1].startswith("error: ")
+
+
+def test_the_environment_can_ask_for_tracebacks(run, monkeypatch):
+    monkeypatch.setenv("ITK_NCR_TRACEBACK", "1")
+    monkeypatch.setattr("itk_ncr.cli.environment.environment", lambda: 1 / 0)
+    assert "Traceback" in run("info").stderr
+
+
+def test_warnings_are_single_lines_and_said_once(run, monkeypatch):
+    import warnings
+
+    def warn() -> dict:
+        for _ in range(2):
+            warnings.warn("look\nhere", UserWarning, stacklevel=1)
+        warnings.warn("for programmers", DeprecationWarning, stacklevel=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("itk_ncr.cli.environment.environment", warn)
+    lines = [line for line in run("info").stderr.splitlines() if line]
+    assert lines == ["warning: look here", "error: interrupted; nothing was written"]
+
+
+def test_a_reader_that_leaves_is_no_traceback(tmp_path):
+    command = f"{sys.executable} -m itk_ncr --help | true"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
