@@ -67,6 +67,57 @@ class Observers:
             raise error
 
 
+class CoreEvents:
+    """Events, progress and abort of a filter are those of its core: the stage that works."""
+
+    @property
+    def _core(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def _observers(self) -> Observers:
+        raise NotImplementedError
+
+    def AddObserver(self, event: Any, command: Any) -> int:
+        """Call ``command()`` at ``itk.ProgressEvent()``, StartEvent, EndEvent or AbortEvent.
+
+        What a Python callable raises stops the registration and comes out of :meth:`Update`.
+        """
+        return self._observers.add(self._core, event, command)
+
+    def RemoveObserver(self, tag: int) -> None:
+        """Stop the observer with this tag."""
+        self._observers.remove(self._core, tag)
+
+    def RemoveAllObservers(self) -> None:
+        """Stop all observers."""
+        self._observers.clear(self._core)
+
+    def HasObserver(self, event: Any) -> bool:
+        """Whether somebody watches this event."""
+        return bool(self._core.HasObserver(event))
+
+    def GetProgress(self) -> float:
+        """Share of the registration that is done, in [0, 1]."""
+        return float(self._core.GetProgress())
+
+    def SetAbortGenerateData(self, abort: bool) -> None:
+        """Ask the running registration to stop: its Update raises RegistrationAborted."""
+        self._core.SetAbortGenerateData(abort)
+
+    def AbortGenerateDataOn(self) -> None:
+        """:meth:`SetAbortGenerateData` with True."""
+        self.SetAbortGenerateData(True)
+
+    def AbortGenerateDataOff(self) -> None:
+        """:meth:`SetAbortGenerateData` with False."""
+        self.SetAbortGenerateData(False)
+
+    def GetAbortGenerateData(self) -> bool:
+        """Whether the registration has been asked to stop."""
+        return bool(self._core.GetAbortGenerateData())
+
+
 class _Relay:
     """What ITK holds instead of the caller's callable."""
 

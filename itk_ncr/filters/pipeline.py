@@ -82,7 +82,7 @@ class RegistrationPipeline:
         self._result_key: tuple[Any, ...] = ()
         self._changes = 0
         self._inputs: dict[str, Any] = {}
-        self._casts: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
         self._stages: list[Any] = []  # keeps alive what only weak references know
         self._on_moving_grid: list[Any] = []
         self._masks: list[Any] = []
@@ -117,7 +117,9 @@ class RegistrationPipeline:
         elif old is None:
             return
         self.core.SetInput(INPUTS.index(name), connection)
-        self._inputs[name], self._casts[name] = new, cast
+        self._inputs[name] = new
+        # An image does not keep the filter that makes it alive.
+        self._kept[name] = (image, cast, new and new.GetSource())
         if name == MOVING:
             for stage in self._on_moving_grid:
                 stage.SetInput(0, connection)
@@ -126,6 +128,7 @@ class RegistrationPipeline:
         """Mark what depends on a setting as out of date."""
         if name != "mask_threshold":
             self.modified()
+            return
         for mask in self._masks:
             mask.Modified()
 
@@ -168,7 +171,10 @@ class RegistrationPipeline:
         return bool(image.GetUpdateMTime() >= image.GetPipelineMTime())
 
     def run(self, update: Callable[[], None]) -> None:
-        """Call ``update`` of some stage; errors of Python stages come out as what they were."""
+        """Call ``update`` of some stage; errors of Python stages come out as what they were.
+
+        After an error every stage here can run again; a filter fed by them needs its own reset.
+        """
         self.last_exception = None
         try:
             with unprinted():

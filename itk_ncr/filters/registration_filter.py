@@ -11,6 +11,7 @@ from itk.support import template_class
 
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.filters import transforms
+from itk_ncr.filters.events import CoreEvents, Observers
 from itk_ncr.filters.inputs import dimension_of
 from itk_ncr.filters.parameters import Parameters, apply_keywords, with_accessors
 from itk_ncr.filters.pipeline import (
@@ -30,7 +31,7 @@ from itk_ncr.registration import Quality, RegistrationResult
 
 
 @with_accessors
-class NCRRegistrationFilter:
+class NCRRegistrationFilter(CoreEvents):
     """Register a moving to a fixed image and find the regions that have no counterpart.
 
     A true stage of a pipeline (``isinstance(x, itk.ProcessObject)``): filters downstream pull
@@ -67,7 +68,8 @@ class NCRRegistrationFilter:
         while isinstance(key, (tuple, list)) and key:
             key = key[0]
         if hasattr(key, "GetImageDimension"):  # a type of image, or an image
-            key = (key.New() if isinstance(key, type) else key).GetImageDimension()
+            image: Any = key.New() if isinstance(key, type) else key  # type: ignore[attr-defined]
+            key = image.GetImageDimension()
         if isinstance(key, bool) or key not in (2, 3):
             raise ArgumentError(
                 f"NCRRegistrationFilter[...] must get 2, 3 or a type of ITK image; got {key!r}."
@@ -180,7 +182,7 @@ class NCRRegistrationFilter:
 
     def GetDisplacementField(self) -> Any:
         """``GetOutput()``: vectors in mm, LPS, on the fixed grid, affine included."""
-        return self.GetOutput()  # type: ignore[attr-defined]
+        return self.GetOutput()
 
     def GetInverseDisplacementField(self) -> Any:
         """Vectors in mm on the moving grid: ``y + d(y)`` is the fixed point of ``y``."""
@@ -247,6 +249,18 @@ class NCRRegistrationFilter:
     # Running
 
     @property
+    def _core(self) -> Any:
+        return self._pipeline.core
+
+    @property
+    def _observers(self) -> Observers:
+        return self._pipeline.observers
+
+    def GetProgressMessage(self) -> str:
+        """What the registration is doing, in words."""
+        return self._pipeline.message
+
+    @property
     def last_exception(self) -> BaseException | None:
         """What stopped the last run; the original, also where ITK reported a RuntimeError."""
         return self._pipeline.last_exception
@@ -259,11 +273,11 @@ class NCRRegistrationFilter:
         NCRError
             What the registration raised: ImageValueError, RegistrationAborted and so on.
         """
-        self._run(super().Update, whole=False)  # type: ignore[misc]
+        self._run("Update", whole=False)
 
     def UpdateLargestPossibleRegion(self) -> None:
         """:meth:`Update` for whole images, whatever region a downstream filter asked for last."""
-        self._run(super().UpdateLargestPossibleRegion, whole=True)  # type: ignore[misc]
+        self._run("UpdateLargestPossibleRegion", whole=True)
 
     def ResetPipeline(self) -> None:
         """Make this filter and all upstream ready to run again after an error."""
@@ -277,51 +291,6 @@ class NCRRegistrationFilter:
     def Modified(self) -> None:
         """Make the next Update register again."""
         self._pipeline.modified()
-
-    # Events are those of the stage that registers
-
-    def AddObserver(self, event: Any, command: Any) -> int:
-        """Call ``command()`` at ``itk.ProgressEvent()``, StartEvent, EndEvent or AbortEvent.
-
-        What a Python callable raises stops the registration and comes out of :meth:`Update`.
-        """
-        return self._pipeline.observers.add(self._pipeline.core, event, command)
-
-    def RemoveObserver(self, tag: int) -> None:
-        """Stop the observer with this tag."""
-        self._pipeline.observers.remove(self._pipeline.core, tag)
-
-    def RemoveAllObservers(self) -> None:
-        """Stop all observers."""
-        self._pipeline.observers.clear(self._pipeline.core)
-
-    def HasObserver(self, event: Any) -> bool:
-        """Whether somebody watches this event."""
-        return bool(self._pipeline.core.HasObserver(event))
-
-    def GetProgress(self) -> float:
-        """Share of the registration that is done, in [0, 1]."""
-        return float(self._pipeline.core.GetProgress())
-
-    def GetProgressMessage(self) -> str:
-        """What the registration is doing, in words."""
-        return self._pipeline.message
-
-    def SetAbortGenerateData(self, abort: bool) -> None:
-        """Ask the running registration to stop: its Update raises RegistrationAborted."""
-        self._pipeline.core.SetAbortGenerateData(abort)
-
-    def AbortGenerateDataOn(self) -> None:
-        """:meth:`SetAbortGenerateData` with True."""
-        self.SetAbortGenerateData(True)
-
-    def AbortGenerateDataOff(self) -> None:
-        """:meth:`SetAbortGenerateData` with False."""
-        self.SetAbortGenerateData(False)
-
-    def GetAbortGenerateData(self) -> bool:
-        """Whether the registration has been asked to stop."""
-        return bool(self._pipeline.core.GetAbortGenerateData())
 
     # What ITK shows
 
@@ -401,21 +370,25 @@ class NCRRegistrationFilter:
         if self._pipeline_or_none is not None:
             self._pipeline.setting_changed(name)
 
-    def _run(self, update: Callable[[], None], whole: bool) -> None:
+    def _run(self, update: str, whole: bool) -> None:
         for name in (FIXED, MOVING):
             if self._get_input(name) is None:
                 raise ArgumentError(
                     f"{name} must be set before Update; got none. Call SetFixedImage and "
                     "SetMovingImage, or give both to New."
                 )
-        pipeline = self._pipeline
+        pipeline, native_update = self._pipeline, getattr(super(), update)
 
         def update_all() -> None:
-            prepare_request(self.GetOutput())  # type: ignore[attr-defined]
-            update()
+            prepare_request(self.GetOutput())
+            native_update()
             pipeline.update_outputs(whole)
 
-        pipeline.run(update_all)
+        try:
+            pipeline.run(update_all)
+        except BaseException:
+            self.ResetPipeline()
+            raise
 
 
 def ncr_registration_filter(*inputs: Any, **keywords: Any) -> Any:

@@ -320,6 +320,24 @@ def test_one_filter_can_work_on_the_output_of_another(pair, shift):
     assert (len(shift.calls), len(second.GetRegistration().calls)) == (1, 2)
 
 
+def test_the_filters_upstream_are_kept_alive(pair, shift):
+    sources = [to_itk(image) for image in pair]
+
+    def cast(image: Any) -> Any:
+        return itk.CastImageFilter[type(image), type(image)].New(image, in_place=False)
+
+    stage = NCRRegistrationFilter.New(cast(sources[0]), registration=shift)
+    upstream = cast(sources[1])
+    stage.SetMovingImage(upstream.GetOutput())
+    del upstream
+    stage.Update()
+    assert_array_equal(shift.calls[0]["moving"].array, pair[1].array)
+    sources[0].FillBuffer(7)
+    sources[0].Modified()
+    stage.Update()
+    assert (shift.calls[1]["fixed"].array == 7).all()
+
+
 def test_a_new_moving_image_brings_its_grid_along(dimension, pair, shift):
     stage = new_filter(pair, shift)
     mask = stage.GetMovingMask()
