@@ -12,7 +12,7 @@ def available_memory() -> int | None:
 
     The smaller of what the machine and what the container (cgroup v2) leaves.
     """
-    amounts = [amount for amount in (_machine(), _container()) if amount is not None]
+    amounts = [amount for amount in (_machine(), container_memory()) if amount is not None]
     return min(amounts, default=None)
 
 
@@ -41,7 +41,8 @@ def _machine() -> int | None:
     return None
 
 
-def _container(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+def container_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that the limit of a container (cgroup v2) leaves; None where there is none."""
     try:
         limit = (folder / "memory.max").read_text().strip()
         if limit == "max":

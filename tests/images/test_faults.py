@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import locale
 import os
 import warnings
 import zlib
@@ -470,3 +471,31 @@ def test_geometry_errors_keep_their_class(here):
         META.replace("1 0 0 0 1 0 0 0 1", "1 0.3 0 0 1 0 0 0 1").encode() + NOISE.tobytes()
     )
     refuses("x.mha", "direction must be orthonormal", GeometryError)
+
+
+# --- the host program -----------------------------------------------------------------------------
+
+
+def test_a_decimal_comma_of_the_host_program_does_no_harm(here, monkeypatch):
+    """Where no such locale is installed, the switch to the decimal point itself is watched."""
+    Path("x.mha").write_bytes(META.replace("1 2 3", "1.25 2.5 3.75").encode() + NOISE.tobytes())
+    before, calls = locale.setlocale(locale.LC_NUMERIC), []
+    try:
+        locale.setlocale(locale.LC_NUMERIC, "de_DE.UTF-8")
+    except locale.Error:
+        monkeypatch.setattr(locale, "localeconv", lambda: {"decimal_point": ","})
+        real = locale.setlocale
+        monkeypatch.setattr(
+            locale, "setlocale", lambda *arguments: calls.append(arguments) or real(*arguments)
+        )
+    try:
+        assert read_image("x.mha").grid.spacing == (1.25, 2.5, 3.75)
+    finally:
+        monkeypatch.undo()
+        locale.setlocale(locale.LC_NUMERIC, before)
+    if calls:
+        assert calls == [
+            (locale.LC_NUMERIC,),
+            (locale.LC_NUMERIC, "C"),
+            (locale.LC_NUMERIC, before),
+        ]

@@ -131,7 +131,7 @@ def test_a_read_only_folder_is_named(here, monkeypatch):
         return opened(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", forbidden)
-    with pytest.raises(ImageWriteError, match="read-only file system$"):
+    with pytest.raises(ImageWriteError, match=r"read-only file system$"):
         write_image(IMAGE, "locked/x.nii")
 
 

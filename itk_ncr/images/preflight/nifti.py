@@ -1,4 +1,4 @@
-"""NIfTI-1 and -2: what ITK's reader would let pass.
+"""NIfTI-1: what ITK's reader would let pass.
 
 It fills truncated files with zeros, does not look at the gzip checksum, turns NaN and Inf into 0,
 and takes one of two geometries when they disagree.
@@ -40,6 +40,7 @@ REFUSED_TYPES = {
     1: "single bits", 32: "complex numbers", 128: "RGB colours", 1536: "128 bit floats",
     1792: "complex numbers", 2048: "complex numbers", 2304: "RGBA colours",
 }  # fmt: skip
+FIRST_OFFSET = 352  # header and extension mark of a single file
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the low bits of xyzt_units
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Where the two geometries of a file part by more than this, they mean different things.
@@ -88,7 +89,7 @@ def inspect_nifti(path: Path) -> Header:
 def _start(path: Path, packed: bool) -> bytes:
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            return file.read(540)
+            return file.read(348)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise Refused("damaged gzip file: its first bytes cannot be unpacked") from None
 
@@ -97,13 +98,13 @@ def _fields(start: bytes) -> tuple[str, dict[str, Any]]:
     """Byte order and the fields used here, by name."""
     for order in "<>":
         if len(start) >= 4 and struct.unpack(order + "i", start[:4])[0] == 348:
-            return order, _fields_1(start, order)
+            return order, _fields_of(start, order)
         if len(start) >= 4 and struct.unpack(order + "i", start[:4])[0] == 540:
-            return order, _fields_2(start, order)
+            raise Refused("is NIfTI-2, which ITK cannot read; convert it to NIfTI-1 or .nrrd")
     raise Refused("is not a NIfTI file (its header has no valid length)")
 
 
-def _fields_1(start: bytes, order: str) -> dict[str, Any]:
+def _fields_of(start: bytes, order: str) -> dict[str, Any]:
     require_length(348, len(start))
 
     def get(form: str, at: int) -> tuple[Any, ...]:
@@ -114,7 +115,6 @@ def _fields_1(start: bytes, order: str) -> dict[str, Any]:
         raise Refused("is not a NIfTI file (its magic is missing; Analyze 7.5 is not supported)")
     return {
         "single": magic == b"n+1\0",
-        "minimum_offset": 352,
         "dim": get("8h", 40),
         "datatype": get("h", 70)[0],
         "bitpix": get("h", 72)[0],
@@ -127,33 +127,6 @@ def _fields_1(start: bytes, order: str) -> dict[str, Any]:
         "sform_code": get("h", 254)[0],
         "quaternion": get("6f", 256),
         "sform": get("12f", 280),
-    }
-
-
-def _fields_2(start: bytes, order: str) -> dict[str, Any]:
-    require_length(540, len(start))
-
-    def get(form: str, at: int) -> tuple[Any, ...]:
-        return struct.unpack_from(order + form, start, at)
-
-    magic = start[4:8]
-    if magic not in (b"n+2\0", b"ni2\0"):
-        raise Refused("is not a NIfTI file (its magic is missing)")
-    return {
-        "single": magic == b"n+2\0",
-        "minimum_offset": 544,
-        "dim": get("8q", 16),
-        "datatype": get("h", 12)[0],
-        "bitpix": get("h", 14)[0],
-        "pixdim": get("8d", 104),
-        "offset": get("q", 168)[0],
-        "slope": get("d", 176)[0],
-        "intercept": get("d", 184)[0],
-        "units": get("i", 500)[0],
-        "qform_code": get("i", 344)[0],
-        "sform_code": get("i", 348)[0],
-        "quaternion": get("6d", 352),
-        "sform": get("12d", 400),
     }
 
 
@@ -197,9 +170,9 @@ def _offset(fields: dict[str, Any]) -> int:
         raise Refused(f"its header puts the voxels at byte {offset}")
     if not fields["single"]:
         return int(offset)
-    if 0 < offset < fields["minimum_offset"]:
+    if 0 < offset < FIRST_OFFSET:
         raise Refused(f"its header puts the voxels at byte {int(offset)}, inside the header")
-    return max(int(offset), fields["minimum_offset"])
+    return max(int(offset), FIRST_OFFSET)
 
 
 def _image_of_pair(path: Path) -> tuple[Path, bool]:
