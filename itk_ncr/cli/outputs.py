@@ -80,6 +80,12 @@ class OutputFolder:
     def __init__(self, folder: Path, overwrite: bool, inputs: Iterable[Path | None] = ()) -> None:
         self.folder, self.overwrite = folder, overwrite
         self.inputs = [path for path in inputs if path is not None]
+        try:
+            str(folder).encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(
+                f"output folder '{folder}': its name is not valid UTF-8. Give another name."
+            ) from None
         if folder.exists() and not folder.is_dir():
             raise InputError(f"output folder '{folder}' is a file. Give the name of a folder.")
         if _visible(folder) and not overwrite:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr.cli import outputs
-from itk_ncr.cli.console import note, progress_bar
+from itk_ncr.cli.console import InputError, note, progress_bar
 
 if TYPE_CHECKING:
     from itk_ncr.images import Image
     from itk_ncr.registration import RegistrationResult
 
+# Named here so that the help need not import the solver; a test holds them to its table.
+PRESETS = ("auto", "mri-3d", "mri-2d", "oct", "multimodal")
 _TRANSFORMS = ("affine", "initial_transform")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -57,10 +60,10 @@ def _file(name: str, help: str) -> Any:
 )
 @click.option(
     "--preset",
+    type=click.Choice(PRESETS),
     default="auto",
     show_default=True,
-    metavar="NAME",
-    help="Weights of the functional: auto, oct, mri-2d or mri-3d.",
+    help="Settings by kind of image; auto goes by the number of axes.",
 )
 @_file("--lesion-mask", "Mask in the space of FIXED: 1 where it has no counterpart (1 = ignore).")
 @_file("--moving-lesion-mask", "The same for MOVING, in its space.")
@@ -200,6 +203,8 @@ def register(
             except NCRError as error:
                 # The solver knows images, not files; the person at the terminal knows files.
                 raise type(error)(f"{error} (fixed '{fixed}', moving '{moving}')") from error
+            for text in result.warnings:
+                warnings.warn(text, stacklevel=2)
             progress(0.9, "writing")
             written = _write(stage, suffix, loaded, result)
             if report:
@@ -225,6 +230,12 @@ def _read(paths: _Paths) -> dict[str, Any]:
             loaded[role] = read_affine(path, loaded["fixed"].dimension, _spoken(role))
         else:
             loaded[role] = read_image(path, _spoken(role))
+            found, wanted = loaded[role].dimension, loaded["fixed"].dimension
+            if found != wanted:
+                raise InputError(
+                    f"{_spoken(role)} '{path}' must be {wanted}D like the fixed image; it is "
+                    f"{found}D. Give a {wanted}D image."
+                )
     if "labels" in loaded:
         loaded["labels"] = as_labels(loaded["labels"], paths.labels)
     return loaded
@@ -350,6 +361,4 @@ def _print(output: Path, result: RegistrationResult) -> None:
 
     for name, text in figures(result):
         click.echo(f"{name:<18} {text}")
-    for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{'results in':<18} {click.format_filename(output)} ({NOTICE})")

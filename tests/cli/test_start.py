@@ -99,6 +99,13 @@ def test_every_command_explains_itself(run, command):
     assert command in run("--help").stdout
 
 
+def test_the_presets_offered_are_those_of_the_solver():
+    from itk_ncr.cli.register import PRESETS
+    from itk_ncr.registration.presets import SOLVER_PRESETS
+
+    assert PRESETS == ("auto", *SOLVER_PRESETS)
+
+
 def test_no_words_at_all_gives_the_help(run):
     result = run()
     assert result.exit_code == 0
@@ -116,6 +123,7 @@ def test_no_words_at_all_gives_the_help(run):
         (["register", "a", "b", "-o", "c", "--mask-threshold", "1.5"], "1.5 is not in the range"),
         (["register", "a", "b", "-o", "c", "--threads", "0"], "'--threads'"),
         (["register", "a", "b", "-o", "c", "--mask", "some"], "'some' is not one of"),
+        (["register", "a", "b", "-o", "c", "--preset", "liver"], "'liver' is not one of 'auto'"),
         (["register", "a", "b", "-o", "c", "--format", "mhd"], "'mhd' is not one of"),
         (["segment", "a", "-o", "b.nrrd", "--seed", "1;2"], "'1;2' is not x,y,z in mm"),
         (["segment", "a", "-o", "b.nrrd", "--seed-voxel", "1.5,2"], "is not i,j,k in voxels"),
