@@ -72,6 +72,11 @@ def as_image(
         dimensions = {n for n in map(_dimension_of, given.items()) if n}
         obj = _array_of_tensor(obj, role, dimensions, vector)
         return _of_array(obj, given, role, vector)
+    if isinstance(obj, np.ma.MaskedArray) and np.ma.is_masked(obj):
+        raise ImageValueError(
+            f"{role} must not hide voxels; got a masked array. Fill it first: "
+            "image.filled(numpy.nan), or pass its mask as a mask."
+        )
     if isinstance(obj, np.ndarray):
         return _of_array(obj, given, role, vector)
     if given and not _is_xarray(obj):
@@ -190,7 +195,8 @@ def _checked(image: Image, role: str, vector: bool) -> Image:
 
 
 def _is_tensor(obj: Any) -> bool:
-    return type(obj).__module__.split(".")[0] == "torch" and hasattr(obj, "detach")
+    # Looked up by name, so that torch is not imported; subclasses (MONAI's) count too.
+    return any(c.__name__ == "Tensor" and c.__module__ == "torch" for c in type(obj).__mro__)
 
 
 def _is_xarray(obj: Any) -> bool:
@@ -319,7 +325,7 @@ def _of_itk(obj: Any, role: str, vector: bool) -> Image:
         )
     obj.UpdateOutputInformation()
     region = obj.GetLargestPossibleRegion()
-    if tuple(obj.GetBufferedRegion().GetSize()) != tuple(region.GetSize()):
+    if obj.GetBufferedRegion() != region:
         obj.SetRequestedRegionToLargestPossibleRegion()
         obj.Update()
     size = tuple(int(n) for n in region.GetSize())

@@ -47,6 +47,8 @@ def write_image(image: Image, path: str | os.PathLike[str]) -> None:
         raise ImageWriteError(
             _line(target, f"has {image.components} components; {image.dimension} can be written")
         )
+    if image.is_vector and not np.isfinite(image.array).all():
+        raise ImageWriteError(_line(target, "some of its vectors are NaN or Inf"))
     with replacing(target, suffix) as temporary:
         import SimpleITK as sitk
 

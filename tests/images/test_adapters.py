@@ -213,6 +213,17 @@ def test_tensors_with_gradients_and_of_bfloat16_are_taken():
     assert (as_image(torch.ones(4, 5).T).array.shape) == (5, 4)
 
 
+def test_subclasses_of_arrays_and_tensors_are_taken():
+    class MetaTensor(torch.Tensor):
+        pass
+
+    assert (as_image(torch.ones(3, 4).as_subclass(MetaTensor)).array == 1).all()
+    assert (as_image(np.ma.masked_array(np.ones((3, 4)))).array == 1).all()
+    view = itk.array_view_from_image(to_itk(as_image(np.ones((3, 4), np.float32))))
+    assert type(view) is not np.ndarray
+    assert type(as_image(view).array) is np.ndarray
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tensors_on_a_gpu_are_fetched():
     assert (as_image(torch.ones(3, 4, device="cuda")).array == 1).all()
@@ -261,6 +272,7 @@ def test_uneven_coordinates_and_further_axes_are_refused():
         (lambda: np.zeros(5), ShapeError, "must be"),
         (lambda: np.zeros((3, 0)), ShapeError, "at least one voxel"),
         (lambda: np.zeros((3, 4), complex), ImageValueError, "real numbers; got complex"),
+        (lambda: np.ma.masked_less(np.eye(3), 0.5), ImageValueError, "must not hide voxels"),
         (lambda: np.array([["a", "b"]]), ImageValueError, "must hold numbers"),
         (lambda: np.array([[None, 1]]), ImageValueError, "must hold numbers; got object"),
         (lambda: torch.zeros(3, 4, dtype=torch.complex64), ImageValueError, "real numbers"),

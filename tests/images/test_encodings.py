@@ -113,6 +113,18 @@ def test_the_second_version_of_nifti_is_refused_by_name(here):
     refuses("x.nii", header, "is NIfTI-2, which ITK cannot read; convert it")
 
 
+@pytest.mark.parametrize("dim", [(4, 5, 4, 3, 1), (5, 5, 4, 3, 1, 1), (7, 5, 4, 3, 1, 1, 1, 1)])
+def test_axes_of_length_one_are_dropped(here, nifti_bytes, dim):
+    reads("x.nii", nifti_bytes(VALUES, dim=dim, pixdim=(1, 1, 2, 3)))
+
+
+@pytest.mark.parametrize("dim", [(3, 6, 5, 1), (4, 6, 5, 1, 1), (5, 6, 5, 1, 1, 1)])
+def test_a_nifti_of_one_slice_stays_a_volume(here, nifti_bytes, dim):
+    values = np.arange(30, dtype=np.float32).reshape(1, 5, 6)
+    Path("x.nii").write_bytes(nifti_bytes(values, dim=dim))
+    assert np.array_equal(read_image("x.nii").array, values)
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 

@@ -161,6 +161,8 @@ def test_a_wrong_ending_is_explained(here, nifti_bytes):
         ({"dim": (4, 6, 5, 2, 2)}, r"is 4D \(2 volumes\)"),
         ({"dim": (5, 2, 5, 4, 1, 3), "datatype": 16}, r"has 3 values in every voxel"),
         ({"dim": (1, 120)}, "is 1D"),
+        ({"dim": (4, 6, 5, 4, 0)}, "claims the size"),
+        ({"dim": (6, 6, 5, 2, 1, 1, 2)}, "has 6 dimensions"),
         ({"datatype": 128, "bitpix": 24}, "RGB colours"),
         ({"datatype": 32, "bitpix": 64}, "complex numbers"),
         ({"datatype": 77}, "unknown data type"),

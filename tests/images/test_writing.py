@@ -73,6 +73,13 @@ def test_every_format_keeps_a_displacement(oblique_image, here, suffix):
         assert struct.unpack_from("<6h", header, 40)[0::5] == (5, dimension)
 
 
+def test_a_displacement_must_be_finite_and_complete(here):
+    vectors = np.zeros((*GRID.shape, 3), np.float32)
+    refuses(Image(vectors[..., :2], GRID), "d.nii.gz", "has 2 components; 3 can be written")
+    vectors[1, 1, 1, 1] = np.nan
+    refuses(Image(vectors, GRID), "d.nii.gz", "some of its vectors are NaN or Inf")
+
+
 @pytest.mark.parametrize("suffix", MEDICAL)
 def test_values_that_are_not_finite_survive(here, suffix):
     values = IMAGE.array.copy()

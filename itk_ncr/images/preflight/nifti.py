@@ -145,7 +145,7 @@ def _size(dim: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     if lengths[1] == 1 and lengths[2] == 1:
         raise Refused("is 1D; an image of 2 or 3 dimensions is needed")
     # A vector image of 2D keeps dim[3] = 1; a scalar one says by its count that it is 2D.
-    flat = count == 2 or (count > 4 and lengths[2] == 1 and lengths[4] < 3)
+    flat = count == 2 or (count > 4 and lengths[2] == 1 and lengths[4] == 2)
     return tuple(lengths[: 2 if flat else 3]), lengths[4]
 
 
