@@ -255,7 +255,7 @@ class RegistrationPipeline:
                 f"{FIXED if fixed is None else MOVING} must be set; got none. "
                 "Call SetFixedImage and SetMovingImage before Update."
             )
-        registration = self.parameters.registration or register
+        registration: Callable[..., RegistrationResult] = self.parameters.registration or register
         result = registration(
             fixed,
             moving,
