@@ -103,7 +103,7 @@ def test_the_presets_offered_are_those_of_the_solver():
     from itk_ncr.cli.register import PRESETS
     from itk_ncr.registration.presets import SOLVER_PRESETS
 
-    assert PRESETS == ("auto", *SOLVER_PRESETS)
+    assert list(PRESETS) == ["auto", *SOLVER_PRESETS]
 
 
 def test_no_words_at_all_gives_the_help(run):
