@@ -1,10 +1,14 @@
-"""Gaussian smoothing, one small matrix per axis: exact at the border, and fast."""
+"""Gaussian smoothing, tap by tap along one axis after the other.
+
+Every tap is one multiply-add of whole arrays. A matrix product per axis would be as fast, but its
+last bit depends on the number of threads.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +59,7 @@ def smooth(
         sigmas = tuple(s / h for s, h in zip(sigmas, steps, strict=True))
     for axis, s in enumerate(sigmas, start=2):
         if s > 0 and tensor.shape[axis] > 1:
-            tensor = apply_along(tensor, _gaussian_like(tensor, axis, s), axis)
+            tensor = _Smooth.apply(tensor, s, axis)
     return tensor
 
 
@@ -76,35 +80,51 @@ def per_axis(name: str, value: float | Sequence[float], tensor: Tensor) -> tuple
     return values
 
 
-def apply_along(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply the lines of ``tensor`` along ``axis`` by ``matrix`` (rows: outputs)."""
-    shape = (*tensor.shape[:axis], matrix.shape[0], *tensor.shape[axis + 1 :])
-    if axis == tensor.ndim - 1:
-        return (tensor.reshape(-1, tensor.shape[axis]) @ matrix.T).reshape(shape)
-    lines = tensor.reshape(math.prod(tensor.shape[:axis]), tensor.shape[axis], -1)
-    # One product per slab in the memory order of the tensor: a single large product would have
-    # to transpose it first, which costs more than the arithmetic.
-    return torch.bmm(matrix.expand(lines.shape[0], *matrix.shape), lines).reshape(shape)
+class _Smooth(torch.autograd.Function):
+    """Smoothing along one axis, and its transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, sigma: float, axis: int) -> Tensor:
+        ctx.sigma, ctx.axis = sigma, axis
+        weights, size = gaussian_weights(sigma), tensor.shape[axis]
+        reach = len(weights) - 1
+        ends = (tensor.narrow(axis, 0, 1), tensor.narrow(axis, size - 1, 1))
+        before, after = (end.expand(*_sized(tensor, axis, reach)) for end in ends)
+        return _correlate(torch.cat([before, tensor, after], axis), weights, axis)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        axis, size = ctx.axis, grad.shape[ctx.axis]
+        weights = gaussian_weights(ctx.sigma)
+        reach = len(weights) - 1
+        zeros = grad.new_zeros(_sized(grad, axis, 2 * reach))
+        spread = _correlate(torch.cat([zeros, grad, zeros], axis), weights, axis)
+        # What fell on the repeated border values belongs to the border.
+        inside = spread.narrow(axis, reach, size).clone()
+        inside.narrow(axis, 0, 1).add_(spread.narrow(axis, 0, reach).sum(axis, keepdim=True))
+        last = spread.narrow(axis, reach + size, reach).sum(axis, keepdim=True)
+        inside.narrow(axis, size - 1, 1).add_(last)
+        return inside, None, None
 
 
-def _gaussian_like(tensor: Tensor, axis: int, sigma: float) -> Tensor:
-    return _gaussian_matrix(tensor.shape[axis], sigma, tensor.dtype, tensor.device)
+def _correlate(padded: Tensor, weights: Sequence[float], axis: int) -> Tensor:
+    """Symmetric correlation where it fits; ``weights`` from the middle outwards."""
+    reach = len(weights) - 1
+    size = padded.shape[axis] - 2 * reach
+    result = padded.narrow(axis, reach, size) * weights[0]
+    for step, weight in enumerate(weights[1:], start=1):
+        result.add_(padded.narrow(axis, reach - step, size), alpha=weight)
+        result.add_(padded.narrow(axis, reach + step, size), alpha=weight)
+    return result
 
 
-@lru_cache(maxsize=128)
-def _gaussian_matrix(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Convolution with a Gaussian as a matrix; weights beyond the border fall on the border."""
-    # Remembered between calls, so it must not be born inside somebody's inference mode.
-    with torch.inference_mode(False):
-        return _gaussian_weights(size, sigma).to(device=device, dtype=dtype)
+def _sized(tensor: Tensor, axis: int, size: int) -> list[int]:
+    return [*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]]
 
 
-def _gaussian_weights(size: int, sigma: float) -> Tensor:
-    reach = min(math.ceil(TRUNCATE * sigma), 64 * size)
-    taps = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (taps / sigma).square())
-    weights /= weights.sum()
-    rows = torch.arange(size).unsqueeze(1)
-    columns = (rows + torch.arange(-reach, reach + 1)).clamp(0, size - 1)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    return matrix.scatter_add_(1, columns, weights.expand(size, -1))
+def gaussian_weights(sigma: float) -> list[float]:
+    """Weights of taps 0, 1, 2, ... to one side; all taps of both sides together weigh 1."""
+    reach = math.ceil(TRUNCATE * sigma)
+    weights = [math.exp(-0.5 * (tap / sigma) ** 2) for tap in range(reach + 1)]
+    total = weights[0] + 2 * math.fsum(weights[1:])
+    return [weight / total for weight in weights]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from itk_ncr.losses.local_correlation import local_ncc, local_ncc_map
@@ -225,16 +226,19 @@ def _correlation_evidence(
 
 
 def _less_mean(image: Tensor, weight: Tensor | None) -> Tensor:
-    """Subtract the weighted mean of every channel; leave the image alone where nothing weighs."""
-    # Channels go to the batch axis, so that each is summed by itself.
-    channels = image.flatten(0, 1).unsqueeze(1)
-    if weight is None:
-        size = extent(channels, None)
-    else:
-        weight = weight.expand_as(image).flatten(0, 1).unsqueeze(1)
-        size = extent(channels, weight)
-    mean = total_double(weighted(channels, weight)) / size
-    return image - mean.to(image.dtype).view(*image.shape[:2], *(1,) * (image.ndim - 2))
+    """Subtract the weighted mean of every channel; leave the image alone where nothing weighs.
+
+    No gradient runs through the mean, and none is missing: sums of products of images without mean
+    do not change when their means do.
+    """
+    with torch.no_grad():
+        # Channels go to the batch axis, so that each is summed by itself.
+        channels = image.flatten(0, 1).unsqueeze(1)
+        if weight is not None:
+            weight = weight.expand_as(image).flatten(0, 1).unsqueeze(1)
+        mean = total_double(weighted(channels, weight)) / extent(channels, weight)
+        mean = mean.to(image.dtype).view(*image.shape[:2], *(1,) * (image.ndim - 2))
+    return image - mean
 
 
 SIMILARITIES: dict[str, Similarity] = {
