@@ -91,11 +91,9 @@ def mind_map(
     require_same_shape(fixed=fixed, moved=moved)
     require_weight("correspondence", correspondence, fixed)
     require_weight("foreground", foreground, fixed)
-    descriptors = (
-        mind_descriptor(image, correspondence, radius=radius, dilation=dilation)
-        for image in (moved, fixed)
-    )
-    first, second = descriptors
+    both = torch.cat([moved, fixed], dim=1)
+    descriptors = mind_descriptor(both, correspondence, radius=radius, dilation=dilation)
+    first, second = descriptors.chunk(2, dim=1)
     return (first - second).square().mean(1, keepdim=True)
 
 
@@ -116,33 +114,42 @@ def mind_descriptor(
     """
     if not dilation >= 1:
         raise ArgumentError(f"dilation must be at least 1; got {dilation}. Give voxels.")
-    parts = [_describe(channel, weight, radius, dilation) for channel in image.split(1, dim=1)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-def _describe(image: Tensor, weight: Tensor | None, radius: int, dilation: int) -> Tensor:
-    around = _neighbours(image, dilation)
-    pairs = [(i, j) for i, j in itertools.combinations(range(len(around)), 2) if i // 2 != j // 2]
-    squares = torch.cat([(around[i] - around[j]).square() for i, j in pairs], dim=1)
-    if weight is None:
-        ones = torch.ones_like(image[:1])
-        distance = box_sum(squares, radius) / box_sum(ones, radius)
-    else:
-        seen_around = _neighbours(weight, dilation)
-        seen = torch.cat([seen_around[i] * seen_around[j] for i, j in pairs], dim=1)
-        count = box_sum(seen, radius)
-        # A patch without any weight tells nothing: 0, in both images.
-        distance = box_sum(seen * squares, radius) / torch.where(count > 0, count, 1.0)
-    distance = distance - distance.amin(1, keepdim=True)
-    variance = distance.mean(1, keepdim=True)
-    if weight is None:
-        usual = total(variance) / extent(variance, None)
-    else:
-        usual = total(variance * weight) / extent(variance, weight)
-    usual = usual.view(-1, *(1,) * (image.ndim - 1))
+    distance = _patch_distances(image, weight, radius, dilation)
+    distance = distance - distance.amin(2, keepdim=True)
+    variance = distance.mean(2, keepdim=True)
+    usual = _mean_of_channels(variance.squeeze(2), weight).unsqueeze(2)
     variance = torch.minimum(torch.maximum(variance, 1e-3 * usual), 1e3 * usual)
     # An image without any structure: 0 / tiny.
-    return torch.exp(-distance / variance.clamp_min(torch.finfo(image.dtype).tiny))
+    smallest = torch.finfo(image.dtype).tiny
+    return torch.exp(-distance / variance.clamp_min(smallest)).flatten(1, 2)
+
+
+def _patch_distances(image: Tensor, weight: Tensor | None, radius: int, dilation: int) -> Tensor:
+    """D of the module's formula, (N, C, P, *spatial)."""
+    around = _neighbours(image, dilation)
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(around)), 2) if i // 2 != j // 2]
+    squares = torch.stack([(around[i] - around[j]).square() for i, j in pairs], dim=2)
+    if weight is None:
+        return _box_sum(squares, radius) / box_sum(torch.ones_like(image[:1, :1]), radius)
+    seen_around = _neighbours(weight, dilation)
+    seen = torch.stack([seen_around[i] * seen_around[j] for i, j in pairs], dim=2)
+    count = _box_sum(seen, radius)
+    # A patch without any weight tells nothing: 0, in both images.
+    return _box_sum(seen * squares, radius) / torch.where(count > 0, count, 1.0)
+
+
+def _box_sum(values: Tensor, radius: int) -> Tensor:
+    """Sum over windows, with one axis more before the spatial ones."""
+    return box_sum(values.flatten(0, 1), radius).view_as(values)
+
+
+def _mean_of_channels(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over the voxels that weigh, (N, C, *spatial) -> (N, C, 1, ...)."""
+    channels = values.flatten(0, 1).unsqueeze(1)
+    if weight is not None:
+        weight = weight.expand_as(values).flatten(0, 1).unsqueeze(1)
+    mean = total(weighted(channels, weight)) / extent(channels, weight)
+    return mean.view(*values.shape[:2], *(1,) * (values.ndim - 2))
 
 
 def _neighbours(image: Tensor, dilation: int) -> list[Tensor]:
