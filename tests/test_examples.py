@@ -1,0 +1,92 @@
+"""Every example runs from beginning to end, and its results are what it promises."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., str]]:
+    """Runs an example as a script, in this process: importing ITK takes longer than registering."""
+
+    def run_script(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine are far slower
+    yield run_script
+    torch.set_num_threads(threads)
+
+
+def number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    assert found is not None, f"{pattern} is not in\n{text}"
+    return float(found.group(1))
+
+
+def test_every_example_is_tested():
+    tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text()))
+    assert {path.name for path in EXAMPLES.glob("*.py")} - {"phantom.py"} <= tested
+
+
+def test_arrays(run: Run):
+    out = run("register_arrays.py")
+    before, after = (number(rf"{word} ([\d.]+)", out) for word in ("before", "after"))
+    assert after < before / 3
+    assert number(r"Dice ([\d.]+)", out) > 0.8
+    assert number(r"off by ([\d.]+) mm", out) < 0.5
+
+
+def test_given_masks(run: Run):
+    out = run("given_masks.py")
+    change = {
+        name: number(rf"{name} +volume change under the lesion ([\d.]+)", out)
+        for name in ("told", "alone", "ordinary")
+    }
+    # Ordinary registration shrinks tissue to match the lesion; the others leave it alone.
+    assert change["told"] < change["ordinary"] / 3
+    assert change["alone"] < change["ordinary"] / 3
+    assert "told      volume" in out
+    assert re.search(r"told .*masked 100%", out)
+    assert re.search(r"ordinary .*masked 0%", out)
+
+
+def test_simpleitk(run: Run, tmp_path: Path):
+    out = run("simpleitk_registration.py", str(tmp_path))
+    assert number(r"masked: ([\d.]+)%", out) > 0.5
+    images = {
+        name: sitk.ReadImage(tmp_path / f"{name}.nii.gz") for name in ("warped", "mask", "labels")
+    }
+    for image in images.values():
+        assert image.GetSize() == (80, 96)
+        assert set(np.unique(sitk.GetArrayFromImage(image)[::8])) != {0}
+    assert sitk.ReadTransform(tmp_path / "transform.h5").GetDimension() == 2
+
+
+def test_pipeline(run: Run, tmp_path: Path):
+    out = run("itk_pipeline.py", str(tmp_path))
+    assert "after the writer: ['registered']" in out
+    assert "after three thresholds: ['registered']" in out
+    assert "after a new smoothness: ['registered', 'registered']" in out
+    masked = [int(n) for n in re.findall(r"(\d+) pixels", out)]
+    assert masked == sorted(masked, reverse=True)
+    assert masked[0] > masked[-1] > 0
+    assert number(r"mean difference ([\d.]+) of 140", out) < 0.1
+    assert (tmp_path / "displacement_inverse.nrrd").exists()
