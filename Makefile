@@ -10,6 +10,9 @@ SHELL := /bin/bash
 .ONESHELL:
 MAKEFLAGS += --no-print-directory
 
+# OpenMP threads that wait for each other shall not keep a busy machine busy (itk_ncr/cli/__init__.py).
+export GOMP_SPINCOUNT ?= 1000
+
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv

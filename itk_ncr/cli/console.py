@@ -135,8 +135,8 @@ def _single_line_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         text = str(message)
-        # Notices between programmers are not for the person at the terminal.
-        if text not in seen and not issubclass(category, (DeprecationWarning, FutureWarning)):
+        # The other categories are notices between programmers.
+        if text not in seen and issubclass(category, (UserWarning, RuntimeWarning)):
             seen.add(text)
             _say(f"warning: {text}")
 

@@ -180,8 +180,9 @@ def _earlier_outputs(folder: Path) -> list[str]:
 
 
 def _visible(folder: Path) -> bool:
+    """Whether a folder holds more than what unfinished runs are writing."""
     try:
-        return any(not entry.name.startswith(_PREFIX) for entry in os.scandir(folder))
+        return any(not name.startswith(_PREFIX) for name in os.listdir(folder))
     except OSError:
         return False
 

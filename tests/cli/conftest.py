@@ -59,14 +59,20 @@ def save(array: np.ndarray, path: Path, spacing: float = 1.5, vector: bool = Fal
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small images gain nothing from a second thread, and a busy machine loses much."""
+def _threads_as_before() -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(_threads_as_before: None) -> None:
+    """Small images gain nothing from a second thread, and a busy machine loses much."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +101,7 @@ def registered(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("registered")
     labels = save((blobs((40, 48), shift=0.12) > 60).astype(np.float32) * 3, folder / "labels.nrrd")
     words = ["register", *pair, "-o", folder / "run", "--labels", labels, "--seed", 7, "-q"]
+    words += ["--threads", 1]
     result = CliRunner().invoke(command_line, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     return folder / "run"

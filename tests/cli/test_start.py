@@ -185,7 +185,8 @@ def test_warnings_are_single_lines_and_said_once(run, monkeypatch):
     def warn() -> dict:
         for _ in range(2):
             warnings.warn("look\nhere", UserWarning, stacklevel=1)
-        warnings.warn("for programmers", DeprecationWarning, stacklevel=1)
+        for category in (DeprecationWarning, FutureWarning, ResourceWarning):
+            warnings.warn("for programmers", category, stacklevel=1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("itk_ncr.cli.environment.environment", warn)
