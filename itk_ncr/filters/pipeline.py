@@ -179,7 +179,7 @@ class RegistrationPipeline:
         try:
             with unprinted():
                 update()
-        except RuntimeError:
+        except Exception:
             self.reset()
             if self.last_exception is not None:
                 raise self.last_exception from None
@@ -315,7 +315,8 @@ def _run_core(pipeline: RegistrationPipeline, output: Any) -> None:
             raise
         pipeline._result_key = key
     stages.fill(output, pipeline.result.warped.array)
-    pipeline.core.UpdateProgress(1.0)
+    if pipeline.core.GetProgress() < 1:
+        pipeline.core.UpdateProgress(1.0)
     pipeline.observers.reraise()
 
 

@@ -308,6 +308,8 @@ class NCRRegistrationFilter(CoreEvents):
         settings = self._parameters.as_options()
         return f"<NCRRegistrationFilter {dimension}, {settings}>"
 
+    __str__ = __repr__  # that of ITK would tell of the C++ filter inside
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled are the settings and the images as they are now, not the pipeline around them."""
         images: dict[str, Any] = {}

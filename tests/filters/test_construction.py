@@ -216,7 +216,9 @@ def test_images_that_cannot_be_registered_are_refused_when_they_are_set():
 def test_a_filter_without_an_image_says_what_it_needs():
     stage = NCRRegistrationFilter.New(smoothness=3)
     assert stage.GetSmoothness() == 3
-    assert "unbound" in repr(stage)
+    assert "unbound" in str(stage)
+    assert "'smoothness': 3" in str(stage)
+    assert str(NCRRegistrationFilter[3].New()).startswith("<NCRRegistrationFilter 3D")
     with pytest.raises(ArgumentError, match=r"NCRRegistrationFilter\[3\]"):
         stage.GetMask()
     with pytest.raises(AttributeError, match=r"NCRRegistrationFilter\[3\]"):
