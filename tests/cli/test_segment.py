@@ -63,6 +63,15 @@ def test_a_seed_in_mm_and_one_in_voxels_find_the_same_region(segment, probabilit
     assert not segment("--seed-voxel", "0,0,0").any()
 
 
+def test_a_seed_between_voxels_belongs_to_the_nearest(segment, probability):
+    def seed(index: float) -> str:
+        point = probability[2].TransformContinuousIndexToPhysicalPoint((index, 3.0, 2.0))
+        return ",".join(f"{value:.4f}" for value in point)
+
+    assert segment("--seed", seed(6.4)).any()  # the region ends at 6
+    assert not segment("--seed", seed(6.6)).any()
+
+
 def test_the_largest_region_is_that_of_the_largest_sum(segment, probability, save, tmp_path):
     assert np.array_equal(segment("--largest"), (probability[1] > 0.5) & (probability[1] < 0.9))
     weight = sitk.GetImageFromArray((probability[1] > 0.9).astype(np.float32))

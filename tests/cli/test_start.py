@@ -81,6 +81,42 @@ def test_info_tells_true_versions(run):
     assert "models" in text
 
 
+def test_info_says_when_the_kernels_are_missing(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "itk_ncr._kernels", None)
+    monkeypatch.delattr("itk_ncr._kernels", raising=False)
+    assert json.loads(run("info", "--json").stdout)["kernels"]["compiled"] is False
+    assert "not compiled, some ten times slower" in run("info").stdout
+
+
+def test_info_tells_the_build_of_the_kernels(run, monkeypatch):
+    build = {"simd": "avx2", "openmp": True, "archs": ["sm_75", "sm_90"]}
+    monkeypatch.setattr("itk_ncr.cli.environment.kernels", lambda: {"compiled": True, **build})
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    text = run("info").stdout
+    assert "compiled: simd avx2, openmp yes, archs sm_75/sm_90" in text
+    assert "(OMP_NUM_THREADS=3)" in text
+
+
+def test_progress_is_for_terminals_only(monkeypatch, capsys):
+    from itk_ncr.cli.console import progress_bar
+
+    with progress_bar("register", quiet=False) as report:
+        report(0.5, "half")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress_bar("register", quiet=True) as report:
+        report(0.5, "half")
+    assert capsys.readouterr().err == ""
+    with progress_bar("register", quiet=False) as report:
+        report(0.5, "half")
+    seen = capsys.readouterr()
+    assert "register" in seen.err
+    assert "50 %" in seen.err
+    assert seen.out == ""
+
+
 def test_info_says_what_is_not_installed(run, monkeypatch):
     from importlib import metadata
 

@@ -114,6 +114,18 @@ def test_the_patient_stands_upright_however_the_image_is_stored(order):
         assert np.allclose(steps, wanted, atol=1e-3)
 
 
+def test_the_lines_are_the_voxels_that_points_are_carried_to():
+    fixed, moving, result = example((20, 18, 16))
+    deformation = np.zeros((20, 18, 16, 3), np.float32)
+    deformation[8, 9, 7] = (1.0, 3.0, 6.0)  # mm along x, y, z; spacing 1.5, 1, 3
+    changed = dataclasses.replace(result, deformation=Image(deformation, fixed.grid))
+    lines = module._Scene.of(fixed, moving, changed).lines
+    start = np.round(lines[0, 0, 0])  # the scene is cut to the object
+    z, y, x = (8, 9, 7) - start[::-1].astype(int)
+    assert lines[z, y, x] == pytest.approx((7 + 1 / 1.5, 9 + 3, 8 + 2))
+    assert lines[z, y, x + 1] == pytest.approx((8, 9, 8))
+
+
 def test_the_planes_of_a_head_are_the_right_way_up():
     """A bright nose (anterior), hat (superior) and left hand, found in the planes."""
     array = np.zeros((20, 20, 20), np.float32)
