@@ -84,12 +84,9 @@ class RegistrationPipeline:
         self._inputs: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
         self._stages: list[Any] = []  # keeps alive what only weak references know
-        self._on_moving_grid: list[Any] = []
         self._masks: list[Any] = []
         self._outputs: dict[str, Any] = {}
-        self.core = stages.new_stage(
-            self, self._float, _run_core, request=stages.request_whole, whole_output=True
-        )
+        self.core = stages.new_stage(self, self._float, _run_core, whole_output=True)
 
     @property
     def _float(self) -> Any:
@@ -120,9 +117,6 @@ class RegistrationPipeline:
         self._inputs[name] = new
         # An image does not keep the filter that makes it alive.
         self._kept[name] = (image, cast, new and new.GetSource())
-        if name == MOVING:
-            for stage in self._on_moving_grid:
-                stage.SetInput(0, connection)
 
     def setting_changed(self, name: str) -> None:
         """Mark what depends on a setting as out of date."""
@@ -221,15 +215,9 @@ class RegistrationPipeline:
 
     def _stage(self, kind: Any, row: Output, component: int | None = None) -> Any:
         work = functools.partial(_copy_output, row=row, component=component)
-        if not row.on_moving_grid:
-            stage = stages.new_stage(self, kind, work)
-            stage.SetInput(0, self.core.GetOutput())
-        else:
-            # The first input lends the grid, the second makes it wait for the core.
-            stage = stages.new_stage(self, kind, work, request=stages.request_geometry_of_first)
-            stage.SetInput(0, self.core.GetInput(1))
-            stage.SetInput(1, self.core.GetOutput())
-            self._on_moving_grid.append(stage)
+        grid_of = _moving_image if row.on_moving_grid else None
+        stage = stages.new_stage(self, kind, work, grid_of=grid_of)
+        stage.SetInput(0, self.core.GetOutput())
         self._stages.append(stage)
         return stage
 
@@ -318,6 +306,10 @@ def _run_core(pipeline: RegistrationPipeline, output: Any) -> None:
     if pipeline.core.GetProgress() < 1:
         pipeline.core.UpdateProgress(1.0)
     pipeline.observers.reraise()
+
+
+def _moving_image(pipeline: RegistrationPipeline) -> Any:
+    return pipeline.core.GetInput(INPUTS.index(MOVING))
 
 
 def _copy_output(

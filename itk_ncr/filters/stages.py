@@ -6,8 +6,8 @@ and with sharp edges:
 - It borrows the pointer given to ``_SetSelf`` and counts the one given to ``SetPyGenerateData``.
   So one object, the :class:`Stage`, is both: it lives as long as the C++ filter and knows it, and
   its owner, by weak references only. Never call ``Update`` of the proxy: it exchanges the pointer.
-- It never releases the callables for output information and for enlarging: they are functions of
-  this module, where it does not matter.
+- It never releases the callables for output information and for enlarging: they are plain
+  functions, where it does not matter.
 - It prints a Python exception and forgets it: :meth:`Stage.__call__` keeps it for the owner first.
 """
 
@@ -34,14 +34,14 @@ class Owner(Protocol):
 
 
 class Stage:
-    """The Python half of one ``PyImageFilter``: GenerateData, and the regions it asks for.
+    """The Python half of one ``PyImageFilter``.
 
     Parameters
     ----------
     work : callable
         ``work(owner, output)`` fills the output image; must not refer to the owner itself.
-    request : callable
-        ``request(filter)`` sets the requested regions of the filter's inputs.
+    grid_of : callable, optional
+        ``grid_of(owner)`` is the image whose grid the output has; default: the input's.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Stage:
         owner: Owner,
         proxy: Any,
         work: Callable[[Any, Any], None],
-        request: Callable[[Any], None] | None,
+        grid_of: Callable[[Any], Any] | None,
     ) -> None:
         self._owner = weakref.ref(owner)
         self._proxy = weakref.ref(proxy)
         self._work = work
-        self.request = _Request(self, request) if request else None
+        self._grid_of = grid_of
 
     def __call__(self, _: Any) -> None:
         """GenerateData: ITK calls this."""
@@ -76,18 +76,31 @@ class Stage:
         proxy = self._proxy()
         return None if proxy is None else proxy.GetOutput()
 
+    def copy_grid(self) -> None:
+        """GenerateOutputInformation: the grid of another image."""
+        owner, output = self._owner(), self.GetOutput()
+        image = self._grid_of(owner) if self._grid_of and owner is not None else None
+        if image is not None and output is not None:
+            output.CopyInformation(image)
 
-class _Request:
-    """GenerateInputRequestedRegion of a stage."""
 
-    def __init__(self, stage: Stage, request: Callable[[Any], None]) -> None:
-        self._proxy = stage._proxy
-        self._request = request
+class _RequestWhole:
+    """GenerateInputRequestedRegion of a stage: all of every input.
+
+    The inputs of one stage may lie on different grids, so no part of them matches the output's.
+    """
+
+    def __init__(self, proxy: Any) -> None:
+        self._proxy = weakref.ref(proxy)
 
     def __call__(self, _: Any) -> None:
         proxy = self._proxy()
-        if proxy is not None:
-            self._request(proxy)
+        if proxy is None:
+            return
+        for index in range(proxy.GetNumberOfIndexedInputs()):
+            image = proxy.GetInput(index)
+            if image is not None:
+                image.SetRequestedRegionToLargestPossibleRegion()
 
 
 def new_stage(
@@ -95,23 +108,24 @@ def new_stage(
     output_type: Any,
     work: Callable[[Any, Any], None],
     *,
-    request: Callable[[Any], None] | None = None,
+    grid_of: Callable[[Any], Any] | None = None,
     whole_output: bool = False,
 ) -> Any:
     """A ``PyImageFilter`` from float images to ``output_type`` that runs ``work``.
 
-    ``whole_output`` makes it produce all of its output even where only a part is asked for.
-    The caller keeps the returned filter alive.
+    It asks for all of its inputs; ``whole_output`` makes it produce all of its output even where
+    only a part is asked for. The caller keeps the returned filter alive.
     """
     dimension = output_type.New().GetImageDimension()
     proxy = itk.PyImageFilter[itk.Image[itk.F, dimension], output_type].New()
-    stage = Stage(owner, proxy, work, request)
+    stage = Stage(owner, proxy, work, grid_of)
     proxy._SetSelf(stage)
     proxy.SetPyGenerateData(stage)
-    if stage.request is not None:
-        proxy.SetPyGenerateInputRequestedRegion(stage.request)
+    proxy.SetPyGenerateInputRequestedRegion(_RequestWhole(proxy))
     if whole_output:
         proxy.SetPyEnlargeOutputRequestedRegion(_enlarge)
+    if grid_of is not None:
+        proxy.SetPyGenerateOutputInformation(Stage.copy_grid)
     # Fixed and moving images meet here; they need not lie on one grid.
     proxy.SetCoordinateTolerance(float("inf"))
     proxy.SetDirectionTolerance(float("inf"))
@@ -120,28 +134,6 @@ def new_stage(
 
 def _enlarge(_: Any, output: Any) -> None:
     output.SetRequestedRegionToLargestPossibleRegion()
-
-
-def request_whole(proxy: Any) -> None:
-    """Ask for all of every input."""
-    for index in range(proxy.GetNumberOfIndexedInputs()):
-        image = proxy.GetInput(index)
-        if image is not None:
-            image.SetRequestedRegionToLargestPossibleRegion()
-
-
-def request_geometry_of_first(proxy: Any) -> None:
-    """Ask for no voxel of the first input, which only lends its grid, and for all of the others.
-
-    ITK does not update an image of which nothing is requested.
-    """
-    request_whole(proxy)
-    image = proxy.GetInput(0)
-    region = image.GetLargestPossibleRegion()
-    size = region.GetSize()
-    size.Fill(0)
-    region.SetSize(size)
-    image.SetRequestedRegion(region)
 
 
 def fill(output: Any, values: NDArray[Any]) -> None:

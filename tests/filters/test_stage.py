@@ -320,6 +320,34 @@ def test_one_filter_can_work_on_the_output_of_another(pair, shift):
     assert (len(shift.calls), len(second.GetRegistration().calls)) == (1, 2)
 
 
+def test_an_upstream_filter_is_asked_for_whole_images_and_only_when_the_registration_runs(
+    pair, shift
+):
+    moving = to_itk(pair[1])
+    upstream = itk.CastImageFilter[type(moving), type(moving)].New(moving, in_place=False)
+    upstream.ReleaseDataFlagOn()  # so that every further request would run it again
+    runs = runs_of(upstream.GetOutput())
+    stage = NCRRegistrationFilter.New(to_itk(pair[0]), upstream, registration=shift)
+    stage.Update()
+    for name in ("GetMovingMask", "GetInverseDisplacementField", "GetMask"):
+        getattr(stage, name)()
+    stage.SetMaskThreshold(0.7)
+    stage.Update()
+    assert (len(runs), len(shift.calls)) == (1, 1)
+    moving.Modified()
+    upstream.Update()  # somebody else's: all of it, whatever the stage asked for last
+    assert itk.array_from_image(upstream.GetOutput()).shape == pair[1].grid.shape
+    assert len(runs) == 2
+
+
+def test_one_image_can_be_fixed_and_moving(pair, shift):
+    image = to_itk(pair[0])
+    stage = NCRRegistrationFilter.New(image, image, registration=shift)
+    moving_mask = stage.GetMovingMask()
+    stage.Update()
+    assert moving_mask.IsSameImageGeometryAs(stage.GetMask())
+
+
 def test_the_filters_upstream_are_kept_alive(pair, shift):
     sources = [to_itk(image) for image in pair]
 
