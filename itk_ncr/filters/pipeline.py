@@ -227,13 +227,15 @@ class RegistrationPipeline:
         Not that of the core: it also changes when an output is filled again.
         """
         inputs = []
-        for index in range(self.core.GetNumberOfIndexedInputs()):
-            image = self.core.GetInput(index)
-            if image is None:
+        for index, name in enumerate(INPUTS):
+            if self._inputs.get(name) is None:
                 continue
-            # An image without a source tells its changes itself; others are told by the pipeline.
-            own = image.GetMTime() if image.GetSource() is None else 0
-            inputs.append((index, int(image.this), int(image.GetPipelineMTime()), int(own)))
+            image = self.core.GetInput(index)
+            _, cast, _ = self._kept[name]
+            # The caller may write into an image and call its Modified. The output of a cast of ours
+            # hears of that through the pipeline, and its own time also changes at a mere refill.
+            own = int(image.GetMTime()) if cast is None else 0
+            inputs.append((index, int(image.this), int(image.GetPipelineMTime()), own))
         return (self._changes, *inputs)
 
     def _register(self) -> RegistrationResult:

@@ -179,6 +179,19 @@ def test_an_upstream_change_registers_once_and_a_downstream_change_not_at_all(sh
     assert (shift.calls[3]["moving"].array == 3).all()
 
 
+@pytest.mark.parametrize("kind", [itk.F, itk.SS], ids=["F", "SS"])
+def test_writing_into_the_output_of_an_upstream_filter_counts_as_a_change(shift, kind):
+    source = to_itk(smooth_image((9, 11), 1))
+    upstream = itk.CastImageFilter[type(source), itk.Image[kind, 2]].New(source, in_place=False)
+    stage = NCRRegistrationFilter.New(upstream, source, registration=shift)
+    stage.Update()
+    image = upstream.GetOutput()
+    image.SetPixel([3, 4], 88)
+    image.Modified()
+    stage.Update()
+    assert [call["fixed"].array[4, 3] == 88 for call in shift.calls] == [False, True]
+
+
 def test_a_released_output_comes_back_without_a_second_registration(pair, shift):
     fixed, moving = pair
     stage = NCRRegistrationFilter.New(
