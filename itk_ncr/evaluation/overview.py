@@ -266,7 +266,7 @@ def _panels(scene: _Scene) -> list[_Panel]:
         grey(scene.fixed, fixed_window)(ax, plane)
         probability = np.clip(plane.cut(scene.probability), 0, 1)
         colour = np.zeros((*probability.shape, 4))
-        colour[..., 0], colour[..., 1], colour[..., 3] = 1.0, 0.35, 0.45 * probability
+        colour[..., 0], colour[..., 1], colour[..., 3] = 1.0, 0.35, 0.3 * probability
         ax.imshow(colour, aspect=plane.spacing[0] / plane.spacing[1])
         outline(ax, plane)
 
@@ -321,12 +321,19 @@ def _comparison(
     outline: Callable[..., None],
 ) -> list[_Panel]:
     """Before and after: differences on one scale, or checkerboards of two contrasts."""
-    inside = ~scene.mask & (scene.after != 0) & (_scaled(scene.fixed, fixed_window) > 0.1)
+    bright = np.maximum(
+        _scaled(scene.fixed, fixed_window),
+        _scaled(np.maximum(scene.before, scene.after), moving_window),
+    )
+    shown = bright > 0.1  # the offset is no difference where all of them are dark
+    inside = ~scene.mask & (scene.after != 0) & shown
     slope, offset, alike = _fit(scene.after[inside], scene.fixed[inside])
     if alike >= _ALIKE:
-        after = slope * scene.after + offset - scene.fixed
-        before = slope * scene.before + offset - scene.fixed
-        limit = float(np.percentile(np.abs(before), 99)) or 1.0
+        after, before = (
+            np.where(shown, slope * image + offset - scene.fixed, 0.0)
+            for image in (scene.after, scene.before)
+        )
+        limit = float(np.percentile(np.abs(before[shown]), 99) if shown.any() else 0) or 1.0
 
         def difference(array: NDArray, marked: bool) -> Callable[[Axes, _Plane], None]:
             def draw(ax: Axes, plane: _Plane) -> None:
