@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image
 from itk_ncr.losses import SIMILARITIES
+from itk_ncr.losses.weighting import total_double
 from itk_ncr.ops import resize, warp
 
 # Voxels of the fixed image at each level, coarsest first: the basin is wide where there are few.
@@ -55,7 +57,7 @@ def align(
     moving: Image,
     *,
     start: AffineMap | None = None,
-    settings: AffineSettings = AffineSettings(),
+    settings: AffineSettings | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> AffineMap:
     """Find the affine map from fixed to moving points that makes two images alike.
@@ -76,9 +78,10 @@ def align(
     AffineMap
         Fixed to moving points, mm, LPS. The first start itself where nothing better was found.
     """
+    similarity = (settings or AffineSettings()).similarity
     centre = _centre_of_mass(fixed)
     scale = _radius(fixed, centre)
-    pyramid = [_Level(fixed, moving, voxels, settings.similarity) for voxels in LEVEL_VOXELS]
+    pyramid = [_Level(fixed, moving, voxels, similarity) for voxels in LEVEL_VOXELS]
     starts = [start] if start is not None else list(_starts(fixed, moving, centre))
     searches = [_Search(begin, centre, scale) for begin in starts]
     first = searches[0].snapshot()
@@ -119,26 +122,26 @@ class _Level:
         self.moving_grid, self.moving = _coarser(moving, spacing)
         self.similarity = SIMILARITIES[similarity]
         self.voxel = max(spacing, min(self.fixed_grid.spacing))
-        points = torch.from_numpy(self.fixed_grid.points())
-        self.points = points.reshape(-1, fixed.dimension)
-        shape = self.fixed_grid.shape
-        self.positions = torch.stack(
-            torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in shape], indexing="ij")
-        )
-        self.to_index = torch.from_numpy(np.linalg.inv(self.moving_grid.matrix))
+        # From array positions (z, y, x) to points (x, y, z), and from moving points to indices.
+        self.to_point = torch.from_numpy(self.fixed_grid.matrix[:, ::-1].copy())
+        self.first_point = torch.tensor(self.fixed_grid.origin, dtype=torch.float64)
+        inverse = np.linalg.inv(self.moving_grid.matrix)[::-1].copy()
+        self.to_index = torch.from_numpy(inverse)
         self.origin = torch.tensor(self.moving_grid.origin, dtype=torch.float64)
         self.whole = torch.ones_like(self.moving)
         self.foreground = (self.fixed > 0.05).to(self.fixed.dtype)
+        self.foreground_size = total_double(self.foreground).clamp(min=1)
 
     def loss(self, matrix: Tensor, translation: Tensor) -> Tensor:
         """Distance of the images under ``x -> matrix @ x + translation`` (float64, mm)."""
-        index = (self.points @ matrix.T + translation - self.origin) @ self.to_index.T
-        index = index.flip(-1).T.reshape(self.positions.shape)
-        displacement = (index - self.positions).to(self.fixed.dtype)[None]
+        slope = self.to_index @ matrix @ self.to_point
+        first = self.to_index @ (matrix @ self.first_point + translation - self.origin)
+        displacement = _LinearDisplacement.apply(slope, first, self.fixed)
         moved = warp(self.moving, displacement)
         with torch.no_grad():
             inside = warp(self.whole, displacement, padding="fill", fill_value=0.0)
-            share = float((inside * self.foreground).sum() / self.foreground.sum().clamp(min=1))
+            seen = total_double(inside * self.foreground) / self.foreground_size
+            share = float(seen)
         distance = self.similarity(moved, self.fixed, inside)[0]
         if share < LEAST_OVERLAP:
             # An empty overlap explains everything; make it the worst of all maps.
@@ -150,6 +153,48 @@ class _Level:
         """The loss of a map, as a number."""
         matrix = torch.tensor(affine.matrix, dtype=torch.float64)
         return float(self.loss(matrix, torch.tensor(affine.translation, dtype=torch.float64)))
+
+
+class _LinearDisplacement(torch.autograd.Function):
+    """``p -> slope @ p + first - p`` over the voxels p of a grid.
+
+    Its own backward adds up line by line: the sums of a matrix product would depend on the number
+    of threads, and so would the map.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor, first: Tensor, image: Tensor) -> Tensor:
+        ctx.shape = shape = image.shape[2:]
+        dimension = len(shape)
+        slope = slope.detach() - torch.eye(dimension, dtype=slope.dtype)
+        out = first.view(-1, *(1,) * dimension).expand(dimension, *shape)
+        for axis in range(dimension):
+            column = slope[:, axis].view(-1, *(1,) * dimension)
+            out = out + column * _positions(shape, axis)
+        return out.to(image.dtype)[None]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        gradient = gradient[0].double()
+        first = _line_sums(gradient)
+        columns = [
+            _line_sums(gradient * _positions(ctx.shape, axis)) for axis in range(len(ctx.shape))
+        ]
+        return torch.stack(columns, 1), first, None
+
+
+def _positions(shape: torch.Size, axis: int) -> Tensor:
+    """The position along one axis, broadcast over a field of (D, *shape)."""
+    return torch.arange(shape[axis], dtype=torch.float64).view(
+        [-1 if a == axis else 1 for a in range(-1, len(shape))]
+    )
+
+
+def _line_sums(field: Tensor) -> Tensor:
+    """Sum of every channel, one axis after the other."""
+    while field.ndim > 1:
+        field = field.sum(-1)
+    return field
 
 
 class _Search:
@@ -248,19 +293,20 @@ def _coarser(image: Image, spacing: float) -> tuple[Grid, Tensor]:
 
 def _centre_of_mass(image: Image) -> NDArray[np.float64]:
     """Mean position of the intensity, mm."""
-    grid, tensor = _coarser(
-        image, max(image.grid.spacing[i] * n / 32 for i, n in enumerate(image.grid.size))
-    )
-    weight = tensor[0, 0].double().clamp(min=0).numpy()
-    points = grid.points()
-    return (points * weight[..., None]).reshape(-1, image.dimension).sum(0) / weight.sum()
+    points, weight = _mass(image)
+    return (points * weight[:, None]).sum(0) / weight.sum()
 
 
 def _radius(image: Image, centre: NDArray[np.float64]) -> float:
     """Root mean square distance of the intensity from its centre, mm."""
-    grid, tensor = _coarser(
-        image, max(image.grid.spacing[i] * n / 32 for i, n in enumerate(image.grid.size))
-    )
-    weight = tensor[0, 0].double().clamp(min=0).numpy()
-    squares = ((grid.points() - centre) ** 2).sum(-1)
+    points, weight = _mass(image)
+    squares = ((points - centre) ** 2).sum(-1)
     return float(np.sqrt((squares * weight).sum() / weight.sum()))
+
+
+def _mass(image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (n, D) in mm and the intensity there, on a coarse grid."""
+    extent = max(n * h for n, h in zip(image.grid.size, image.grid.spacing, strict=True))
+    grid, tensor = _coarser(image, extent / 32)
+    weight = tensor.double().clamp(min=0).numpy().ravel()
+    return grid.points().reshape(-1, image.dimension), weight

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
+from itk_ncr.fields.extension import extend
 from itk_ncr.fields import downsample, reduced_shape, resize_displacement, resize_velocity, smooth
 from itk_ncr.losses import EVIDENCE, LocalNCC, Similarity, smoothness
 from itk_ncr.losses.weighting import total_double
 from itk_ncr.ops import exponential, resize, warp
-from itk_ncr.registration.masking import MaskStep, dilate
+from itk_ncr.registration.masking import SNAP_RADIUS, MaskStep, dilate, snap_to_edges
 
 Progress = Callable[[float, str], None]
 Abort = Callable[[], bool]
@@ -91,10 +92,10 @@ class InstanceSettings:
     radius: int = 2
     noise: float = 0.03
     alpha: float = 0.1
-    stiffness: float = 0.0
-    price: float = 0.107
+    stiffness: float = 9.0
+    price: float = 0.1
     first_price: float = 0.5
-    perimeter: float = 0.36
+    perimeter: float = 0.07
     dilation: float = 1.0
     mask_every: int = 10
     step: float = 0.1
@@ -102,6 +103,8 @@ class InstanceSettings:
     momentum: float = 0.9
     gradient_smoothing: float = 1.0
     tolerance: float = 1e-3
+    snap: bool = True
+    extend: bool = True
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,9 @@ def solve(
             if iteration % settings.mask_every == 0:
                 masking.share = (before + iteration) / total_iterations
                 masking.update(descent.velocity)
+                if settings.extend and masking.correspondence is not None:
+                    known = resize(masking.correspondence, shape)
+                    descent.velocity = extend(descent.velocity.detach(), known)
                 recent = energies[-settings.mask_every :]
                 mean = sum(recent) / max(len(recent), 1)
                 if iteration >= 2 * settings.mask_every:
@@ -279,8 +285,12 @@ class _Masking:
             moved = moved_by(velocity, pair.moving)
             evidence = evidence_map(settings, moved, pair.fixed, pair.foreground, 1 - self.mask)
             self.step.perimeter = settings.perimeter * share / self.factor
+            price = settings.price * share
             level_set = self.step.level_set_function(evidence)
-            self.mask = (level_set > settings.price * share).to(pair.fixed.dtype)
+            if settings.snap:
+                radius = max(1, round(SNAP_RADIUS / self.factor**0.5))
+                level_set = snap_to_edges(level_set, pair.fixed, price, radius)
+            self.mask = (level_set > price).to(pair.fixed.dtype)
         elif self.distance is not None and pair.known_moving is None:
             return
         else:
