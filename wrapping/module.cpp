@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ncr/cpu.h"
+#include "ncr/workspace.h"
 
 namespace py = pybind11;
 using ncr::Cpu;
@@ -180,6 +181,12 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Compiled kernels of itk_ncr: contiguous arrays by address.";
+  py::class_<ncr::cpu::Workspace>(m, "Workspace", py::buffer_protocol(),
+                                  "Uninitialised bytes out of the kernels' own pool.")
+      .def(py::init<size_t>())
+      .def_buffer([](ncr::cpu::Workspace& space) {
+        return py::buffer_info(space.as<unsigned char>(), static_cast<py::ssize_t>(space.bytes()));
+      });
   m.def("build_info", &build_info);
   m.def("set_variant", &ncr::cpu::set_variant);
   m.def("field_size", [](const Sizes& sizes) { return ncr::cpu::field_size(shape_of(sizes)); });

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "ncr/workspace.h"
 #include "owned.h"
 #include "simd/rows.h"
-#include "workspace.h"
 
 namespace ncr::cpu {
 namespace {
@@ -68,12 +68,6 @@ struct VectorSteps {
 
   /// Rows per thread and turn: about 4,000 voxels.
   int64_t grain() const { return std::max<int64_t>(1, 4096 / grid.size[D - 1]); }
-
-  template <class Body>
-  void in_parts(Cpu cpu, int64_t n, int64_t part, const Body& body) const {
-    const int64_t parts = (n + part - 1) / part;
-    launch(cpu, [&](int64_t i) { body(i * part, std::min(n, (i + 1) * part)); }, parts, 1);
-  }
 
   template <class Task>
   Task task() const {

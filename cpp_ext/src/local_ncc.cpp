@@ -1,7 +1,7 @@
 #include "ncr/local_ncc.h"
 
 #include "dispatch.h"
-#include "workspace.h"
+#include "ncr/workspace.h"
 
 namespace ncr::cpu {
 

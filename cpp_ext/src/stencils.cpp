@@ -2,7 +2,7 @@
 #include "ncr/box.h"
 #include "ncr/jacobian.h"
 #include "ncr/resize.h"
-#include "workspace.h"
+#include "ncr/workspace.h"
 
 namespace ncr::cpu {
 

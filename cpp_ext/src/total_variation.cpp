@@ -1,7 +1,7 @@
 #include "ncr/total_variation.h"
 
 #include "dispatch.h"
-#include "workspace.h"
+#include "ncr/workspace.h"
 
 namespace ncr::cpu {
 

@@ -1,18 +1,91 @@
 #include "ncr/warp.h"
 
+#include <cstring>
 #include <limits>
 #include <type_traits>
+#include <vector>
 
 #include "dispatch.h"
 #include "ncr/warp_mse.h"
+#include "ncr/workspace.h"
 #include "owned.h"
-#include "workspace.h"
+#include "simd/rows.h"
 
 namespace ncr::cpu {
+namespace {
+
+/// Whether the vector rows can do it: floats, 32-bit offsets, rows of at least eight voxels, and
+/// borders that repeat (filling is for final results, not for loops).
+template <typename T>
+const Rows* rows_for(Shape in, Shape out, Padding padding) {
+  if (!std::is_same_v<T, float> || padding.fill) return nullptr;
+  const int last = in.dimension - 1;
+  const bool fits = in.count() < (int64_t{1} << 30) && in.size[last] >= kShortestRow &&
+                    out.size[last] >= kShortestRow;
+  return fits ? rows() : nullptr;
+}
+
+template <class Task>
+Task task_for(Shape in, Shape out, int64_t channels) {
+  Task task{};
+  for (int axis = 0; axis < in.dimension; ++axis) {
+    task.size_in[axis] = in.size[axis];
+    task.size_out[axis] = out.size[axis];
+  }
+  task.channels = channels;
+  return task;
+}
+
+/// The gradient to one sample's image by vector rows: every owner adds into memory of its own,
+/// then writes its planes.
+template <int D>
+void scatter_rows(Cpu cpu, const Rows& rows, const float* displacement, Shape in, Shape out,
+                  const float* grad_moved, int64_t channels, float* grad_image) {
+  const auto reach = reaches(cpu, displacement, grid_of<D>(in), grid_of<D>(out));
+  const int64_t count_in = in.count(), plane = count_in / in.size[0];
+  const int64_t rows_per_plane = out.count() / out.size[0] / out.size[D - 1];
+  for_each_slab(cpu, in.size[0], [&](int64_t first, int64_t end) {
+    auto task = task_for<WarpRowsScatter>(in, out, channels);
+    const int64_t own = (end - first) * plane, room = own + plane;
+    const size_t bytes = sizeof(float) * static_cast<size_t>(channels * room + in.size[D - 1] + 16);
+    const Workspace space(bytes);
+    std::memset(space.as<float>(), 0, bytes);
+    task.displacement = displacement;
+    task.grad_moved = grad_moved;
+    task.grad = space.as<float>();
+    task.first = first;
+    task.end = end;
+    for (int64_t p = 0; p < out.size[0]; ++p) {
+      const auto& r = reach[static_cast<size_t>(p)];
+      if (r.last < first || r.first >= end) continue;
+      rows.warp_scatter[D - 2](task, p * rows_per_plane, (p + 1) * rows_per_plane);
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      std::copy_n(task.grad + c * room, own, grad_image + c * count_in + first * plane);
+    }
+  });
+}
+
+}  // namespace
 
 template <typename T>
 void warp(Cpu cpu, const T* image, Shape in, const T* displacement, Shape out, int64_t samples,
           int64_t channels, Padding padding, const T* addend, T* moved) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (const Rows* rows = rows_for<T>(in, out, padding)) {
+      for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
+        auto task = task_for<WarpRows>(in, out, channels);
+        task.image = image + n * channels * in.count();
+        task.displacement = displacement + n * out.dimension * out.count();
+        task.addend = addend == nullptr ? nullptr : addend + n * channels * out.count();
+        task.moved = moved + n * channels * out.count();
+        rows_in_parts(inner, out, [&](int64_t begin, int64_t end) {
+          rows->warp[out.dimension - 2](task, begin, end);
+        });
+      });
+      return;
+    }
+  }
   with_dimension(out, [&](auto dimension) {
     constexpr int D = dimension;
     const Warp<T, D> kernel{image,    displacement,   addend,
@@ -26,6 +99,30 @@ template <typename T>
 void warp_adjoint(Cpu cpu, const T* image, Shape in, const T* displacement, Shape out,
                   const T* grad_moved, int64_t samples, int64_t channels, Padding padding,
                   bool identity, T* grad_displacement, T* grad_image) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (const Rows* rows = rows_for<T>(in, out, padding)) {
+      const int D = out.dimension;
+      for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
+        auto task = task_for<WarpRowsAdjoint>(in, out, channels);
+        task.image = image + n * channels * in.count();
+        task.displacement = displacement + n * D * out.count();
+        task.grad_moved = grad_moved + n * channels * out.count();
+        task.identity = identity;
+        if (grad_displacement != nullptr) {
+          task.grad_displacement = grad_displacement + n * D * out.count();
+          rows_in_parts(inner, out, [&](int64_t begin, int64_t end) {
+            rows->warp_adjoint[D - 2](task, begin, end);
+          });
+        }
+        if (grad_image == nullptr) return;
+        with_dimension(out, [&](auto dimension) {
+          scatter_rows<dimension>(inner, *rows, task.displacement, in, out, task.grad_moved,
+                                  channels, grad_image + n * channels * in.count());
+        });
+      });
+      return;
+    }
+  }
   with_dimension(out, [&](auto dimension) {
     constexpr int D = dimension;
     const auto grid_in = grid_of<D>(in), grid_out = grid_of<D>(out);
@@ -112,6 +209,30 @@ void warp_mse(Cpu cpu, const T* image, Shape in, const T* displacement, Shape ou
               T* grad_displacement) {
   const int64_t count = out.count();
   const double share = 1.0 / static_cast<double>(count * channels);
+  if constexpr (std::is_same_v<T, float>) {
+    if (const Rows* rows = rows_for<T>(in, out, Padding{false, 0})) {
+      const int D = out.dimension;
+      const int64_t row_count = count / out.size[D - 1];
+      for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
+        std::vector<double> sums(static_cast<size_t>(row_count));
+        auto task = task_for<WarpMseRows>(in, out, channels);
+        task.image = image + n * channels * in.count();
+        task.displacement = displacement + n * D * count;
+        task.fixed = fixed + n * channels * count;
+        task.weight = weight == nullptr ? nullptr : weight + n * count;
+        task.row_sums = sums.data();
+        task.grad_displacement =
+            grad_displacement == nullptr ? nullptr : grad_displacement + n * D * count;
+        task.scale = static_cast<float>(2 * share);
+        rows_in_parts(inner, out,
+                      [&](int64_t begin, int64_t end) { rows->warp_mse[D - 2](task, begin, end); });
+        double sum = 0;
+        for (const double row : sums) sum += row;
+        distances[n] = static_cast<T>(sum * share);
+      });
+      return;
+    }
+  }
   const Workspace space(sizeof(T) * static_cast<size_t>(samples * count));
   T* per_voxel = space.as<T>();
   with_dimension(out, [&](auto dimension) {

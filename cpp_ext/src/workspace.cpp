@@ -1,15 +1,20 @@
-#include "workspace.h"
+#include "ncr/workspace.h"
 
 #include <cstdlib>
 #include <mutex>
 #include <new>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace ncr::cpu {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kMostKept = size_t{64} << 20;
+constexpr size_t kMostKept = size_t{128} << 20;
+constexpr size_t kHugePage = size_t{2} << 20;
 
 struct Block {
   void* data;
@@ -22,6 +27,21 @@ struct Pool {
   size_t total = 0;
 };
 
+/// Large blocks ask for huge pages: faulting in small ones took longer than the squaring that
+/// filled them.
+void* allocate(size_t* bytes) {
+  const bool large = *bytes >= 4 * kHugePage;
+  const size_t alignment = large ? kHugePage : kAlignment;
+  *bytes = (*bytes + alignment - 1) / alignment * alignment;
+  void* data = std::aligned_alloc(alignment, *bytes);
+  if (data == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+  if (large)
+    madvise(data, *bytes, MADV_HUGEPAGE);  // A wish: whether it is granted does not matter.
+#endif
+  return data;
+}
+
 Pool& pool() {
   // Never destroyed: threads may still free buffers while the process ends.
   static Pool* instance = new Pool;
@@ -31,7 +51,7 @@ Pool& pool() {
 }  // namespace
 
 Workspace::Workspace(size_t bytes) : data_(nullptr), bytes_(0) {
-  const size_t wanted = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
+  size_t wanted = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
   {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(p.mutex);
@@ -50,8 +70,7 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), bytes_(0) {
       return;
     }
   }
-  data_ = std::aligned_alloc(kAlignment, wanted);
-  if (data_ == nullptr) throw std::bad_alloc();
+  data_ = allocate(&wanted);
   bytes_ = wanted;
 }
 

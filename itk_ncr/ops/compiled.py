@@ -6,6 +6,7 @@ Every function here trusts its arguments; :mod:`itk_ncr.ops.operators` has check
 # ruff: noqa: ARG001, ARG005 - fakes and derivatives take what their operator takes.
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -29,6 +30,17 @@ def _address(tensor: Tensor | None) -> int:
 
 def _new(tensor: Tensor, *shape: Any) -> Tensor:
     return tensor.new_empty(shape)
+
+
+def _scratch(like: Tensor, *shape: int) -> Tensor:
+    """Uninitialised tensor out of the kernels' pool, which spares the system's page faults."""
+    module = kernels()
+    assert module is not None
+    count = math.prod(shape)
+    if count == 0:
+        return like.new_empty(shape)
+    space = module.Workspace(count * like.element_size())
+    return torch.frombuffer(space, dtype=like.dtype, count=count).view(shape)
 
 
 # exponential -------------------------------------------------------------------------------------
@@ -70,7 +82,7 @@ def _exponential(
     v = velocity.detach().contiguous()
     kept = _kept(most, keep_every)
     displacement = torch.empty_like(v)
-    fields = _new(v, v.shape[0], kept, _field_size(v))
+    fields = _scratch(v, v.shape[0], kept, _field_size(v))
     _run(
         "exponential", v, v.data_ptr(), v.shape[2:], _counts(v, squarings, most),
         keep_every if kept else 0, kept, sign, displacement.data_ptr(), fields.data_ptr(),

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from types import ModuleType
 from typing import Any
 
 import torch
 
-_reason = ""
-
-
-def _load() -> ModuleType | None:
-    """Import the module; its OpenMP runtime, a second one beside torch's, is told not to spin.
-
-    Threads that wait in a loop for the next kernel would take the processors from torch's own.
-    The runtime reads the variable once, when it is loaded.
-    """
-    global _reason
-    before = os.environ.get("OMP_WAIT_POLICY")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        from itk_ncr import _kernels
-    except ImportError as error:
-        _reason = str(error)
-        return None
-    finally:
-        if before is None:
-            del os.environ["OMP_WAIT_POLICY"]
-    return _kernels
-
-
-_module = _load()
+try:
+    # After torch, whose OpenMP runtime the module then shares: one pool of threads, not two.
+    from itk_ncr import _kernels as _module
+except ImportError as _error:
+    _module = None
+    _reason = str(_error)
 
 
 @functools.cache

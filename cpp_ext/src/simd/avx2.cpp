@@ -10,6 +10,8 @@ namespace {
 
 #include "square.h"
 #include "square_adjoint.h"
+#include "warp.h"
+
 #include "table.h"
 }  // namespace
 

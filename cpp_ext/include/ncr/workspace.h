@@ -14,6 +14,8 @@ class Workspace {
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
+  size_t bytes() const { return bytes_; }
+
   template <typename T>
   T* as() const {
     return static_cast<T*>(data_);
