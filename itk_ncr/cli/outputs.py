@@ -86,8 +86,9 @@ class OutputFolder:
             raise InputError(
                 f"output folder '{folder}': its name is not valid UTF-8. Give another name."
             ) from None
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"output folder '{folder}' is a file. Give the name of a folder.")
+        if os.path.lexists(folder) and not folder.is_dir():
+            kind = "a link to nowhere" if folder.is_symlink() else "a file"
+            raise InputError(f"output folder '{folder}' is {kind}. Give the name of a folder.")
         if _visible(folder) and not overwrite:
             raise InputError(
                 f"output folder '{folder}' holds files already. "

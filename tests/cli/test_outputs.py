@@ -146,6 +146,9 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, mon
         OutputFolder(tmp_path / "file", overwrite=True)
     with pytest.raises(InputError, match="cannot be made"):
         OutputFolder(tmp_path / "file" / "run", overwrite=False)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(InputError, match="is a link to nowhere"):
+        OutputFolder(tmp_path / "link", overwrite=False)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(InputError, match="read-only"):
         OutputFolder(tmp_path / "run", overwrite=False)
