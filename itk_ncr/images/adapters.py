@@ -128,14 +128,15 @@ def to_itk(image: Image) -> Any:
     array = image.array
     try:
         if image.is_vector:
-            array = array.astype(np.float32, copy=False)
-            out = itk.Image[itk.Vector[itk.F, image.components], dimension].New()
-            out.SetRegions(list(image.grid.size))
-            out.Allocate()
-            # image_from_array cannot make Vector pixels; writing into the buffer can.
-            itk.array_view_from_image(out)[...] = array
+            kind = itk.Image[itk.Vector[itk.F, image.components], dimension]
         else:
-            out = itk.image_from_array(array)
+            kind = type(itk.image_from_array(np.zeros((1,) * dimension, array.dtype)))
+        out = kind.New()
+        out.SetRegions(list(image.grid.size))
+        out.Allocate()
+        # Not image_from_array: it cannot make Vector pixels, and it takes an array like (7, 1),
+        # contiguous both ways, for a transposed one.
+        itk.array_view_from_image(out)[...] = array
     except (KeyError, TypeError, RuntimeError, AttributeError, itk.TemplateTypeError) as error:
         raise ImageValueError(
             f"image must have a pixel type that ITK wraps for Python; got {array.dtype} with "

@@ -45,6 +45,17 @@ def test_a_displacement_passes_through_every_library_unchanged(oblique_image):
     assert isinstance(to_itk(field), itk.Image[itk.Vector[itk.F, dimension], dimension])
 
 
+@pytest.mark.parametrize(
+    "shape", [(7, 1), (1, 7), (5, 1, 1), (1, 1, 5), (1, 4, 3), (1, 1)], ids=str
+)
+def test_thin_images_are_not_turned_on_their_side(shape):
+    image = as_image(np.arange(np.prod(shape), dtype=np.int16).reshape(shape))
+    for convert in (to_itk, to_sitk):
+        back = as_image(convert(image))
+        assert back.grid.equals(image.grid)
+        np.testing.assert_array_equal(back.array, image.array)
+
+
 def test_the_libraries_agree_on_where_a_voxel_is(oblique_image):
     index = [1] * oblique_image.dimension
     expected = oblique_image.grid.points()[tuple(index)]
