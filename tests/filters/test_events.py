@@ -75,6 +75,35 @@ def test_abort_from_an_observer_raises_and_the_next_update_runs(stage, shift):
     assert stage.GetQuality().iterations == 12
 
 
+def test_two_filters_run_in_two_threads(capfd):
+    images = [to_itk(smooth_image((9, 11), seed)) for seed in (1, 2)]
+    shifts = [KnownShift((float(number),) * 3) for number in range(2)]
+    meeting = threading.Barrier(2, timeout=20)
+    found: dict[int, Any] = {}
+
+    def update(number: int) -> None:
+        shifts[number].during = meeting.wait  # both are inside ITK at the same time
+        stage = NCRRegistrationFilter.New(*images, registration=shifts[number])
+        stage.Update()
+        found[number] = itk.array_from_image(stage.GetOutput())
+        shifts[number].error = ImageValueError(f"number {number}")
+        stage.Modified()
+        with pytest.raises(ImageValueError, match=f"number {number}"):
+            stage.Update()
+
+    hook = sys.excepthook
+    threads = [threading.Thread(target=update, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for number in range(2):
+        expected = shifts[number].deformation_mm[:2] + shifts[number].affine_mm[:2]
+        np.testing.assert_allclose(found[number][0, 0], expected)
+    assert sys.excepthook is hook
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_abort_works_from_another_thread(stage, shift):
     started = threading.Event()
 

@@ -353,6 +353,22 @@ def test_an_upstream_filter_is_asked_for_whole_images_and_only_when_the_registra
     assert len(runs) == 2
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (1, 1, 1), (5, 1, 1), (1, 6, 7)], ids=str)
+def test_images_one_voxel_thin_pass_through(shape, shift):
+    fixed, moving = np.ones(shape, np.float32), np.ones(shape[::-1], np.int16)
+    stage = NCRRegistrationFilter.New(fixed, moving, registration=shift)
+    stage.GetMovingMask()
+    stage.Update()
+    assert itk.array_from_image(stage.GetOutput()).shape == (*shape, len(shape))
+    assert itk.array_from_image(stage.GetMovingMask()).shape == shape[::-1]
+
+
+def test_an_empty_image_is_refused(shift):
+    empty = itk.Image[itk.F, 2].New()
+    with pytest.raises(ShapeError, match="fixed image must have at least one voxel"):
+        NCRRegistrationFilter.New(empty, empty, registration=shift).Update()
+
+
 def test_one_image_can_be_fixed_and_moving(pair, shift):
     image = to_itk(pair[0])
     stage = NCRRegistrationFilter.New(image, image, registration=shift)
