@@ -105,8 +105,10 @@ class _Scene:
     mask: NDArray
     probability: NDArray
     jacobian: NDArray
-    lines: NDArray
-    """Voxel index (x, y, z) that each point is carried to, components last, without the affine."""
+    deformation: NDArray
+    """mm, components (x, y, z) last, without the affine."""
+    to_voxels: NDArray
+    """Row a turns a vector in mm into voxels along axis a of these arrays."""
     spacing: tuple[float, ...]
 
     @classmethod
@@ -119,10 +121,8 @@ class _Scene:
             return np.transpose(array, order + rest)[flips]
 
         before = resample(moving, grid, affine=result.affine).array
-        moves = np.asarray(result.deformation.array, np.float64) @ np.linalg.inv(grid.matrix).T
-        index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")[::-1], -1)
-        # Components follow the turned axes; a flipped axis only renumbers its lines.
-        component = [grid.dimension - 1 - axis for axis in order][::-1]
+        rows = np.linalg.inv(grid.matrix)[::-1]  # of the array axes, as stored
+        signs = [-1.0 if flip.step == -1 else 1.0 for flip in flips]
         scene = {
             "fixed": turn(_finite(fixed.array)),
             "before": turn(_finite(before)),
@@ -130,13 +130,26 @@ class _Scene:
             "mask": turn(result.mask.array > 0),
             "probability": turn(result.noncorrespondence.array),
             "jacobian": turn(result.jacobian.array),
-            "lines": turn(index + moves)[..., component],
+            "deformation": turn(result.deformation.array),
         }
         box = _object_box(scene["fixed"], scene["after"])
         return cls(
             **{name: array[box] for name, array in scene.items()},
+            to_voxels=np.stack(
+                [sign * rows[axis] for sign, axis in zip(signs, order, strict=True)]
+            ),
             spacing=tuple(grid.spacing[::-1][axis] for axis in order),
         )
+
+    def carried(self, plane: _Plane, axis: int) -> NDArray:
+        """Voxel index along an axis that the points of a plane are carried to.
+
+        Its level lines are the lines of a grid drawn on the moving image, warped with it, motion
+        through the plane included.
+        """
+        line = (-1,) + (1,) * (self.fixed.ndim - 1 - axis)
+        start = np.broadcast_to(np.arange(self.fixed.shape[axis]).reshape(line), self.fixed.shape)
+        return plane.cut(start) + plane.cut(self.deformation) @ self.to_voxels[axis]
 
 
 @dataclass(frozen=True)
@@ -275,9 +288,8 @@ def _panels(scene: _Scene) -> list[_Panel]:
         if min(plane.shape) < 2:
             return
         step = max(max(plane.height, plane.width) / _GRID_CELLS, min(plane.spacing))
-        index = plane.cut(scene.lines)
         for axis, spacing in zip(plane.axes, plane.spacing, strict=True):
-            coordinate = index[..., scene.fixed.ndim - 1 - axis]
+            coordinate = scene.carried(plane, axis)
             levels = np.arange(coordinate.min(), coordinate.max(), step / spacing)[1:]
             if len(levels):
                 ax.contour(coordinate, levels=levels, colors=[_LINES], linewidths=0.6, alpha=0.9)

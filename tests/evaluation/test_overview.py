@@ -106,12 +106,10 @@ def test_the_patient_stands_upright_however_the_image_is_stored(order):
     assert scene.spacing == expected.spacing == (3.0, 1.0, 1.5)
     for name in ("fixed", "before", "after", "mask", "probability", "jacobian"):
         assert np.allclose(getattr(scene, name), getattr(expected, name), atol=1e-3), name
-    # The lines' numbers may count from the other end; their differences along a line may not.
     for axis in range(3):
-        steps, wanted = (
-            np.abs(np.diff(s.lines[..., 2 - axis], axis=axis)) for s in (scene, expected)
-        )
-        assert np.allclose(steps, wanted, atol=1e-3)
+        for plane in (module._plane(scene, across, 6) for across in range(3)):
+            lines = scene.carried(plane, axis)
+            assert np.allclose(lines, expected.carried(plane, axis), atol=1e-3)
 
 
 def test_the_lines_are_the_voxels_that_points_are_carried_to():
@@ -119,11 +117,15 @@ def test_the_lines_are_the_voxels_that_points_are_carried_to():
     deformation = np.zeros((20, 18, 16, 3), np.float32)
     deformation[8, 9, 7] = (1.0, 3.0, 6.0)  # mm along x, y, z; spacing 1.5, 1, 3
     changed = dataclasses.replace(result, deformation=Image(deformation, fixed.grid))
-    lines = module._Scene.of(fixed, moving, changed).lines
-    start = np.round(lines[0, 0, 0])  # the scene is cut to the object
-    z, y, x = (8, 9, 7) - start[::-1].astype(int)
-    assert lines[z, y, x] == pytest.approx((7 + 1 / 1.5, 9 + 3, 8 + 2))
-    assert lines[z, y, x + 1] == pytest.approx((8, 9, 8))
+    scene = module._Scene.of(fixed, moving, changed)
+    z, y, x = (int(a) for a in np.argwhere(scene.deformation[..., 2] == 6)[0])
+    axial, coronal = module._plane(scene, 0, z), module._plane(scene, 1, y)
+    assert scene.carried(axial, 2)[y, x] == pytest.approx(x + 1 / 1.5)
+    assert scene.carried(axial, 1)[y, x] == pytest.approx(y + 3)
+    assert scene.carried(axial, 1)[y, x + 1] == y
+    from_below = scene.fixed.shape[0] - 1 - z  # superior is up, row 0 at the top
+    assert scene.carried(coronal, 0)[from_below, x] == pytest.approx(z + 2)
+    assert scene.carried(coronal, 0)[from_below, x + 1] == z
 
 
 def test_the_planes_of_a_head_are_the_right_way_up():
