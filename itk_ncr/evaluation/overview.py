@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from itk_ncr.errors import MissingDependencyError
 from itk_ncr.evaluation.report import NOTICE
-from itk_ncr.geometry import Grid
-from itk_ncr.images import Image, resample
+from itk_ncr.evaluation.scene import Plane, Scene, grey_window, planes
+from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
-from itk_ncr.segmentation import largest_component
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,12 +60,12 @@ def overview(
             "overview.png needs matplotlib, which is not installed. "
             'Install it with: pip install "itk_ncr[report]"'
         ) from error
-    scene = _Scene.of(fixed, moving, result)
-    planes = _planes(scene)
+    scene = Scene.of(fixed, moving, result)
+    shown = planes(scene)
     panels = _panels(scene)
-    cells = [(plane, panel) for plane in planes for panel in panels]
-    rows, columns = (2, len(panels) // 2) if len(planes) == 1 else (len(planes), len(panels))
-    in_row = planes * 2 if len(planes) == 1 else planes
+    cells = [(plane, panel) for plane in shown for panel in panels]
+    rows, columns = (2, len(panels) // 2) if len(shown) == 1 else (len(shown), len(panels))
+    in_row = shown * 2 if len(shown) == 1 else shown
     # All in inches: panels of one width, rows as high as their plane, gaps that hold the titles.
     cell, gap, title, head, foot, bar = (2.5 if rows > 2 else 4.2), 0.08, 0.34, 0.55, 0.3, 0.65
     heights = [cell * min(plane.height / plane.width, 2.0) for plane in in_row]
@@ -96,186 +95,31 @@ def overview(
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """Arrays on the fixed grid, turned to (superior, posterior, left) in 3D, cut to the object."""
-
-    fixed: NDArray
-    before: NDArray
-    after: NDArray
-    mask: NDArray
-    probability: NDArray
-    jacobian: NDArray
-    deformation: NDArray
-    """mm, components (x, y, z) last, without the affine."""
-    to_voxels: NDArray
-    """Row a turns a vector in mm into voxels along axis a of these arrays."""
-    spacing: tuple[float, ...]
-
-    @classmethod
-    def of(cls, fixed: Image, moving: Image, result: RegistrationResult) -> _Scene:
-        grid = fixed.grid
-        order, flips = _upright(grid)
-
-        def turn(array: NDArray) -> NDArray:
-            rest = tuple(range(len(order), array.ndim))
-            return np.transpose(array, order + rest)[flips]
-
-        before = resample(moving, grid, affine=result.affine).array
-        rows = np.linalg.inv(grid.matrix)[::-1]  # of the array axes, as stored
-        signs = [-1.0 if flip.step == -1 else 1.0 for flip in flips]
-        scene = {
-            "fixed": turn(_finite(fixed.array)),
-            "before": turn(_finite(before)),
-            "after": turn(_finite(result.warped.array)),
-            "mask": turn(result.mask.array > 0),
-            "probability": turn(result.noncorrespondence.array),
-            "jacobian": turn(result.jacobian.array),
-            "deformation": turn(result.deformation.array),
-        }
-        box = _object_box(scene["fixed"], scene["after"])
-        return cls(
-            **{name: array[box] for name, array in scene.items()},
-            to_voxels=np.stack(
-                [sign * rows[axis] for sign, axis in zip(signs, order, strict=True)]
-            ),
-            spacing=tuple(grid.spacing[::-1][axis] for axis in order),
-        )
-
-    def carried(self, plane: _Plane, axis: int) -> NDArray:
-        """Voxel index along an axis that the points of a plane are carried to.
-
-        Its level lines are the lines of a grid drawn on the moving image, warped with it, motion
-        through the plane included.
-        """
-        line = (-1,) + (1,) * (self.fixed.ndim - 1 - axis)
-        start = np.broadcast_to(np.arange(self.fixed.shape[axis]).reshape(line), self.fixed.shape)
-        return plane.cut(start) + plane.cut(self.deformation) @ self.to_voxels[axis]
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """A cut through the scene: ``cut(array)`` has rows from top to bottom."""
-
-    cut: Callable[[NDArray], NDArray]
-    axes: tuple[int, int]
-    """Array axes of the rows and columns."""
-    spacing: tuple[float, float]
-    """mm between rows and between columns."""
-    shape: tuple[int, int]
-
-    @property
-    def height(self) -> float:
-        return self.shape[0] * self.spacing[0]
-
-    @property
-    def width(self) -> float:
-        return self.shape[1] * self.spacing[1]
-
-
-@dataclass(frozen=True)
 class _Panel:
     title: str
-    draw: Callable[[Axes, _Plane], None]
+    draw: Callable[[Axes, Plane], None]
 
 
-def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """Order of array axes and flips that bring a 3D array close to (superior, posterior, left)."""
-    dimension = grid.dimension
-    if dimension == 2:
-        return (0, 1), (slice(None),) * 2
-    weights = np.abs(np.asarray(grid.direction))
-    index_axis = [0] * dimension
-    for _ in range(dimension):
-        patient, index = np.unravel_index(int(weights.argmax()), weights.shape)
-        index_axis[int(patient)] = int(index)
-        weights[patient, :] = weights[:, index] = -1
-    order = tuple(dimension - 1 - index_axis[patient] for patient in reversed(range(dimension)))
-    flips = tuple(
-        slice(None, None, -1 if grid.direction[patient][index_axis[patient]] < 0 else 1)
-        for patient in reversed(range(dimension))
-    )
-    return order, flips
+def _panels(scene: Scene) -> list[_Panel]:
+    fixed_window = grey_window(scene.fixed)
+    moving_window = grey_window(scene.after)
 
-
-def _object_box(*images: NDArray) -> tuple[slice, ...]:
-    """Where any of the images is brighter than its dark background, with a margin."""
-    bright = np.zeros(images[0].shape, bool)
-    for image in images:
-        low, high = _window(image)
-        bright |= image > low + 0.1 * (high - low)
-    box = []
-    for axis in range(bright.ndim):
-        n = int(bright.shape[axis])
-        along = np.flatnonzero(bright.any(tuple(a for a in range(bright.ndim) if a != axis)))
-        margin = max(2, n // 24)
-        first, last = (along[0], along[-1]) if along.size else (0, n - 1)
-        box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
-    return tuple(box)
-
-
-def _planes(scene: _Scene) -> list[_Plane]:
-    """The planes to show; of a 3D image with a thin axis only the one across it."""
-    if scene.fixed.ndim == 2:
-        return [_plane(scene, None, 0)]
-    focus = _focus(scene)
-    planes = [_plane(scene, axis, focus[axis]) for axis in range(3)]
-    if min(scene.fixed.shape) < 16:
-        return [planes[int(np.argmin(scene.fixed.shape))]]
-    return planes
-
-
-def _plane(scene: _Scene, across: int | None, position: int) -> _Plane:
-    """The plane at a position along an axis; None: the whole 2D image."""
-    # Coronal and sagittal planes have superior as their first axis: it shall point up.
-    rows = slice(None, None, -1 if across in (1, 2) else 1)
-    row_axis, column_axis = (axis for axis in range(scene.fixed.ndim) if axis != across)
-
-    def cut(array: NDArray) -> NDArray:
-        return (array if across is None else np.take(array, position, axis=across))[rows]
-
-    return _Plane(
-        cut,
-        (row_axis, column_axis),
-        (scene.spacing[row_axis], scene.spacing[column_axis]),
-        (scene.fixed.shape[row_axis], scene.fixed.shape[column_axis]),
-    )
-
-
-def _focus(scene: _Scene) -> tuple[int, ...]:
-    """Where the planes meet: the middle of the largest masked region, else of the object."""
-    weight = largest_component(scene.mask, scene.probability).astype(np.float64)
-    if not weight.any():
-        low, high = np.percentile(scene.fixed, (50, 99.5))
-        weight = (scene.fixed > (low + high) / 2).astype(np.float64)
-    if not weight.any():
-        return tuple(n // 2 for n in weight.shape)
-    middle = []
-    for axis, n in enumerate(weight.shape):
-        along = weight.sum(tuple(other for other in range(weight.ndim) if other != axis))
-        middle.append(round(float(np.average(np.arange(n), weights=along))))
-    return tuple(middle)
-
-
-def _panels(scene: _Scene) -> list[_Panel]:
-    fixed_window = _window(scene.fixed)
-    moving_window = _window(scene.after)
-
-    def show(ax: Axes, plane: _Plane, array: NDArray, **style: Any) -> Any:
+    def show(ax: Axes, plane: Plane, array: NDArray, **style: Any) -> Any:
         aspect = plane.spacing[0] / plane.spacing[1]
         return ax.imshow(plane.cut(array), aspect=aspect, **style)
 
-    def grey(array: NDArray, window: tuple[float, float]) -> Callable[[Axes, _Plane], None]:
-        def draw(ax: Axes, plane: _Plane) -> None:
+    def grey(array: NDArray, window: tuple[float, float]) -> Callable[[Axes, Plane], None]:
+        def draw(ax: Axes, plane: Plane) -> None:
             show(ax, plane, array, cmap="gray", vmin=window[0], vmax=window[1])
 
         return draw
 
-    def outline(ax: Axes, plane: _Plane, colour: str = _MARK) -> None:
+    def outline(ax: Axes, plane: Plane, colour: str = _MARK) -> None:
         cut = plane.cut(scene.mask)
         if cut.any() and not cut.all() and min(cut.shape) > 1:
             ax.contour(cut.astype(float), levels=[0.5], colors=[colour], linewidths=1.1)
 
-    def mask(ax: Axes, plane: _Plane) -> None:
+    def mask(ax: Axes, plane: Plane) -> None:
         grey(scene.fixed, fixed_window)(ax, plane)
         probability = np.clip(plane.cut(scene.probability), 0, 1)
         colour = np.zeros((*probability.shape, 4))
@@ -283,7 +127,7 @@ def _panels(scene: _Scene) -> list[_Panel]:
         ax.imshow(colour, aspect=plane.spacing[0] / plane.spacing[1])
         outline(ax, plane)
 
-    def lines(ax: Axes, plane: _Plane) -> None:
+    def lines(ax: Axes, plane: Plane) -> None:
         grey(scene.after, moving_window)(ax, plane)
         if min(plane.shape) < 2:
             return
@@ -294,7 +138,7 @@ def _panels(scene: _Scene) -> list[_Panel]:
             if len(levels):
                 ax.contour(coordinate, levels=levels, colors=[_LINES], linewidths=0.6, alpha=0.9)
 
-    def jacobian(ax: Axes, plane: _Plane) -> None:
+    def jacobian(ax: Axes, plane: Plane) -> None:
         from matplotlib.colors import LogNorm
 
         limit = _jacobian_limit(scene.jacobian)
@@ -326,7 +170,7 @@ def _panels(scene: _Scene) -> list[_Panel]:
 
 
 def _comparison(
-    scene: _Scene,
+    scene: Scene,
     fixed_window: tuple[float, float],
     moving_window: tuple[float, float],
     show: Callable[..., Any],
@@ -347,8 +191,8 @@ def _comparison(
         )
         limit = float(np.percentile(np.abs(before[shown]), 99) if shown.any() else 0) or 1.0
 
-        def difference(array: NDArray, marked: bool) -> Callable[[Axes, _Plane], None]:
-            def draw(ax: Axes, plane: _Plane) -> None:
+        def difference(array: NDArray, marked: bool) -> Callable[[Axes, Plane], None]:
+            def draw(ax: Axes, plane: Plane) -> None:
                 show(ax, plane, array, cmap="gray", vmin=-limit, vmax=limit)
                 if marked:
                     outline(ax, plane)
@@ -360,8 +204,8 @@ def _comparison(
             _Panel("difference after", difference(after, True)),
         ]
 
-    def squares(array: NDArray) -> Callable[[Axes, _Plane], None]:
-        def draw(ax: Axes, plane: _Plane) -> None:
+    def squares(array: NDArray) -> Callable[[Axes, Plane], None]:
+        def draw(ax: Axes, plane: Plane) -> None:
             one = _scaled(plane.cut(scene.fixed), fixed_window)
             two = _scaled(plane.cut(array), moving_window)
             side = max(plane.height, plane.width) / 8
@@ -392,16 +236,6 @@ def _write_head(figure: Figure, result: RegistrationResult) -> None:
     figure.text(0.1 / width, top, "itk_ncr", color=_MARK, fontsize=17, weight="bold", va="center")
     figure.text(1.2 / width, top, line, color=_INK, fontsize=13, va="center")
     figure.text(0.1 / width, 0.15 / height, NOTICE, color="#8a9099", fontsize=9, va="center")
-
-
-def _finite(array: NDArray) -> NDArray:
-    return np.nan_to_num(np.asarray(array, dtype=np.float32), posinf=0.0, neginf=0.0)
-
-
-def _window(array: NDArray) -> tuple[float, float]:
-    """Grey values for black and white; the background, often half of the voxels, stays black."""
-    low, high = (float(v) for v in np.percentile(array, (0.5, 99.7)))
-    return (low, high) if high > low else (low, low + 1.0)
 
 
 def _scaled(array: NDArray, window: tuple[float, float]) -> NDArray:

@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 
 from itk_ncr.errors import MissingDependencyError
-from itk_ncr.evaluation import overview as module
-from itk_ncr.evaluation.overview import overview
+from itk_ncr.evaluation.overview import _panels, overview
 from itk_ncr.evaluation.report import NOTICE, figures, summary
+from itk_ncr.evaluation.scene import Scene, plane_across
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, as_image, to_sitk
 from itk_ncr.registration import Quality, RegistrationResult, RegistrationSettings
@@ -101,13 +101,13 @@ def test_the_patient_stands_upright_however_the_image_is_stored(order):
         for field in dataclasses.fields(result)
         if isinstance(value := getattr(result, field.name), Image)
     }
-    expected = module._Scene.of(fixed, moving, result)
-    scene = module._Scene.of(stored(fixed), stored(moving), dataclasses.replace(result, **changes))
+    expected = Scene.of(fixed, moving, result)
+    scene = Scene.of(stored(fixed), stored(moving), dataclasses.replace(result, **changes))
     assert scene.spacing == expected.spacing == (3.0, 1.0, 1.5)
     for name in ("fixed", "before", "after", "mask", "probability", "jacobian"):
         assert np.allclose(getattr(scene, name), getattr(expected, name), atol=1e-3), name
     for axis in range(3):
-        for plane in (module._plane(scene, across, 6) for across in range(3)):
+        for plane in (plane_across(scene, across, 6) for across in range(3)):
             lines = scene.carried(plane, axis)
             assert np.allclose(lines, expected.carried(plane, axis), atol=1e-3)
 
@@ -117,9 +117,9 @@ def test_the_lines_are_the_voxels_that_points_are_carried_to():
     deformation = np.zeros((20, 18, 16, 3), np.float32)
     deformation[8, 9, 7] = (1.0, 3.0, 6.0)  # mm along x, y, z; spacing 1.5, 1, 3
     changed = dataclasses.replace(result, deformation=Image(deformation, fixed.grid))
-    scene = module._Scene.of(fixed, moving, changed)
+    scene = Scene.of(fixed, moving, changed)
     z, y, x = (int(a) for a in np.argwhere(scene.deformation[..., 2] == 6)[0])
-    axial, coronal = module._plane(scene, 0, z), module._plane(scene, 1, y)
+    axial, coronal = plane_across(scene, 0, z), plane_across(scene, 1, y)
     assert scene.carried(axial, 2)[y, x] == pytest.approx(x + 1 / 1.5)
     assert scene.carried(axial, 1)[y, x] == pytest.approx(y + 3)
     assert scene.carried(axial, 1)[y, x + 1] == y
@@ -143,8 +143,8 @@ def test_the_planes_of_a_head_are_the_right_way_up():
         noncorrespondence=scalar(grid),
         deformation=Image(np.zeros((*array.shape, 3), np.float32), grid),
     )
-    scene = module._Scene.of(Image(array, grid), Image(array, grid), plain)
-    across = [module._plane(scene, axis, scene.fixed.shape[axis] // 2) for axis in range(3)]
+    scene = Scene.of(Image(array, grid), Image(array, grid), plain)
+    across = [plane_across(scene, axis, scene.fixed.shape[axis] // 2) for axis in range(3)]
     axial, coronal, sagittal = (plane.cut(scene.fixed) for plane in across)
 
     def side(plane: np.ndarray, value: float) -> tuple[bool, bool]:
@@ -164,7 +164,7 @@ def test_two_contrasts_get_a_checkerboard_instead_of_a_difference():
 
     def titles(warped: np.ndarray) -> list[str]:
         changed = dataclasses.replace(result, warped=Image(warped, fixed.grid))
-        return [panel.title for panel in module._panels(module._Scene.of(fixed, moving, changed))]
+        return [panel.title for panel in _panels(Scene.of(fixed, moving, changed))]
 
     generator = np.random.default_rng(1)
     assert "difference after" in titles(3 * fixed.array + 5)

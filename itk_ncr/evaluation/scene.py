@@ -1,0 +1,182 @@
+"""A registration cut to its object and turned upright, and the planes to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itk_ncr.geometry import Grid
+from itk_ncr.images import Image, resample
+from itk_ncr.registration import RegistrationResult
+from itk_ncr.segmentation import largest_component
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Arrays on the fixed grid, turned to (superior, posterior, left) in 3D, cut to the object."""
+
+    fixed: NDArray
+    before: NDArray
+    after: NDArray
+    mask: NDArray
+    probability: NDArray
+    jacobian: NDArray
+    deformation: NDArray
+    """mm, components (x, y, z) last, without the affine."""
+    to_voxels: NDArray
+    """Row a turns a vector in mm into voxels along axis a of these arrays."""
+    spacing: tuple[float, ...]
+
+    @classmethod
+    def of(cls, fixed: Image, moving: Image, result: RegistrationResult) -> Scene:
+        """The scene of a pair and its result."""
+        grid = fixed.grid
+        order, flips = _upright(grid)
+
+        def turn(array: NDArray) -> NDArray:
+            rest = tuple(range(len(order), array.ndim))
+            return np.transpose(array, order + rest)[flips]
+
+        before = resample(moving, grid, affine=result.affine).array
+        rows = np.linalg.inv(grid.matrix)[::-1]  # of the array axes, as stored
+        signs = [-1.0 if flip.step == -1 else 1.0 for flip in flips]
+        scene = {
+            "fixed": turn(_finite(fixed.array)),
+            "before": turn(_finite(before)),
+            "after": turn(_finite(result.warped.array)),
+            "mask": turn(result.mask.array > 0),
+            "probability": turn(result.noncorrespondence.array),
+            "jacobian": turn(result.jacobian.array),
+            "deformation": turn(result.deformation.array),
+        }
+        box = _object_box(scene["fixed"], scene["after"])
+        return cls(
+            **{name: array[box] for name, array in scene.items()},
+            to_voxels=np.stack(
+                [sign * rows[axis] for sign, axis in zip(signs, order, strict=True)]
+            ),
+            spacing=tuple(grid.spacing[::-1][axis] for axis in order),
+        )
+
+    def carried(self, plane: Plane, axis: int) -> NDArray:
+        """Voxel index along an axis that the points of a plane are carried to.
+
+        Its level lines are the lines of a grid drawn on the moving image, warped with it, motion
+        through the plane included.
+        """
+        line = (-1,) + (1,) * (self.fixed.ndim - 1 - axis)
+        start = np.broadcast_to(np.arange(self.fixed.shape[axis]).reshape(line), self.fixed.shape)
+        return plane.cut(start) + plane.cut(self.deformation) @ self.to_voxels[axis]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A cut through the scene: ``cut(array)`` has rows from top to bottom."""
+
+    cut: Callable[[NDArray], NDArray]
+    axes: tuple[int, int]
+    """Array axes of the rows and columns."""
+    spacing: tuple[float, float]
+    """mm between rows and between columns."""
+    shape: tuple[int, int]
+
+    @property
+    def height(self) -> float:
+        """In mm."""
+        return self.shape[0] * self.spacing[0]
+
+    @property
+    def width(self) -> float:
+        """In mm."""
+        return self.shape[1] * self.spacing[1]
+
+
+def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """Order of array axes and flips that bring a 3D array close to (superior, posterior, left)."""
+    dimension = grid.dimension
+    if dimension == 2:
+        return (0, 1), (slice(None),) * 2
+    weights = np.abs(np.asarray(grid.direction))
+    index_axis = [0] * dimension
+    for _ in range(dimension):
+        patient, index = np.unravel_index(int(weights.argmax()), weights.shape)
+        index_axis[int(patient)] = int(index)
+        weights[patient, :] = weights[:, index] = -1
+    order = tuple(dimension - 1 - index_axis[patient] for patient in reversed(range(dimension)))
+    flips = tuple(
+        slice(None, None, -1 if grid.direction[patient][index_axis[patient]] < 0 else 1)
+        for patient in reversed(range(dimension))
+    )
+    return order, flips
+
+
+def _object_box(*images: NDArray) -> tuple[slice, ...]:
+    """Where any of the images is brighter than its dark background, with a margin."""
+    bright = np.zeros(images[0].shape, bool)
+    for image in images:
+        low, high = grey_window(image)
+        bright |= image > low + 0.1 * (high - low)
+    box = []
+    for axis in range(bright.ndim):
+        n = int(bright.shape[axis])
+        along = np.flatnonzero(bright.any(tuple(a for a in range(bright.ndim) if a != axis)))
+        margin = max(2, n // 24)
+        first, last = (along[0], along[-1]) if along.size else (0, n - 1)
+        box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
+    return tuple(box)
+
+
+def planes(scene: Scene) -> list[Plane]:
+    """The planes to show; of a 3D image with a thin axis only the one across it."""
+    if scene.fixed.ndim == 2:
+        return [plane_across(scene, None, 0)]
+    focus = _focus(scene)
+    crossing = [plane_across(scene, axis, focus[axis]) for axis in range(3)]
+    if min(scene.fixed.shape) < 16:
+        return [crossing[int(np.argmin(scene.fixed.shape))]]
+    return crossing
+
+
+def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
+    """The plane at a position along an axis; None: the whole 2D image."""
+    # Coronal and sagittal planes have superior as their first axis: it shall point up.
+    rows = slice(None, None, -1 if across in (1, 2) else 1)
+    row_axis, column_axis = (axis for axis in range(scene.fixed.ndim) if axis != across)
+
+    def cut(array: NDArray) -> NDArray:
+        return (array if across is None else np.take(array, position, axis=across))[rows]
+
+    return Plane(
+        cut,
+        (row_axis, column_axis),
+        (scene.spacing[row_axis], scene.spacing[column_axis]),
+        (scene.fixed.shape[row_axis], scene.fixed.shape[column_axis]),
+    )
+
+
+def _focus(scene: Scene) -> tuple[int, ...]:
+    """Where the planes meet: the middle of the largest masked region, else of the object."""
+    weight = largest_component(scene.mask, scene.probability).astype(np.float64)
+    if not weight.any():
+        low, high = np.percentile(scene.fixed, (50, 99.5))
+        weight = (scene.fixed > (low + high) / 2).astype(np.float64)
+    if not weight.any():
+        return tuple(n // 2 for n in weight.shape)
+    middle = []
+    for axis, n in enumerate(weight.shape):
+        along = weight.sum(tuple(other for other in range(weight.ndim) if other != axis))
+        middle.append(round(float(np.average(np.arange(n), weights=along))))
+    return tuple(middle)
+
+
+def _finite(array: NDArray) -> NDArray:
+    return np.nan_to_num(np.asarray(array, dtype=np.float32), posinf=0.0, neginf=0.0)
+
+
+def grey_window(array: NDArray) -> tuple[float, float]:
+    """Grey values for black and white; the background, often half of the voxels, stays black."""
+    low, high = (float(v) for v in np.percentile(array, (0.5, 99.7)))
+    return (low, high) if high > low else (low, low + 1.0)
