@@ -1,4 +1,4 @@
-"""Register with SimpleITK images, files and transforms.
+"""Register two retinal scans with SimpleITK images, files and transforms.
 
 Run: python examples/simpleitk_registration.py [folder for the results]
 """
@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import SimpleITK as sitk
-from phantom import healthy, patient
 
-from itk_ncr.images import to_sitk
 from itk_ncr.sitk import NCRRegistration
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "example_results")
 folder.mkdir(parents=True, exist_ok=True)
 
-fixed, moving = to_sitk(patient()), to_sitk(healthy())  # or sitk.ReadImage("fixed.nii.gz")
+# Two scans of one eye with age-related macular degeneration: fluid comes and goes.
+data = Path(__file__).parent / "data"
+fixed, moving = (sitk.ReadImage(data / f"oct_{name}.png") for name in ("fixed", "moving"))
 
 registration = NCRRegistration()
 registration.SetSmoothness(1.5)
@@ -33,7 +33,7 @@ print(f"masked: {registration.GetQuality().masked_fraction:.1%}")
 
 # The transform works wherever SimpleITK takes one; labels go with nearest neighbours.
 transform = registration.GetTransform()
-labels = sitk.Cast(moving > 30, sitk.sitkUInt8)
+labels = sitk.Cast(moving > 90, sitk.sitkUInt8)
 carried = sitk.Resample(labels, fixed, transform, sitk.sitkNearestNeighbor, 0)
 
 sitk.WriteImage(registration.GetWarpedImage(), folder / "warped.nii.gz")

@@ -75,7 +75,7 @@ def test_simpleitk(run: Run, tmp_path: Path):
         name: sitk.ReadImage(tmp_path / f"{name}.nii.gz") for name in ("warped", "mask", "labels")
     }
     for image in images.values():
-        assert image.GetSize() == (80, 96)
+        assert image.GetSize() == (512, 192)
         assert set(np.unique(sitk.GetArrayFromImage(image)[::8])) != {0}
     assert sitk.ReadTransform(tmp_path / "transform.h5").GetDimension() == 2
 
