@@ -264,6 +264,19 @@ def test_itk_is_imported_when_the_filter_is_touched_and_not_before():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_a_missing_itk_is_named_with_the_way_to_get_it():
+    code = (
+        "import sys; sys.modules['itk'] = None\n"
+        "import itk_ncr\n"
+        "try:\n"
+        "    itk_ncr.NCRRegistrationFilter\n"
+        "except itk_ncr.errors.MissingDependencyError as error:\n"
+        "    assert 'pip install' in str(error)\n"
+        "    sys.exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 7
+
+
 def test_auto_progress_is_that_of_itk():
     images = [np.zeros((4, 5)), np.ones((4, 5))]
     for level in (False, True):

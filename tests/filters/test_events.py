@@ -184,6 +184,10 @@ def test_an_error_upstream_is_not_taken_for_ours(shift, tmp_path):
     itk.imwrite(to_itk(smooth_image((9, 11))), str(tmp_path / "missing.mha"))
     stage.Update()
     assert len(shift.calls) == 1
+    reader.SetFileName(str(tmp_path / "gone.mha"))
+    stage.GetMovingMask()  # new, but there is nothing current to fill it with
+    with pytest.raises(RuntimeError, match=r"gone\.mha"):
+        stage.GetQuality()
 
 
 @pytest.mark.parametrize("event", [itk.StartEvent, itk.ProgressEvent, itk.EndEvent])
