@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.segmentation import (
@@ -73,6 +74,22 @@ def test_corners_join_only_with_full_connectivity():
     diagonal = np.eye(3, dtype=bool)
     assert components(diagonal)[1] == 3
     assert components(diagonal, "full")[1] == 1
+
+
+@pytest.mark.parametrize("shape", [(40, 37), (12, 13, 11), (1, 9, 30)])
+@pytest.mark.parametrize("connectivity", ["faces", "full"])
+def test_components_are_those_of_scipy_in_the_order_of_their_first_voxel(shape, connectivity):
+    mask = np.random.default_rng(5).random(shape) > (0.5 if connectivity == "faces" else 0.8)
+    neighbours = ndimage.generate_binary_structure(
+        len(shape), 1 if connectivity == "faces" else len(shape)
+    )
+    expected, expected_count = ndimage.label(mask, neighbours)
+    labels, count = components(mask, connectivity)
+    assert count == expected_count > 3
+    firsts = [np.flatnonzero(labels == number)[0] for number in range(1, count + 1)]
+    assert firsts == sorted(firsts)
+    # One to one, whatever numbers scipy gives.
+    assert len({*zip(labels.ravel(), expected.ravel(), strict=True)}) == count + 1
 
 
 def test_components_of_nothing_are_none():
