@@ -159,7 +159,8 @@ class RegistrationPipeline:
             return False
         try:
             self.core.GetOutput().UpdateOutputInformation()
-        except RuntimeError:  # an upstream filter fails; its Update will say so
+        except RuntimeError:  # an upstream filter fails; the next Update will say so
+            self.reset()
             return False
         image = self.core.GetOutput()
         return bool(image.GetUpdateMTime() >= image.GetPipelineMTime())
