@@ -21,6 +21,7 @@ from itk_ncr.errors import (
 )
 
 BAD_INPUT, TROUBLE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+_FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between programmers
 Progress = Callable[[float, str], None]
 
 
@@ -135,8 +136,7 @@ def _single_line_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         text = str(message)
-        # The other categories are notices between programmers.
-        if text not in seen and issubclass(category, (UserWarning, RuntimeWarning)):
+        if text not in seen and issubclass(category, _FOR_PEOPLE):
             seen.add(text)
             _say(f"warning: {text}")
 
@@ -144,6 +144,25 @@ def _single_line_warnings() -> Iterator[None]:
         warnings.simplefilter("always")
         warnings.showwarning = show
         yield
+
+
+@contextlib.contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """The warnings given in the meantime, each once; they are shown as ever."""
+    heard: list[str] = []
+    show = warnings.showwarning
+
+    def listen(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if issubclass(category, _FOR_PEOPLE) and text not in heard:
+            heard.append(text)
+        show(message, category, *rest, **more)
+
+    warnings.showwarning = listen
+    try:
+        yield heard
+    finally:
+        warnings.showwarning = show
 
 
 def _unseen(_fraction: float, _text: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr.cli import outputs
-from itk_ncr.cli.console import InputError, note, progress_bar
+from itk_ncr.cli.console import InputError, heard_warnings, note, progress_bar
 
 if TYPE_CHECKING:
     from itk_ncr.images import Image
@@ -178,7 +178,7 @@ def register(
     suffix = f".{ending}" if ending else outputs.format_for(fixed)
     if working_voxels is not None:  # its default stands in the settings, once
         settings["working_voxels"] = working_voxels
-    with progress_bar("register", quiet or as_json) as progress:
+    with progress_bar("register", quiet or as_json) as progress, heard_warnings() as heard:
         progress(0.0, "reading")
         loaded = _read(paths)
         if threads is not None:
@@ -203,14 +203,14 @@ def register(
             except NCRError as error:
                 # The solver knows images, not files; the person at the terminal knows files.
                 raise type(error)(f"{error} (fixed '{fixed}', moving '{moving}')") from error
-            for text in result.warnings:
-                warnings.warn(text, stacklevel=2)
+            for warning in result.warnings:
+                warnings.warn(warning, stacklevel=2)
             progress(0.9, "writing")
             written = _write(stage, suffix, loaded, result)
             if report:
                 progress(0.95, "drawing")
                 written |= _draw(stage, loaded, result)
-            record = _record(paths, loaded, result, written)
+            record = _record(paths, loaded, result, written) | {"warnings": heard}
             text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             outputs.write_text(stage / outputs.RECORD, text)
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import struct
 import time
@@ -239,3 +240,14 @@ def test_not_a_number_is_counted_and_warned_about(volumes, run, tmp_path):
     assert np.isfinite(
         sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "run/warped.nii.gz")))
     ).all()
+
+
+def test_what_reading_warned_about_is_shown_and_recorded(volumes, run, tmp_path):
+    path = tmp_path / "surplus.nii"
+    path = nifti(path, sitk.GetArrayFromImage(sitk.ReadImage(str(volumes[1]))))
+    path.write_bytes(path.read_bytes() + b"more")
+    result = run("register", volumes[0], path, "-o", tmp_path / "run", "--json", "--no-report")
+    assert result.exit_code == 0, result.output
+    shown = [line for line in result.stderr.splitlines() if "surplus.nii" in line]
+    assert len(shown) == 1
+    assert shown[0].removeprefix("warning: ") in json.loads(result.stdout)["warnings"]
