@@ -222,7 +222,7 @@ void with_steps(Shape shape, const Body& body) {
     if constexpr (std::is_same_v<T, float>) {
       // Vector offsets have 32 bits.
       const bool fits = 4 * grid.count() < (int64_t{1} << 30) && grid.size[D - 1] >= kShortestRow;
-      if (rows() != nullptr && fits) {
+      if (rows() != nullptr && rows()->square[D - 2] != nullptr && fits) {
         body(VectorSteps<D>{grid, rows()});
         return;
       }

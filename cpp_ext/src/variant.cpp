@@ -6,6 +6,7 @@
 
 namespace ncr::cpu {
 
+const Rows* baseline_rows();
 #if defined(NCR_X86_VARIANTS)
 const Rows* avx2_rows();
 const Rows* avx512_rows();
@@ -13,9 +14,9 @@ const Rows* avx512_rows();
 
 namespace {
 
-/// What this machine can run, best last. Null stands for the plain functors.
+/// What this machine can run, best last. Null stands for the functors.
 std::vector<const Rows*> available() {
-  std::vector<const Rows*> tables = {nullptr};
+  std::vector<const Rows*> tables = {nullptr, baseline_rows()};
 #if defined(NCR_X86_VARIANTS)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {

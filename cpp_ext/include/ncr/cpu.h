@@ -124,7 +124,8 @@ void total_variation_denoise(Cpu cpu, const T* evidence, int64_t images, Shape s
 
 // variant.cpp
 
-/// The instruction set in use: "scalar", "baseline", "avx2" or "avx512".
+/// What is in use: "scalar" (the functors alone), "baseline" (and loops over rows), "avx2",
+/// "avx512".
 std::string variant();
 
 /// Chooses another one, for tests and comparisons; false if this machine does not have it.

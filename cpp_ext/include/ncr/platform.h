@@ -7,8 +7,13 @@
 #define NCR_HD __host__ __device__ __forceinline__
 #elif defined(__GNUC__)
 // Always inlined: the same functions are compiled for several instruction sets, and a shared
-// out-of-line copy could be the one that this machine cannot run.
+// out-of-line copy could be the one that this machine cannot run. The same for lambdas.
 #define NCR_HD inline __attribute__((always_inline))
+#define NCR_LAMBDA __attribute__((always_inline))
 #else
 #define NCR_HD inline
+#endif
+
+#if !defined(NCR_LAMBDA)
+#define NCR_LAMBDA
 #endif

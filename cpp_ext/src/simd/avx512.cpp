@@ -1,11 +1,16 @@
 #include <immintrin.h>
 
+#include <cmath>
+
+#include "ncr/jacobian.h"
+#include "ncr/local_ncc.h"
 #include "rows.h"
 
 #define NCR_VARIANT_NAME "avx512"
 
 namespace ncr::cpu {
 namespace {
+#include "plain.h"
 #include "vectors.h"
 
 #include "square.h"

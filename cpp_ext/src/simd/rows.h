@@ -73,28 +73,34 @@ struct WarpMseRows {
   float scale;
 };
 
-/// Row kernels that the compiler vectorises itself, for float and double.
+/// Loops over rows that the compiler vectorises itself, for float and double and any processor.
 template <typename T>
 struct PlainRows {
-  /// Window sums along the rows, then along the second axis, of one plane (rows, length).
-  void (*box_plane)(const T* image, T* sums, T* scratch, int64_t rows, int64_t length,
-                    int64_t radius);
   /// out[x] = sum of `count` rows that lie `stride` apart.
   void (*sum_rows)(const T* first, int64_t stride, int64_t count, T* out, int64_t length);
-  /// out = a (1 - weight) + b weight.
+  /// out = a + weight (b - a).
   void (*mix_rows)(const T* a, const T* b, T weight, T* out, int64_t length);
   /// out += weight * a.
   void (*add_row)(const T* a, T weight, T* out, int64_t length);
-  /// Jacobian determinants of rows [begin, end).
-  void (*jacobian_rows)(const T* displacement, T* result, const int64_t* size, int dimension,
-                        int64_t begin, int64_t end);
+  /// out[x] = row[index[x]] + weight[x] (row[index[x] + 1] - row[index[x]]).
+  void (*expand_row)(const T* row, const int32_t* index, const T* weight, T* out, int64_t length);
+  /// out[x] += weight[x] * row[index[x]].
+  void (*gather_row)(const T* row, const int32_t* index, const T* weight, T* out, int64_t length);
+  /// Jacobian determinants of row `row` of one sample.
+  void (*jacobian_row[2])(const T* displacement, T* result, const int64_t* size, int64_t row);
+  /// Six products, `stride` apart.
   void (*local_products)(const T* moved, const T* fixed, const T* weight, T* products,
-                         int64_t count, int64_t begin, int64_t end);
-  void (*local_ncc)(const T* sums, T* map, int64_t count, T eps, int64_t begin, int64_t end);
-  void (*local_ncc_slopes)(const T* sums, const T* grad_map, T* slopes, int64_t count, T eps,
-                           int64_t begin, int64_t end);
+                         int64_t stride, int64_t length);
+  void (*local_ncc)(const T* sums, int64_t stride, T eps, T* map, int64_t length);
+  void (*local_ncc_slopes)(const T* sums, int64_t stride, const T* grad_map, T eps, T* slopes,
+                           int64_t slope_stride, int64_t length);
   void (*local_ncc_adjoint)(const T* moved, const T* fixed, const T* weight, const T* slope_sums,
-                            T* grad_moved, int64_t count, int64_t begin, int64_t end);
+                            int64_t stride, T* grad_moved, int64_t length);
+  /// One row of the primal variable of a total-variation step, and of its dual.
+  void (*primal_row[2])(const T* evidence, const T* dual, T* primal, const int64_t* size,
+                        int64_t row);
+  void (*dual_row[2])(const T* primal, T* dual, T* ahead, const int64_t* size, int64_t row,
+                      T weight, T step, T momentum);
 };
 
 struct Rows {
@@ -112,9 +118,22 @@ struct Rows {
   void (*warp_adjoint[2])(const WarpRowsAdjoint&, int64_t begin, int64_t end);
   void (*warp_scatter[2])(const WarpRowsScatter&, int64_t begin, int64_t end);
   void (*warp_mse[2])(const WarpMseRows&, int64_t begin, int64_t end);
+  PlainRows<float> plain_float;
+  PlainRows<double> plain_double;
 };
 
-/// The table in use, or null for the plain functors.
+template <typename T>
+const PlainRows<T>& plain(const Rows& rows);
+template <>
+inline const PlainRows<float>& plain(const Rows& rows) {
+  return rows.plain_float;
+}
+template <>
+inline const PlainRows<double>& plain(const Rows& rows) {
+  return rows.plain_double;
+}
+
+/// The table in use, or null for the functors.
 const Rows* rows();
 
 /// Shortest row for which the vector kernels are written.

@@ -11,4 +11,6 @@ const Rows kTable = {
     {warp_rows_adjoint<2>, warp_rows_adjoint<3>},
     {warp_rows_scatter<2>, warp_rows_scatter<3>},
     {warp_mse_rows<2>, warp_mse_rows<3>},
+    plain_rows<float>(),
+    plain_rows<double>(),
 };
