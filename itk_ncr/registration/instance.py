@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
-from itk_ncr.fields.extension import extend
 from itk_ncr.fields import downsample, reduced_shape, resize_displacement, resize_velocity, smooth
 from itk_ncr.losses import EVIDENCE, LocalNCC, Similarity, smoothness
 from itk_ncr.losses.weighting import total_double
 from itk_ncr.ops import exponential, resize, warp
 from itk_ncr.registration.masking import SNAP_RADIUS, MaskStep, dilate, snap_to_edges
+
+# Root mean square of the gradient, per voxel and in distance per voxel of motion, below which steps
+# get shorter: pairs that differ start at 0.3, an image and itself at 0.0002.
+WEAK_GRADIENT = 0.05
 
 Progress = Callable[[float, str], None]
 Abort = Callable[[], bool]
@@ -69,9 +72,9 @@ class InstanceSettings:
         Share of the price at the start; it rises to 1 over the first 60 % of all iterations.
     perimeter : float
         Price of the mask's surface, in evidence x voxels of the working grid.
-    dilation : float
-        The velocity ignores voxels that are this close to the mask, in voxels of the working grid:
-        the rim of a lesion is blurred into the tissue around it.
+    dilation : int
+        The velocity ignores voxels that are this close to the mask, in voxels of the level: the rim
+        of a lesion is blurred into the tissue around it.
     mask_every : int
         Iterations between two masks.
     step : float
@@ -96,7 +99,7 @@ class InstanceSettings:
     price: float = 0.1
     first_price: float = 0.5
     perimeter: float = 0.07
-    dilation: float = 1.0
+    dilation: int = 1
     mask_every: int = 10
     step: float = 0.1
     final_step: float = 0.2
@@ -104,7 +107,7 @@ class InstanceSettings:
     gradient_smoothing: float = 1.0
     tolerance: float = 1e-3
     snap: bool = True
-    extend: bool = True
+    kind: str = 'gradient'
 
 
 @dataclass(frozen=True)
@@ -234,9 +237,6 @@ def solve(
             if iteration % settings.mask_every == 0:
                 masking.share = (before + iteration) / total_iterations
                 masking.update(descent.velocity)
-                if settings.extend and masking.correspondence is not None:
-                    known = resize(masking.correspondence, shape)
-                    descent.velocity = extend(descent.velocity.detach(), known)
                 recent = energies[-settings.mask_every :]
                 mean = sum(recent) / max(len(recent), 1)
                 if iteration >= 2 * settings.mask_every:
@@ -267,9 +267,7 @@ class _Masking:
         share: float,
     ) -> None:
         self.pair, self.settings, self.find_mask, self.share = pair, settings, find_mask, share
-        self.radius = round(settings.dilation / factor)
-        if settings.dilation > 0:
-            self.radius = max(self.radius, 1)
+        self.radius = settings.dilation
         self.step = MaskStep(1.0)
         self.factor = factor
         self.mask = torch.zeros_like(pair.fixed)
@@ -325,7 +323,7 @@ class _Descent:
             inside = 1 - resize(masking.correspondence, velocity.shape[2:])
             weight = 1 + settings.stiffness * inside
         energy = masking.distance(moved_by(velocity, pair.moving)).sum()
-        energy = energy + settings.alpha * smoothness(velocity, weight=weight).sum()
+        energy = energy + settings.alpha * smoothness(velocity, weight=weight, kind=settings.kind).sum()
         (gradient,) = torch.autograd.grad(energy, velocity)
         gradient = smooth(gradient, settings.gradient_smoothing)
         power = float(total_double(gradient.square()).sum()) / gradient[0, 0].numel()
@@ -333,7 +331,8 @@ class _Descent:
         keep = settings.momentum
         self.direction.mul_(keep).add_(gradient, alpha=1 - keep)
         share = 1 - (1 - settings.final_step) * self.count / max(self.iterations, 1)
-        length = settings.step * share / max(self.power**0.5, 1e-12)
+        strength = max(self.power**0.5 * velocity[0, 0].numel(), WEAK_GRADIENT)
+        length = settings.step * share * velocity[0, 0].numel() / strength
         self.velocity = velocity.detach().sub_(self.direction, alpha=length)
         self.count += 1
         return float(energy.detach())

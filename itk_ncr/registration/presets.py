@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itk_ncr.errors import ArgumentError
 from itk_ncr.registration.instance import InstanceSettings, Level
 
 SOLVER_PRESETS: dict[str, InstanceSettings] = {
@@ -20,4 +21,8 @@ def solver_preset(name: str, dimension: int) -> InstanceSettings:
     """The settings of a preset; "auto" goes by the number of axes."""
     if name == "auto":
         name = "mri-3d" if dimension == 3 else "mri-2d"
+    if name not in SOLVER_PRESETS:
+        raise ArgumentError(
+            f"preset must be 'auto' or one of {', '.join(SOLVER_PRESETS)}; got {name!r}."
+        )
     return SOLVER_PRESETS[name]

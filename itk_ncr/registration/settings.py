@@ -58,6 +58,11 @@ class RegistrationSettings:
             raise ArgumentError(
                 f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. 0.5 is the usual cut."
             )
+        if self.affine not in ("auto", "none", "given"):
+            raise ArgumentError(
+                f"affine must be 'auto', 'none' or an AffineMap; got {self.affine!r}. "
+                "Read a transform file with itk_ncr.images.read_affine first."
+            )
         if self.mask not in ("auto", "none"):
             raise ArgumentError(
                 f"mask must be 'auto' or 'none'; got {self.mask!r}. "

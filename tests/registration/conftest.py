@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import itk_ncr
+
+
+def texture(shape, seed, sigma=2.0):
+    """A smooth random image in [0, 1]: something to hold on to everywhere."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    values = ndimage.gaussian_filter(noise, sigma)
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def head(shape, seed):
+    """A textured ellipsoid on a background of 0."""
+    centre = [(n - 1) / 2 for n in shape]
+    axes = np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")
+    radius = sum(((a - c) / (0.42 * n)) ** 2 for a, c, n in zip(axes, centre, shape, strict=True))
+    return np.where(radius < 1, 60 + 140 * texture(shape, seed), 0).astype(np.float32)
+
+
+def bend(image, seed, peak=4.0, sigma=7.0):
+    """The image seen through a smooth random displacement, and that displacement (D, ...)."""
+    generator = np.random.default_rng(seed)
+    field = np.stack(
+        [ndimage.gaussian_filter(generator.standard_normal(image.shape), sigma) for _ in image.shape]
+    )
+    field *= peak / np.abs(field).max()
+    positions = np.stack(np.meshgrid(*[np.arange(n) for n in image.shape], indexing="ij"))
+    return ndimage.map_coordinates(image, positions + field, order=1, mode="nearest"), field
+
+
+@pytest.fixture(scope="session")
+def slice_pair():
+    """(fixed, moving, displacement): 2D, fixed(p) = moving(p + displacement(p))."""
+    moving = head((72, 64), 0)
+    fixed, field = bend(moving, 1)
+    grid = itk_ncr.Grid.of_array(moving.shape, spacing=(1.5, 1.5))
+    return itk_ncr.Image(fixed, grid), itk_ncr.Image(moving, grid), field
+
+
+@pytest.fixture(scope="session")
+def volume_pair():
+    """The same in 3D, small."""
+    moving = head((30, 36, 32), 2)
+    fixed, field = bend(moving, 3, peak=2.5, sigma=5)
+    grid = itk_ncr.Grid.of_array(moving.shape, spacing=(2.0, 2.0, 2.0))
+    return itk_ncr.Image(fixed, grid), itk_ncr.Image(moving, grid), field

@@ -1,0 +1,294 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+import itk_ncr
+from itk_ncr.errors import (
+    ArgumentError,
+    GeometryError,
+    ImageValueError,
+    MemoryLimitError,
+    RegistrationAborted,
+    ShapeError,
+)
+from itk_ncr.registration import REGISTRATIONS, RegistrationSettings
+
+DARK = 20.0
+
+
+def with_lesion(image):
+    """The image with a dark disc of 9 % of its extent, and the disc."""
+    axes = np.meshgrid(*[np.arange(n) for n in image.array.shape], indexing="ij")
+    centre = [0.62 * n if i else 0.5 * n for i, n in enumerate(image.array.shape)]
+    radius = 0.13 * max(image.array.shape)
+    inside = sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) < radius**2
+    array = np.where(inside, DARK, image.array).astype(np.float32)
+    return itk_ncr.Image(array, image.grid), inside
+
+
+def error_px(result, field, among):
+    """Mean end-point error in voxels."""
+    spacing = np.asarray(result.displacement.grid.spacing)
+    found = result.displacement.array / spacing
+    true = np.moveaxis(field, 0, -1)[..., ::-1]
+    return float(np.linalg.norm(found - true, axis=-1)[among].mean())
+
+
+@pytest.fixture(scope="module")
+def plain(slice_pair):
+    fixed, moving, _ = slice_pair
+    return itk_ncr.register(fixed, moving, affine="none")
+
+
+def test_a_known_deformation_is_found(slice_pair, plain):
+    fixed, _, field = slice_pair
+    brain = fixed.array > 0
+    before = float(np.linalg.norm(field, axis=0)[brain].mean())
+    assert error_px(plain, field, brain) < 0.3 * before
+    assert plain.quality.folding_fraction == 0
+    assert plain.quality.masked_fraction < 0.01
+
+
+def test_a_known_deformation_is_found_in_3d(volume_pair):
+    fixed, moving, field = volume_pair
+    result = itk_ncr.register(fixed, moving, affine="none")
+    brain = fixed.array > 0
+    before = float(np.linalg.norm(field, axis=0)[brain].mean())
+    assert error_px(result, field, brain) < 0.45 * before
+    assert result.quality.minimum_jacobian > 0
+
+
+def test_fields_and_image_agree(slice_pair, plain):
+    fixed, moving, _ = slice_pair
+    again = plain.resample(moving)
+    np.testing.assert_allclose(again.array, plain.warped.array, atol=1e-3)
+    assert plain.displacement.grid == fixed.grid
+    points = np.array([[30.0, 40.0], [50.0, 60.0]])
+    back = plain.transform_points(plain.transform_points(points), inverse=True)
+    assert np.abs(back - points).max() < 0.2
+    assert plain.quality.inverse_error_mean_voxel < 0.05
+
+
+def test_a_lesion_is_masked_and_does_no_harm(slice_pair):
+    fixed, moving, field = slice_pair
+    ill, lesion = with_lesion(fixed)
+    told_nothing = itk_ncr.register(ill, moving, affine="none")
+    unmasked = itk_ncr.register(ill, moving, affine="none", mask="none")
+    found = told_nothing.mask.array > 0
+    assert 2 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.8
+    healthy = (fixed.array > 0) & ~lesion
+    assert error_px(told_nothing, field, healthy) < error_px(unmasked, field, healthy)
+    assert unmasked.noncorrespondence.array.max() == 0
+
+
+def test_a_lesion_of_the_moving_image_is_masked_in_both_spaces(slice_pair):
+    fixed, moving, _ = slice_pair
+    ill, lesion = with_lesion(moving)
+    result = itk_ncr.register(fixed, ill, affine="none")
+    found = result.mask_moving.array > 0
+    assert 2 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.75
+    assert result.mask.array.sum() > 0.5 * lesion.sum()
+
+
+def test_a_given_mask_is_used_in_its_own_space(slice_pair):
+    fixed, moving, _ = slice_pair
+    ill, lesion = with_lesion(fixed)
+    coarse = itk_ncr.Grid((32, 36), (3.0, 3.0), (0.75, 0.75), ((1, 0), (0, 1)))
+    mask = itk_ncr.Image(lesion[::2, ::2].astype(np.uint8), coarse)
+    result = itk_ncr.register(ill, moving, affine="none", mask="none", lesion_mask=mask)
+    found = result.mask.array > 0
+    assert 2 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.85
+    # What the lesion looks like must not matter, but for the scale of the intensities.
+    other = itk_ncr.Image(np.where(lesion, 150.0, fixed.array).astype(np.float32), fixed.grid)
+    same = itk_ncr.register(
+        other, moving, affine="none", mask="none",
+        lesion_mask=itk_ncr.Image(lesion.astype(np.uint8), fixed.grid),
+    )
+    reference = itk_ncr.register(
+        ill, moving, affine="none", mask="none",
+        lesion_mask=itk_ncr.Image(lesion.astype(np.uint8), fixed.grid),
+    )
+    difference = np.abs(same.displacement.array - reference.displacement.array)
+    assert difference.mean() < 0.15
+
+
+def test_only_the_region_of_interest_counts(slice_pair, plain):
+    fixed, moving, _ = slice_pair
+    half = np.zeros(fixed.array.shape, np.uint8)
+    half[:, :32] = 1
+    result = itk_ncr.register(
+        fixed, moving, affine="none", roi_mask=itk_ncr.Image(half, fixed.grid)
+    )
+    moved = np.linalg.norm(result.displacement.array, axis=-1)
+    everywhere = np.linalg.norm(plain.displacement.array, axis=-1)
+    right = (fixed.array > 0) & (np.arange(64) > 44)
+    assert moved[right].mean() < 0.8 * everywhere[right].mean()
+
+
+def test_the_knobs_turn_the_right_way(slice_pair):
+    fixed, moving, _ = slice_pair
+    ill, _ = with_lesion(fixed)
+    rough, stiff = (
+        itk_ncr.register(ill, moving, affine="none", smoothness=s).jacobian.array.std()
+        for s in (0.5, 20.0)
+    )
+    assert stiff < rough
+    cheap, dear = (
+        itk_ncr.register(ill, moving, affine="none", mask_price=p).quality.masked_fraction
+        for p in (0.2, 30.0)
+    )
+    assert dear < cheap
+
+
+def test_another_threshold_needs_no_registration(plain):
+    again = plain.with_threshold(0.1)
+    assert again.displacement is plain.displacement
+    assert again.mask.array.sum() >= plain.mask.array.sum()
+    with pytest.raises(ArgumentError, match="mask_threshold"):
+        plain.with_threshold(1.5)
+
+
+def test_an_image_to_itself_stays(slice_pair):
+    fixed, _, _ = slice_pair
+    result = itk_ncr.register(fixed, fixed)
+    assert np.linalg.norm(result.displacement.array, axis=-1).max() < 0.1 * 1.5
+    assert result.mask.array.sum() == 0
+    assert result.mask_moving.array.sum() == 0
+
+
+@pytest.mark.parametrize("pair", ["slice_pair", "volume_pair"])
+def test_threads_change_no_bit(pair, request):
+    fixed, moving, _ = request.getfixturevalue(pair)
+    ill, _ = with_lesion(fixed)
+    results = [itk_ncr.register(ill, moving, threads=n) for n in (1, 2, 4)]
+    for other in results[1:]:
+        for field in ("displacement", "displacement_inverse", "noncorrespondence"):
+            first, second = getattr(results[0], field), getattr(other, field)
+            assert np.array_equal(first.array, second.array), field
+
+
+def test_the_affine_is_found_and_contained(volume_pair):
+    fixed, moving, _ = volume_pair
+    angle = np.radians(25)
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    origin = turn @ np.asarray(moving.grid.origin) + [5.0, -4.0, 3.0]
+    grid = itk_ncr.Grid(
+        moving.grid.size, moving.grid.spacing, tuple(origin), tuple(map(tuple, turn))
+    )
+    turned = itk_ncr.Image(moving.array, grid)
+    result = itk_ncr.register(fixed, turned)
+    np.testing.assert_allclose(np.asarray(result.affine.matrix), turn, atol=0.08)
+    brain = fixed.array > 0
+    assert np.corrcoef(result.warped.array[brain], fixed.array[brain])[0, 1] > 0.9
+    points = np.array([[20.0, 24.0, 30.0], [30.0, 40.0, 24.0]])
+    back = result.transform_points(result.transform_points(points), inverse=True)
+    assert np.abs(back - points).max() < 0.5
+
+
+def test_large_images_are_solved_on_a_coarser_grid(slice_pair):
+    fixed, moving, field = slice_pair
+    result = itk_ncr.register(fixed, moving, affine="none", working_voxels=2000)
+    assert result.displacement.grid == fixed.grid
+    brain = fixed.array > 0
+    assert error_px(result, field, brain) < 0.5 * np.linalg.norm(field, axis=0)[brain].mean()
+
+
+def test_moving_images_of_any_grid(slice_pair):
+    fixed, moving, _ = slice_pair
+    coarse = itk_ncr.Grid((32, 36), (3.0, 3.0), (0.0, 0.0), ((1, 0), (0, 1)))
+    result = itk_ncr.register(fixed, itk_ncr.Image(moving.array[::2, ::2], coarse), affine="none")
+    assert result.displacement_inverse.grid == coarse
+    assert result.noncorrespondence_moving.grid == coarse
+    assert result.warped.grid == fixed.grid
+    brain = fixed.array > 0
+    assert np.corrcoef(result.warped.array[brain], fixed.array[brain])[0, 1] > 0.85
+
+
+def test_progress_rises_to_one_and_abort_stops(slice_pair):
+    fixed, moving, _ = slice_pair
+    shares = []
+    itk_ncr.register(fixed, moving, progress=lambda share, text: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert len(shares) > 10
+    asked = []
+    with pytest.raises(RegistrationAborted):
+        itk_ncr.register(fixed, moving, abort=lambda: asked.append(0) or len(asked) > 30)
+    assert len(asked) == 31
+
+
+def test_bad_voxels_are_counted_and_background(slice_pair):
+    fixed, moving, _ = slice_pair
+    array = moving.array.copy()
+    array[0, :5] = np.nan
+    array[1, 0] = np.inf
+    result = itk_ncr.register(fixed, itk_ncr.Image(array, moving.grid), affine="none")
+    assert any("6 NaN" in line for line in result.warnings)
+    assert np.isfinite(result.warped.array).all()
+    assert np.isfinite(result.displacement.array).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "fragment"),
+    [
+        ({"fixed": np.zeros((20, 20))}, ImageValueError, "fixed image must show something"),
+        ({"moving": np.full((20, 20), np.nan)}, ImageValueError, "finite voxels"),
+        ({"moving": np.ones((8, 20, 20))}, ShapeError, "axes"),
+        ({"smoothness": 0.0}, ArgumentError, "smoothness must be a positive number"),
+        ({"mask_price": float("nan")}, ArgumentError, "mask_price"),
+        ({"mask": "maybe"}, ArgumentError, "mask must be 'auto' or 'none'"),
+        ({"preset": "knee"}, ArgumentError, "preset"),
+        ({"affine": "rigid"}, ArgumentError, "affine"),
+        ({"threads": 0}, ArgumentError, "threads"),
+        ({"mask_threshold": 2.0}, ArgumentError, "mask_threshold"),
+    ],
+)
+def test_bad_input_is_one_clear_line(change, error, fragment, slice_pair):
+    fixed, moving, _ = slice_pair
+    arguments = {"fixed": fixed, "moving": moving} | change
+    with pytest.raises(error, match=fragment) as caught:
+        itk_ncr.register(arguments.pop("fixed"), arguments.pop("moving"), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_that_do_not_overlap_are_refused(slice_pair):
+    fixed, moving, _ = slice_pair
+    far = dataclasses.replace(moving.grid, origin=(5000.0, 0.0))
+    with pytest.raises(GeometryError, match="overlap"):
+        itk_ncr.register(fixed, itk_ncr.Image(moving.array, far), affine="none")
+
+
+def test_masks_that_leave_nothing_are_refused(slice_pair):
+    fixed, moving, _ = slice_pair
+    everything = itk_ncr.Image(np.ones(fixed.array.shape, np.uint8), fixed.grid)
+    nothing = itk_ncr.Image(np.zeros(fixed.array.shape, np.uint8), fixed.grid)
+    with pytest.raises(ImageValueError, match=r"lesion mask must leave .*\(1 = ignore\)"):
+        itk_ncr.register(fixed, moving, affine="none", lesion_mask=everything)
+    with pytest.raises(ImageValueError, match=r"ROI mask must cover .*\(1 = use\)"):
+        itk_ncr.register(fixed, moving, affine="none", roi_mask=nothing)
+
+
+def test_too_little_memory_is_said_beforehand(slice_pair, monkeypatch):
+    fixed, moving, _ = slice_pair
+    monkeypatch.setattr("itk_ncr.images.memory.available_memory", lambda: 1000)
+    with pytest.raises(MemoryLimitError, match="needs .* GB"):
+        itk_ncr.register(fixed, moving, affine="none")
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRATIONS))
+def test_every_way_to_register_keeps_the_contract(name, slice_pair):
+    fixed, moving, _ = slice_pair
+    result = REGISTRATIONS[name](RegistrationSettings(affine="none"))(fixed, moving)
+    assert result.displacement.array.shape == (*fixed.grid.shape, 2)
+    for image in (result.warped, result.noncorrespondence, result.jacobian, result.inverse_error):
+        assert image.grid == fixed.grid
+        assert image.array.dtype == np.float32
+    assert 0 <= result.noncorrespondence.array.min()
+    assert result.noncorrespondence.array.max() <= 1
+    assert result.mask.array.dtype == np.uint8
+    assert np.isfinite(result.displacement.array).all()
+    assert result.quality.distance_outside < result.quality.distance_before
