@@ -9,7 +9,8 @@ changed, the mask alone when its threshold did, nothing when nothing did.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,8 @@ class RegistrationPipeline:
         What stopped the last run.
     result : RegistrationResult or None
         Of the last run that went well.
+    running : bool
+        Whether an update is running now; an observer may ask for another one then.
     """
 
     def __init__(self, dimension: int, parameters: Parameters) -> None:
@@ -79,6 +82,7 @@ class RegistrationPipeline:
         self.result: RegistrationResult | None = None
         self.last_exception: BaseException | None = None
         self.message = ""
+        self.running = False
         self._result_key: tuple[Any, ...] = ()
         self._changes = 0
         self._inputs: dict[str, Any] = {}
@@ -172,7 +176,7 @@ class RegistrationPipeline:
         """
         self.last_exception = None
         try:
-            with unprinted():
+            with unprinted(), self.busy():
                 update()
         except Exception:
             self.reset()
@@ -180,6 +184,15 @@ class RegistrationPipeline:
                 raise self.last_exception from None
             raise
         self.observers.reraise()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Within, :attr:`running` is set."""
+        before, self.running = self.running, True
+        try:
+            yield
+        finally:
+            self.running = before
 
     def reset(self) -> None:
         """After an error: let every stage, and all upstream of it, run again."""
@@ -295,6 +308,11 @@ def vector_type(dimension: int) -> Any:
 
 def _run_core(pipeline: RegistrationPipeline, output: Any) -> None:
     """Register, unless only the voxels of the output were released since; fill the warped image."""
+    with pipeline.busy():
+        _register_and_fill(pipeline, output)
+
+
+def _register_and_fill(pipeline: RegistrationPipeline, output: Any) -> None:
     pipeline.observers.reraise()
     key = pipeline._key()
     if pipeline.result is None or key != pipeline._result_key:

@@ -10,9 +10,9 @@ import itk
 from itk.support import template_class
 
 from itk_ncr.errors import ArgumentError, ShapeError
-from itk_ncr.filters import transforms
 from itk_ncr.filters.events import CoreEvents, Observers
 from itk_ncr.filters.inputs import dimension_of
+from itk_ncr.filters.outputs import Outputs
 from itk_ncr.filters.parameters import Parameters, apply_keywords, with_accessors
 from itk_ncr.filters.pipeline import (
     FIXED,
@@ -27,11 +27,11 @@ from itk_ncr.filters.pipeline import (
 )
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import as_image
-from itk_ncr.registration import Quality, RegistrationResult
+from itk_ncr.registration import RegistrationResult
 
 
 @with_accessors
-class NCRRegistrationFilter(CoreEvents):
+class NCRRegistrationFilter(Outputs, CoreEvents):
     """Register a moving to a fixed image and find the regions that have no counterpart.
 
     A true stage of a pipeline (``isinstance(x, itk.ProcessObject)``): filters downstream pull
@@ -178,74 +178,6 @@ class NCRRegistrationFilter(CoreEvents):
         """Who registers; None for the default."""
         return self._parameters.registration
 
-    # Outputs
-
-    def GetDisplacementField(self) -> Any:
-        """``GetOutput()``: vectors in mm, LPS, on the fixed grid, affine included."""
-        return self.GetOutput()
-
-    def GetInverseDisplacementField(self) -> Any:
-        """Vectors in mm on the moving grid: ``y + d(y)`` is the fixed point of ``y``."""
-        return self._pipeline.output("inverse displacement")
-
-    def GetDeformationField(self) -> Any:
-        """Vectors in mm on the fixed grid: the part of the map without the affine."""
-        return self._pipeline.output("deformation")
-
-    def GetWarpedImage(self) -> Any:
-        """The moving image on the fixed grid, float; 0 where the map leaves it."""
-        return self._pipeline.output("warped")
-
-    def GetMaskProbability(self) -> Any:
-        """Probability that a fixed voxel has no counterpart, float."""
-        return self._pipeline.output("probability")
-
-    def GetMovingMaskProbability(self) -> Any:
-        """Probability that a moving voxel has no counterpart, float, on the moving grid."""
-        return self._pipeline.output("moving probability")
-
-    def GetMask(self) -> Any:
-        """1 where the probability is above the mask threshold, unsigned char."""
-        return self._pipeline.output("mask")
-
-    def GetMovingMask(self) -> Any:
-        """The same on the moving grid."""
-        return self._pipeline.output("moving mask")
-
-    def GetJacobian(self) -> Any:
-        """Determinant of the Jacobian of ``x -> x + d(x)``, float; above 1 where it expands."""
-        return self._pipeline.output("jacobian")
-
-    def GetInverseError(self) -> Any:
-        """How far there and back again misses, mm, float."""
-        return self._pipeline.output("inverse error")
-
-    def GetTransform(self, composite: bool = False) -> Any:
-        """The map from fixed to moving points, after an :meth:`Update` if one is due.
-
-        A ``itk.DisplacementFieldTransform[itk.D, D]``, which leaves points outside the fixed image
-        where they are; with ``composite`` an ``itk.CompositeTransform[itk.D, D]`` of the affine and
-        the deformation, which goes on with the affine there. Both are copies.
-        """
-        result = self.GetResult()
-        if composite:
-            return transforms.composite_transform(result.deformation, result.affine)
-        return transforms.displacement_transform(result.displacement)
-
-    def GetInverseTransform(self) -> Any:
-        """The map from moving to fixed points, ``itk.DisplacementFieldTransform[itk.D, D]``."""
-        return transforms.displacement_transform(self.GetResult().displacement_inverse)
-
-    def GetQuality(self) -> Quality:
-        """The figures of the registration, after an :meth:`Update` if one is due."""
-        return self.GetResult().quality
-
-    def GetResult(self) -> RegistrationResult:
-        """Everything as arrays, after an :meth:`Update` if one is due."""
-        if not self._pipeline.is_current():
-            self.Update()
-        return self._pipeline.thresholded()
-
     # Running
 
     @property
@@ -278,6 +210,14 @@ class NCRRegistrationFilter(CoreEvents):
     def UpdateLargestPossibleRegion(self) -> None:
         """:meth:`Update` for whole images, whatever region a downstream filter asked for last."""
         self._run("UpdateLargestPossibleRegion", whole=True)
+
+    def UpdateOutputInformation(self) -> None:
+        """Bring the grid of the output up to date; nothing is registered."""
+        try:
+            super().UpdateOutputInformation()  # type: ignore[misc]
+        except BaseException:
+            self.ResetPipeline()
+            raise
 
     def ResetPipeline(self) -> None:
         """Make this filter and all upstream ready to run again after an error."""
@@ -386,6 +326,10 @@ class NCRRegistrationFilter(CoreEvents):
             native_update()
             pipeline.update_outputs(whole)
 
+        if not pipeline.running:
+            # An error met while another filter pulled leaves ITK's marks of a running update, with
+            # which this one would do nothing and say nothing.
+            self.ResetPipeline()
         try:
             pipeline.run(update_all)
         except BaseException:

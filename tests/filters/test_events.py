@@ -173,6 +173,38 @@ def test_another_filter_that_pulls_reports_a_runtime_error_and_the_original_is_k
     assert np.isfinite(itk.array_from_image(pulling.GetOutput())).all()
 
 
+def test_after_an_error_met_by_another_filter_our_own_update_runs(shift, tmp_path):
+    path = tmp_path / "late.mha"
+    reader = itk.ImageFileReader[itk.Image[itk.F, 2]].New(FileName=str(path))
+    stage = NCRRegistrationFilter.New(reader, to_itk(smooth_image((9, 11))), registration=shift)
+    pulling = itk.StreamingImageFilter.New(stage.GetOutput())
+    with pytest.raises(RuntimeError, match=r"late\.mha"):
+        stage.UpdateOutputInformation()
+    with pytest.raises(RuntimeError):
+        pulling.Update()
+    itk.imwrite(to_itk(smooth_image((9, 11))), str(path))
+    shift.error = ImageValueError("fixed image must vary; got 3 everywhere.")
+    with pytest.raises(ImageValueError):
+        stage.Update()
+    pulling.ResetPipeline()
+    with pytest.raises(RuntimeError):
+        pulling.Update()
+    shift.error = None
+    stage.Update()  # without a reset by the caller
+    assert len(shift.calls) == 3
+    assert itk.array_from_image(stage.GetOutput()).any()
+
+
+@pytest.mark.parametrize("event", [itk.StartEvent, itk.ProgressEvent, itk.EndEvent])
+@pytest.mark.parametrize("pulled", [False, True])
+def test_an_observer_that_updates_the_filter_does_not_start_it_again(stage, shift, event, pulled):
+    stage.AddObserver(event(), stage.Update)
+    last = itk.StreamingImageFilter.New(stage.GetOutput()) if pulled else stage
+    last.Update()
+    assert len(shift.calls) == 1
+    assert itk.array_from_image(last.GetOutput()).any()
+
+
 def test_an_error_upstream_is_not_taken_for_ours(shift, tmp_path):
     kind = itk.Image[itk.F, 2]
     reader = itk.ImageFileReader[kind].New(FileName=str(tmp_path / "missing.mha"))
