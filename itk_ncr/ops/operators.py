@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from itk_ncr.errors import ArgumentError, ShapeError
-from itk_ncr.ops import checks, compiled, reference
+from itk_ncr.ops import checks, integration, reference, sampling, windows
 from itk_ncr.ops.extension import kernels
 
 
@@ -25,7 +25,7 @@ def exponential(velocity: Tensor, squarings: int | None = None, *, keep_every: i
         Voxels per unit time; channel c moves array axis c.
     squarings : int, optional
         Number K of squarings, 0 to 20. Default: for each sample the smallest K whose first step
-        ``max|v| / 2**K`` is at most half a voxel.
+        ``max|v| / 2**K`` is at most an eighth of a voxel.
     keep_every : int
         Memory of the backward pass: every n-th intermediate field is kept, the others are computed
         again (bit-identical gradient). 1 keeps all and is fastest, 2 needs some 25 % less memory.
@@ -68,10 +68,10 @@ def _exponential(
         # How many fields to keep would depend on data, which a graph cannot: none is kept.
         most = -1
     else:
-        counts = compiled.required_squarings(velocity) if squarings is None else squarings
+        counts = integration.required_squarings(velocity) if squarings is None else squarings
         most = int(counts.max()) if counts.numel() else 0
     wanted = torch.is_grad_enabled() and velocity.requires_grad
-    return compiled.exponential(velocity, counts, most, keep_every if wanted else 0, sign)[0]
+    return integration.exponential(velocity, counts, most, keep_every if wanted else 0, sign)[0]
 
 
 def exponential_pair(
@@ -131,8 +131,8 @@ def warp(
         )
     fill = padding == "fill"
     if nearest:
-        return compiled.warp_nearest(image, displacement, fill, float(fill_value))
-    return compiled.warp(image, displacement, None, fill, float(fill_value))
+        return sampling.warp_nearest(image, displacement, fill, float(fill_value))
+    return sampling.warp(image, displacement, None, fill, float(fill_value))
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     checks.require_same_shape(outer, inner, "outer", "inner")
     if not _is_compiled(outer):
         return reference.compose(outer, inner)
-    return compiled.warp(outer, inner, inner, False, 0.0)
+    return sampling.warp(outer, inner, inner, False, 0.0)
 
 
 def jacobian_determinant(displacement: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
     checks.require_field(displacement, "displacement")
     if not _is_compiled(displacement):
         return reference.jacobian_determinant(displacement)
-    return compiled.jacobian(displacement)
+    return windows.jacobian(displacement)
 
 
 def box_sum(image: Tensor, radius: int) -> Tensor:
@@ -179,7 +179,7 @@ def box_sum(image: Tensor, radius: int) -> Tensor:
     checks.require_whole_number(radius, "radius", 0, 64)
     if not _is_compiled(image):
         return reference.box_sum(image, radius)
-    return compiled.box_sum(image, radius)
+    return windows.box_sum(image, radius)
 
 
 def warp_mse(
@@ -219,7 +219,7 @@ def warp_mse(
     if not _is_compiled(image):
         return reference.warp_mse(image, displacement, fixed, weight)
     wanted = torch.is_grad_enabled() and displacement.requires_grad
-    return compiled.warp_mse(image, displacement, fixed, weight, wanted)[0]
+    return sampling.warp_mse(image, displacement, fixed, weight, wanted)[0]
 
 
 def _require_weight(weight: Tensor, fixed: Tensor) -> None:
@@ -247,7 +247,7 @@ def resize(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     sizes = checks.require_shape(shape, "shape", tensor.ndim - 2)
     if not _is_compiled(tensor):
         return reference.resize(tensor, sizes)
-    return compiled.resize(tensor, list(sizes))
+    return windows.resize(tensor, list(sizes))
 
 
 def local_ncc(
@@ -289,7 +289,7 @@ def local_ncc(
         raise ArgumentError(f"eps must be positive; got {eps}. Pass 1e-5 for images in [0, 1].")
     if not _is_compiled(moved):
         return reference.local_ncc(moved, fixed.detach(), weight.detach(), radius, eps)
-    return compiled.local_ncc(moved, fixed.detach(), weight.detach(), radius, float(eps))[0]
+    return windows.local_ncc(moved, fixed.detach(), weight.detach(), radius, float(eps))[0]
 
 
 def total_variation_denoise(
@@ -334,4 +334,4 @@ def total_variation_denoise(
         return reference.total_variation_denoise(
             evidence.detach(), float(weight), iterations, start
         )
-    return compiled.total_variation_denoise(evidence.detach(), float(weight), iterations, start)
+    return windows.total_variation_denoise(evidence.detach(), float(weight), iterations, start)

@@ -11,13 +11,15 @@ import math
 import torch
 from torch import Tensor
 
-# A velocity longer than 0.5 * 2**20 voxels is no velocity; more squarings only repeat rounding.
+# A velocity longer than 2**17 voxels is no velocity; more squarings only repeat rounding.
 MOST_SQUARINGS = 20
-LONGEST_FIRST_STEP = 0.5  # voxel
+# Voxel. The usual 1/2 leaves a mean error of .1 voxel in exp(v) o exp(-v) at 10 voxels (waves of 64
+# voxels, 2D), 1/8 leaves .03 for two squarings more; below, interpolation dominates.
+LONGEST_FIRST_STEP = 0.125
 
 
 def required_squarings(velocity: Tensor) -> Tensor:
-    """Smallest K per sample such that ``max|v| / 2**K <= 0.5`` voxel; int64, shape (N,)."""
+    """Smallest K per sample such that ``max|v| / 2**K <= 1/8`` voxel; int64, shape (N,)."""
     if velocity[0].numel() == 0:
         return torch.zeros(velocity.shape[0], dtype=torch.int64, device=velocity.device)
     norms = velocity.detach().square().sum(1).flatten(1)

@@ -1,0 +1,161 @@
+"""torch's own machinery on the operators: opcheck, compile, export, fake tensors, the door."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from itk_ncr import ops
+from itk_ncr.errors import ArgumentError, ShapeError
+
+
+def test_every_registered_operator_passes_opcheck(smooth_field):
+    u = smooth_field((6, 7, 9), 2.0, batch=2)
+    x, one = torch.rand(2, 2, 6, 7, 9), torch.rand(2, 1, 6, 7, 9)
+    m = torch.ops.itk_ncr
+    counts = torch.tensor([2, 3])
+
+    def wants(t):
+        return t.clone().requires_grad_()
+
+    displacement, fields = m.exponential(u, counts, 3, 1, 1.0)
+    sums = m.local_ncc(one, one, one, 2, 1e-3)[1]
+    calls = {
+        m.exponential: [(wants(u), None, 3, 1, 1.0), (wants(u), counts, 3, 2, -1.0),
+                        (wants(u), None, -1, 0, 1.0)],
+        m.exponential_adjoint: [(u, u, fields, counts, 3, 1, 1.0)],
+        m.warp: [(wants(x), wants(u), None, False, 0.0), (wants(u), wants(u), wants(u), True, 1.0)],
+        m.warp_adjoint: [(x, x, u, False, True, True), (x, x, u, True, True, False)],
+        m.warp_nearest: [(wants(x), u, True, 0.0)],
+        m.warp_nearest_adjoint: [(x, u, [6, 7, 9], False)],
+        m.warp_mse: [(wants(x), wants(u), wants(x), wants(one), True), (x, u, x, None, False)],
+        m.jacobian: [(wants(u),)],
+        m.jacobian_adjoint: [(one, u)],
+        m.box_sum: [(wants(x), 2)],
+        m.resize: [(wants(x), [5, 9, 11])],
+        m.resize_adjoint: [(x, [5, 9, 11])],
+        m.local_ncc: [(wants(one), one, one, 2, 1e-3)],
+        m.local_ncc_adjoint: [(one, one, one, one, sums, 2, 1e-3)],
+        m.total_variation_denoise: [(x, 0.1, 3, None)],
+    }  # fmt: skip
+    assert displacement.shape == u.shape
+    for operator, examples in calls.items():
+        for example in examples:
+            torch.library.opcheck(operator.default, example)
+
+
+def objective(image, velocity, fixed):
+    u = ops.exponential(velocity)
+    v = ops.resize(ops.exponential(velocity, 3), fixed.shape[2:])
+    distance = ops.warp_mse(image, u, fixed).sum() + ops.warp(image, v).square().mean()
+    return distance + ops.jacobian_determinant(u).square().mean() + ops.box_sum(u, 1).mean()
+
+
+def test_compiled_graphs_have_values_and_gradients_of_eager_calls(smooth_field):
+    image, fixed = torch.rand(1, 1, 8, 9, 10), torch.rand(1, 1, 8, 9, 10)
+    v = smooth_field((8, 9, 10), 2.0).requires_grad_()
+    expected = objective(image, v, fixed)
+    (gradient,) = torch.autograd.grad(expected, v)
+    compiled = torch.compile(objective, fullgraph=True, backend="aot_eager")
+    found = compiled(image, v, fixed)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, v)[0], gradient)
+
+
+class Mover(torch.nn.Module):
+    def forward(self, image, velocity):
+        return ops.warp(image, ops.exponential(velocity))
+
+
+def test_exported_programs_take_other_batch_sizes(smooth_field):
+    image, v = torch.rand(2, 1, 8, 9, 10), smooth_field((8, 9, 10), 2.0, batch=2)
+    batch = torch.export.Dim("batch", min=1, max=16)
+    program = torch.export.export(Mover(), (image, v), dynamic_shapes=({0: batch}, {0: batch}))
+    image, v = torch.rand(5, 1, 8, 9, 10), smooth_field((8, 9, 10), 2.0, batch=5)
+    torch.testing.assert_close(program.module()(image, v), Mover()(image, v))
+
+
+def test_no_tensor_outlives_its_graph(smooth_field):
+    import gc
+    import weakref
+
+    v = smooth_field((8, 9, 10), 2.0).requires_grad_()
+    gc.disable()
+    try:
+        result = ops.exponential(v)
+        result.sum().backward()
+        alive = weakref.ref(result)
+        del result
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+FIELD, IMAGE = torch.zeros(1, 3, 4, 5, 6), torch.zeros(1, 1, 4, 5, 6)
+WRONG = {
+    "no batch axis": (ShapeError, lambda: ops.exponential(FIELD[0])),
+    "two components in 3D": (ShapeError, lambda: ops.exponential(FIELD[:, :2])),
+    "an empty axis": (ShapeError, lambda: ops.box_sum(torch.zeros(1, 1, 0, 5), 1)),
+    "integers": (ArgumentError, lambda: ops.exponential(FIELD.int())),
+    "half precision": (ArgumentError, lambda: ops.warp(IMAGE.half(), FIELD)),
+    "no tensor": (ArgumentError, lambda: ops.box_sum([[1.0]], 1)),
+    "another batch size": (ShapeError, lambda: ops.warp(IMAGE, FIELD.expand(2, 3, 4, 5, 6))),
+    "2D and 3D": (ShapeError, lambda: ops.warp(IMAGE[:, :, 0], FIELD)),
+    "two dtypes": (ArgumentError, lambda: ops.warp(IMAGE.double(), FIELD)),
+    "two devices": (ArgumentError, lambda: ops.warp(IMAGE.to("meta"), FIELD)),
+    "an unknown mode": (ArgumentError, lambda: ops.warp(IMAGE, FIELD, mode="cubic")),
+    "an unknown padding": (ArgumentError, lambda: ops.warp(IMAGE, FIELD, padding="zeros")),
+    "integers interpolated": (ArgumentError, lambda: ops.warp(IMAGE.int(), FIELD)),
+    "too many squarings": (ArgumentError, lambda: ops.exponential(FIELD, 21)),
+    "half a squaring": (ArgumentError, lambda: ops.exponential(FIELD, 2.5)),
+    "a negative radius": (ArgumentError, lambda: ops.box_sum(IMAGE, -1)),
+    "grids that differ": (ShapeError, lambda: ops.compose(FIELD, FIELD[..., :5])),
+    "a fixed image elsewhere": (ShapeError, lambda: ops.warp_mse(IMAGE, FIELD, IMAGE[..., :5])),
+    "a weight with channels": (ShapeError, lambda: ops.warp_mse(IMAGE, FIELD, IMAGE, FIELD)),
+    "one size too few": (ShapeError, lambda: ops.resize(IMAGE, (4, 5))),
+    "a size of zero": (ShapeError, lambda: ops.resize(IMAGE, (4, 5, 0))),
+    "no eps": (ArgumentError, lambda: ops.local_ncc(IMAGE, IMAGE, IMAGE, 1, eps=0.0)),
+    "a negative price": (ArgumentError, lambda: ops.total_variation_denoise(IMAGE, -1.0, 5)),
+    "a dual elsewhere": (
+        ShapeError,
+        lambda: ops.total_variation_denoise(IMAGE, 1.0, 5, FIELD[..., :5]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_the_door_names_what_is_wrong(case):
+    kind, call = WRONG[case]
+    with pytest.raises(kind, match=r" must .*; got .*\. [A-Z]") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_compiled_module_the_twins_run_and_say_so_once():
+    script = (
+        "import sys, warnings; sys.modules['itk_ncr._kernels'] = None\n"
+        "import torch; from itk_ncr import ops\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for _ in range(2):\n"
+        "        v = torch.full((1, 2, 5, 6), 0.3, requires_grad=True)\n"
+        "        ops.exponential(v).sum().backward(); ops.box_sum(v, 1)\n"
+        "assert not ops.build_info()['compiled']\n"
+        "print(len(seen), seen[0].category.__name__, seen[0].message)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 RuntimeWarning itk_ncr runs without its compiled kernels")
+
+
+def test_the_build_says_what_it_is():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        info = ops.build_info()
+    assert info["compiled"] is True
+    assert info["simd"] in ("scalar", "baseline", "avx2", "avx512")
+    assert info["threads"] == torch.get_num_threads()
