@@ -288,6 +288,14 @@ void exponential(Cpu cpu, const T* velocity, int64_t samples, Shape shape, Integ
       integrate(inner, steps, velocity + n * values, first_factor<T>(how, n), how.squarings[n],
                 how.keep_every, stride, kept, displacement + n * values);
     });
+    if (how.keep_every == 0) return;
+    // What no field covers is 0, not whatever the memory held: outputs are functions of inputs.
+    T* kept = fields + n * how.kept * stride;
+    const int64_t used = (how.squarings[n] + how.keep_every - 1) / how.keep_every;
+    for (int64_t j = 0; j < used; ++j) {
+      std::fill(kept + j * stride + values, kept + (j + 1) * stride, T(0));
+    }
+    std::fill(kept + used * stride, kept + how.kept * stride, T(0));
   });
 }
 
