@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from types import ModuleType
 from typing import Any
@@ -17,10 +16,14 @@ except ImportError as _error:
     _reason = str(_error)
 
 
-@functools.cache
+_warned = False
+
+
 def kernels() -> ModuleType | None:
     """The compiled module, or None after one warning."""
-    if _module is None:
+    global _warned
+    if _module is None and not _warned:
+        _warned = True
         warnings.warn(
             f"itk_ncr runs without its compiled kernels, some ten times slower ({_reason}). "
             f"Install the package with a C++ compiler at hand: pip install .",
