@@ -29,12 +29,25 @@ def new(tensor: Tensor, *shape: Any) -> Tensor:
     return tensor.new_empty(shape)
 
 
-def scratch(like: Tensor, *shape: int) -> Tensor:
-    """Uninitialised tensor out of the kernels' pool, which spares the system's page faults."""
+# Smaller tensors come faster from torch, whose allocator keeps their pages.
+_POOLED_BYTES = 1 << 18
+
+
+def allocate(like: Tensor, *shape: int) -> Tensor:
+    """Uninitialised tensor for a kernel to fill.
+
+    Large ones come out of the kernels' pool: faulting in the pages of a fresh field of 12 MB took
+    4.4 ms, warping it 3.
+    """
+    count = math.prod(shape)
     module = kernels()
     assert module is not None
-    count = math.prod(shape)
-    if count == 0:
+    if count * like.element_size() < _POOLED_BYTES:
         return like.new_empty(shape)
     space = module.Workspace(count * like.element_size())
     return torch.frombuffer(space, dtype=like.dtype, count=count).view(shape)
+
+
+def allocate_like(tensor: Tensor) -> Tensor:
+    """As :func:`allocate`, with the shape of ``tensor``."""
+    return allocate(tensor, *tensor.shape)

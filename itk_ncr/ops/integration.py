@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itk_ncr.ops.calls import new, run, scratch
+from itk_ncr.ops.calls import allocate, allocate_like, new, run
 from itk_ncr.ops.library import Operator
 from itk_ncr.ops.reference import LONGEST_FIRST_STEP, MOST_SQUARINGS
 
@@ -51,8 +51,8 @@ def _exponential(
 ) -> tuple[Tensor, Tensor]:
     v = velocity.detach().contiguous()
     kept = _kept(most, keep_every)
-    displacement = torch.empty_like(v)
-    fields = scratch(v, v.shape[0], kept, _field_size(v))
+    displacement = allocate_like(v)
+    fields = allocate(v, v.shape[0], kept, _field_size(v))
     run(
         "exponential", v, v.data_ptr(), v.shape[2:], _counts(v, squarings, most),
         keep_every if kept else 0, kept, sign, displacement.data_ptr(), fields.data_ptr(),
@@ -94,7 +94,7 @@ def _exponential_adjoint(
 ) -> Tensor:
     v, g = velocity.detach().contiguous(), grad.detach().contiguous()
     kept = _kept(most, keep_every)
-    grad_velocity = torch.empty_like(v)
+    grad_velocity = allocate_like(v)
     run(
         "exponential_adjoint", v, v.data_ptr(), fields.data_ptr(), g.data_ptr(), v.shape[2:],
         _counts(v, squarings, most), keep_every if kept else 0, kept, sign,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from itk_ncr.ops.calls import address, new, run
+from itk_ncr.ops.calls import address, allocate, allocate_like, new, run
 from itk_ncr.ops.library import Operator
 
 
@@ -20,7 +19,7 @@ def _warp(
 ) -> Tensor:
     m, u = image.detach().contiguous(), displacement.detach().contiguous()
     a = None if addend is None else addend.detach().contiguous()
-    moved = new(m, *m.shape[:2], *u.shape[2:])
+    moved = allocate(m, *m.shape[:2], *u.shape[2:])
     run(
         "warp", m, m.data_ptr(), m.shape[2:], u.data_ptr(), u.shape[2:], m.shape[0], m.shape[1],
         fill, fill_value, address(a), moved.data_ptr(),
@@ -65,8 +64,8 @@ def _warp_adjoint(
 ) -> tuple[Tensor, Tensor]:
     m, u = image.detach().contiguous(), displacement.detach().contiguous()
     g = grad.detach().contiguous()
-    grad_u = torch.empty_like(u) if to_displacement else new(u, 0)
-    grad_m = torch.empty_like(m) if to_image else new(m, 0)
+    grad_u = allocate_like(u) if to_displacement else allocate(u, 0)
+    grad_m = allocate_like(m) if to_image else allocate(m, 0)
     run(
         "warp_adjoint", m, m.data_ptr(), m.shape[2:], u.data_ptr(), u.shape[2:], g.data_ptr(),
         m.shape[0], m.shape[1], fill, False, grad_u.data_ptr() if to_displacement else 0,
@@ -105,7 +104,7 @@ warp = Operator(
 
 def _warp_nearest(image: Tensor, displacement: Tensor, fill: bool, fill_value: float) -> Tensor:
     m, u = image.detach().contiguous(), displacement.detach().contiguous()
-    moved = new(m, *m.shape[:2], *u.shape[2:])
+    moved = allocate(m, *m.shape[:2], *u.shape[2:])
     run(
         "warp_nearest", u, str(m.dtype).removeprefix("torch."), m.data_ptr(), m.shape[2:],
         u.data_ptr(), u.shape[2:], m.shape[0], m.shape[1], fill, fill_value, moved.data_ptr(),
@@ -132,7 +131,7 @@ def _warp_nearest_adjoint(
     grad: Tensor, displacement: Tensor, sizes: list[int], fill: bool
 ) -> Tensor:
     g, u = grad.detach().contiguous(), displacement.detach().contiguous()
-    grad_image = new(g, *g.shape[:2], *sizes)
+    grad_image = allocate(g, *g.shape[:2], *sizes)
     run(
         "warp_nearest_adjoint", g, u.data_ptr(), sizes, u.shape[2:], g.data_ptr(), g.shape[0],
         g.shape[1], fill, grad_image.data_ptr(),
@@ -160,8 +159,8 @@ def _warp_mse(
     m, u = image.detach().contiguous(), displacement.detach().contiguous()
     f = fixed.detach().contiguous()
     w = None if weight is None else weight.detach().contiguous()
-    distances = new(m, m.shape[0])
-    gradient = torch.empty_like(u) if with_gradient else new(u, 0)
+    distances = allocate(m, m.shape[0])
+    gradient = allocate_like(u) if with_gradient else allocate(u, 0)
     run(
         "warp_mse", m, m.data_ptr(), m.shape[2:], u.data_ptr(), u.shape[2:], f.data_ptr(),
         address(w), m.shape[0], m.shape[1], distances.data_ptr(),

@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itk_ncr.ops.calls import new, run
+from itk_ncr.ops.calls import allocate, allocate_like, new, run
 from itk_ncr.ops.library import Operator
 
 
 def _jacobian(displacement: Tensor) -> Tensor:
     u = displacement.detach().contiguous()
-    result = new(u, u.shape[0], 1, *u.shape[2:])
+    result = allocate(u, u.shape[0], 1, *u.shape[2:])
     run("jacobian", u, u.data_ptr(), u.shape[0], u.shape[2:], result.data_ptr())
     return result
 
 
 def _jacobian_adjoint(grad: Tensor, displacement: Tensor) -> Tensor:
     g, u = grad.detach().contiguous(), displacement.detach().contiguous()
-    found = torch.empty_like(u)
+    found = allocate_like(u)
     run(
         "jacobian_adjoint", u, u.data_ptr(), g.data_ptr(), u.shape[0], u.shape[2:],
         found.data_ptr(),
@@ -48,7 +48,7 @@ jacobian = Operator(
 
 def _box_sum(image: Tensor, radius: int) -> Tensor:
     values = image.detach().contiguous()
-    sums = torch.empty_like(values)
+    sums = allocate_like(values)
     run(
         "box_sum", values, values.data_ptr(), values.shape[0] * values.shape[1], values.shape[2:],
         radius, sums.data_ptr(),
@@ -75,7 +75,7 @@ box_sum: Operator = Operator(
 
 def _resize(image: Tensor, shape: list[int]) -> Tensor:
     values = image.detach().contiguous()
-    resized = new(values, *values.shape[:2], *shape)
+    resized = allocate(values, *values.shape[:2], *shape)
     run(
         "resize", values, values.data_ptr(), values.shape[0] * values.shape[1], values.shape[2:],
         shape, resized.data_ptr(),
@@ -85,7 +85,7 @@ def _resize(image: Tensor, shape: list[int]) -> Tensor:
 
 def _resize_adjoint(grad: Tensor, old_shape: list[int]) -> Tensor:
     g = grad.detach().contiguous()
-    found = new(g, *g.shape[:2], *old_shape)
+    found = allocate(g, *g.shape[:2], *old_shape)
     run(
         "resize_adjoint", g, g.data_ptr(), g.shape[0] * g.shape[1], old_shape, g.shape[2:],
         found.data_ptr(),
@@ -117,7 +117,7 @@ def _local_ncc(
     moved: Tensor, fixed: Tensor, weight: Tensor, radius: int, eps: float
 ) -> tuple[Tensor, Tensor]:
     m, f, w = (t.detach().contiguous() for t in (moved, fixed, weight))
-    found, sums = torch.empty_like(m), new(m, m.shape[0], 6, *m.shape[2:])
+    found, sums = allocate_like(m), allocate(m, m.shape[0], 6, *m.shape[2:])
     run(
         "local_ncc", m, m.data_ptr(), f.data_ptr(), w.data_ptr(), m.shape[0], m.shape[2:], radius,
         eps, found.data_ptr(), sums.data_ptr(),
@@ -148,7 +148,7 @@ def _local_ncc_adjoint(
     eps: float,
 ) -> Tensor:
     g, m, f, w, s = (t.detach().contiguous() for t in (grad, moved, fixed, weight, sums))
-    found = torch.empty_like(m)
+    found = allocate_like(m)
     run(
         "local_ncc_adjoint", m, m.data_ptr(), f.data_ptr(), w.data_ptr(), s.data_ptr(),
         g.data_ptr(), m.shape[0], m.shape[2:], radius, eps, found.data_ptr(),
@@ -182,7 +182,7 @@ def _total_variation_denoise(
     n, c, *spatial = g.shape
     shape = (n * c, len(spatial), *spatial)
     start = g.new_zeros(shape) if dual is None else dual.detach().clone().contiguous()
-    u, gap = torch.empty_like(g), new(g, n, c)
+    u, gap = allocate_like(g), allocate(g, n, c)
     run(
         "total_variation_denoise", g, g.data_ptr(), n * c, spatial, weight, iterations,
         u.data_ptr(), start.data_ptr(), gap.data_ptr(),
