@@ -96,7 +96,7 @@ NCR_INLINE __m128 sample_one(const float* cell, const CornerStrides<D>& s, const
 
 template <int D>
 void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
-  const Bounds<D> bounds(task.size);
+  const Bounds<D, kLanes> bounds(task.size);
   const CornerStrides<D> strides(task.size, D);
   const int64_t length = task.size[D - 1];
   int64_t count = 1;
@@ -112,8 +112,8 @@ void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
         __m256 raw[D], u[D], position[D];
         load_vectors<D>(here + D * i, raw);
         deinterleave<D>(raw, u);
-        move<D>(at, start + i, u, position);
-        const auto l = locate<D>(position, bounds);
+        move<D, kLanes>(at, start + i, u, position);
+        const auto l = locate<D, kLanes>(position, bounds);
         const __m256i offset = _mm256_mullo_epi32(l.offset, _mm256_set1_epi32(D));
         _mm256_store_si256(reinterpret_cast<__m256i*>(piece.offset + i), offset);
         for (int axis = 0; axis < D; ++axis) {

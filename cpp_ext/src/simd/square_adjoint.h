@@ -143,7 +143,7 @@ NCR_INLINE void shares(const PieceAdjoint<D>& piece, int64_t i, __m128 g,
 
 template <int D>
 void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t end) {
-  const Bounds<D> bounds(task.size);
+  const Bounds<D, kLanes> bounds(task.size);
   const CornerStrides<D> strides(task.size, D), grad_strides(task.size, 4);
   const int64_t length = task.size[D - 1];
   const int64_t inner = grad_strides.inner;
@@ -166,8 +166,8 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
         __m256 raw[D], u[D], position[D];
         load_vectors<D>(here + D * i, raw);
         deinterleave<D>(raw, u);
-        move<D>(at, start + i, u, position);
-        const auto l = locate<D>(position, bounds);
+        move<D, kLanes>(at, start + i, u, position);
+        const auto l = locate<D, kLanes>(position, bounds);
         const __m256i offset = _mm256_mullo_epi32(l.offset, _mm256_set1_epi32(D));
         _mm256_store_si256(reinterpret_cast<__m256i*>(piece.cells.offset + i), offset);
         __m256 all = _mm256_castsi256_ps(_mm256_set1_epi32(-1));

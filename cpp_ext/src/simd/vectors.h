@@ -1,31 +1,130 @@
 // Included once per instruction set, inside its namespace. Eight floats at a time (AVX2 and up).
 
+// Vectors of L floats: 8, and with AVX-512 16 where rows are planar. Sums and products are written
+// with the operators that GCC and Clang give their vector types.
+
+/// Lanes of interleaved kernels.
 constexpr int64_t kLanes = 8;
 /// Rows are taken in pieces whose positions fit the first-level cache.
 constexpr int64_t kSegment = 256;
 
 #define NCR_INLINE inline __attribute__((always_inline))
 
-NCR_INLINE __m256 lerp(__m256 a, __m256 b, __m256 weight) {
-  return _mm256_fmadd_ps(weight, _mm256_sub_ps(b, a), a);
-}
+template <int L>
+struct Vec;
 
-NCR_INLINE __m256i first_lanes(int64_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
-                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
+template <>
+struct Vec<8> {
+  using F = __m256;
+  using I = __m256i;
+  using M = __m256;  ///< all bits of a lane, or none
 
-/// Eight floats, or the n < 8 first ones and zeros.
-NCR_INLINE __m256 load_some(const float* from, int64_t n) {
-  return n >= kLanes ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, first_lanes(n));
+  static NCR_INLINE F set(float x) { return _mm256_set1_ps(x); }
+  static NCR_INLINE I set(int x) { return _mm256_set1_epi32(x); }
+  static NCR_INLINE F load(const float* p) { return _mm256_load_ps(p); }
+  static NCR_INLINE F load_any(const float* p) { return _mm256_loadu_ps(p); }
+  static NCR_INLINE void store(float* p, F v) { _mm256_store_ps(p, v); }
+  static NCR_INLINE void store(int32_t* p, I v) { _mm256_store_si256(reinterpret_cast<I*>(p), v); }
+  static NCR_INLINE I lanes() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+  static NCR_INLINE I first(int64_t n) {
+    return _mm256_cmpgt_epi32(set(static_cast<int>(n)), lanes());
+  }
+  /// The n first floats, and zeros.
+  static NCR_INLINE F load_some(const float* p, int64_t n) {
+    return n >= 8 ? load_any(p) : _mm256_maskload_ps(p, first(n));
+  }
+  static NCR_INLINE void store_some(float* p, F v, int64_t n) {
+    if (n >= 8) {
+      _mm256_storeu_ps(p, v);
+    } else {
+      _mm256_maskstore_ps(p, first(n), v);
+    }
+  }
+  /// NaN in the second operand passes.
+  static NCR_INLINE F min(F a, F b) { return _mm256_min_ps(a, b); }
+  static NCR_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static NCR_INLINE I min(I a, I b) { return _mm256_min_epi32(a, b); }
+  static NCR_INLINE I max(I a, I b) { return _mm256_max_epi32(a, b); }
+  static NCR_INLINE I add(I a, I b) { return _mm256_add_epi32(a, b); }
+  static NCR_INLINE I sub(I a, I b) { return _mm256_sub_epi32(a, b); }
+  static NCR_INLINE I mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
+  static NCR_INLINE I truncate(F v) { return _mm256_cvttps_epi32(v); }
+  static NCR_INLINE F to_float(I v) { return _mm256_cvtepi32_ps(v); }
+  static NCR_INLINE M between(F v, F low, F high) {
+    return _mm256_and_ps(_mm256_cmp_ps(v, low, _CMP_GT_OQ), _mm256_cmp_ps(v, high, _CMP_LT_OQ));
+  }
+  /// v where the mask is set, 0 elsewhere.
+  static NCR_INLINE F keep(M mask, F v) { return _mm256_and_ps(mask, v); }
+  static NCR_INLINE F keep_first(F v, int64_t n) {
+    return n >= 8 ? v : _mm256_and_ps(v, _mm256_castsi256_ps(first(n)));
+  }
+  static NCR_INLINE double sum(F v) {
+    const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+    const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+    alignas(32) double parts[4];
+    _mm256_store_pd(parts, a + b);
+    return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+  }
+};
+
+#if defined(__AVX512F__)
+template <>
+struct Vec<16> {
+  using F = __m512;
+  using I = __m512i;
+  using M = __mmask16;
+
+  static NCR_INLINE F set(float x) { return _mm512_set1_ps(x); }
+  static NCR_INLINE I set(int x) { return _mm512_set1_epi32(x); }
+  static NCR_INLINE F load(const float* p) { return _mm512_load_ps(p); }
+  static NCR_INLINE F load_any(const float* p) { return _mm512_loadu_ps(p); }
+  static NCR_INLINE void store(float* p, F v) { _mm512_store_ps(p, v); }
+  static NCR_INLINE void store(int32_t* p, I v) { _mm512_store_si512(p, v); }
+  static NCR_INLINE I lanes() {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+  static NCR_INLINE M first(int64_t n) { return static_cast<M>(n >= 16 ? 0xffff : (1 << n) - 1); }
+  static NCR_INLINE F load_some(const float* p, int64_t n) {
+    return _mm512_maskz_loadu_ps(first(n), p);
+  }
+  static NCR_INLINE void store_some(float* p, F v, int64_t n) {
+    _mm512_mask_storeu_ps(p, first(n), v);
+  }
+  static NCR_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static NCR_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static NCR_INLINE I min(I a, I b) { return _mm512_min_epi32(a, b); }
+  static NCR_INLINE I max(I a, I b) { return _mm512_max_epi32(a, b); }
+  static NCR_INLINE I add(I a, I b) { return _mm512_add_epi32(a, b); }
+  static NCR_INLINE I sub(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static NCR_INLINE I mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
+  static NCR_INLINE I truncate(F v) { return _mm512_cvttps_epi32(v); }
+  static NCR_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
+  static NCR_INLINE M between(F v, F low, F high) {
+    return static_cast<M>(_mm512_cmp_ps_mask(v, low, _CMP_GT_OQ) &
+                          _mm512_cmp_ps_mask(v, high, _CMP_LT_OQ));
+  }
+  static NCR_INLINE F keep(M mask, F v) { return _mm512_maskz_mov_ps(mask, v); }
+  static NCR_INLINE F keep_first(F v, int64_t n) { return _mm512_maskz_mov_ps(first(n), v); }
+  static NCR_INLINE double sum(F v) {
+    const __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+    const __m512d b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    alignas(64) double p[8];
+    _mm512_store_pd(p, a + b);
+    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
+  }
+};
+constexpr int kWide = 16;
+#else
+constexpr int kWide = 8;
+#endif
+
+template <class F>
+NCR_INLINE F lerp(F a, F b, F weight) {
+  return a + weight * (b - a);
 }
 
 NCR_INLINE void store_some(float* to, __m256 values, int64_t n) {
-  if (n >= kLanes) {
-    _mm256_storeu_ps(to, values);
-  } else {
-    _mm256_maskstore_ps(to, first_lanes(n), values);
-  }
+  Vec<8>::store_some(to, values, n);
 }
 
 /// v[0..D) = the components of eight interleaved vectors.
@@ -120,47 +219,48 @@ NCR_INLINE void from_fours(const float* fours, __m256 (&v)[D]) {
 }
 
 /// The limits of positions on a grid, once per call.
-template <int D>
+template <int D, int L>
 struct Bounds {
-  __m256 last[D];    ///< n - 1
-  __m256i limit[D];  ///< largest lower index, max(n - 2, 0)
-  __m256i size[D];
+  using V = Vec<L>;
+  typename V::F last[D];   ///< n - 1
+  typename V::I limit[D];  ///< largest lower index, max(n - 2, 0)
+  typename V::I size[D];
 
   explicit NCR_INLINE Bounds(const int64_t* sizes) {
     for (int axis = 0; axis < D; ++axis) {
       const int n = static_cast<int>(sizes[axis]);
-      last[axis] = _mm256_set1_ps(static_cast<float>(n - 1));
-      limit[axis] = _mm256_set1_epi32(n > 1 ? n - 2 : 0);
-      size[axis] = _mm256_set1_epi32(n);
+      last[axis] = V::set(static_cast<float>(n - 1));
+      limit[axis] = V::set(n > 1 ? n - 2 : 0);
+      size[axis] = V::set(n);
     }
   }
 };
 
-/// Eight positions: the lower corner of their cells, weights of the upper ones, slopes.
-template <int D>
+/// Positions: the lower corners of their cells, weights of the upper ones, slopes.
+template <int D, int L>
 struct Located {
-  __m256i index[D];
-  __m256i offset;  ///< in voxels
-  __m256 weight[D];
-  __m256 inside[D];  ///< all bits where 0 < p < n - 1: elsewhere the border repeats
+  using V = Vec<L>;
+  typename V::I index[D];
+  typename V::I offset;  ///< in voxels
+  typename V::F weight[D];
+  typename V::M inside[D];  ///< where 0 < p < n - 1: elsewhere the border repeats
 };
 
 /// Operands of min and max are ordered such that NaN passes into the weight; its index becomes 0.
-template <int D>
-NCR_INLINE Located<D> locate(const __m256 (&position)[D], const Bounds<D>& bounds) {
-  Located<D> l;
-  const __m256 zero = _mm256_setzero_ps();
+template <int D, int L>
+NCR_INLINE Located<D, L> locate(const typename Vec<L>::F (&position)[D],
+                                const Bounds<D, L>& bounds) {
+  using V = Vec<L>;
+  Located<D, L> l;
+  const auto zero = V::set(0.0f);
   for (int axis = 0; axis < D; ++axis) {
-    const __m256 p = position[axis];
-    const __m256 clamped = _mm256_min_ps(bounds.last[axis], _mm256_max_ps(zero, p));
-    __m256i index = _mm256_min_epi32(_mm256_cvttps_epi32(clamped), bounds.limit[axis]);
-    index = _mm256_max_epi32(index, _mm256_setzero_si256());
+    const auto p = position[axis];
+    const auto clamped = V::min(bounds.last[axis], V::max(zero, p));
+    const auto index = V::max(V::min(V::truncate(clamped), bounds.limit[axis]), V::set(0));
     l.index[axis] = index;
-    l.weight[axis] = _mm256_sub_ps(clamped, _mm256_cvtepi32_ps(index));
-    l.inside[axis] = _mm256_and_ps(_mm256_cmp_ps(p, zero, _CMP_GT_OQ),
-                                   _mm256_cmp_ps(p, bounds.last[axis], _CMP_LT_OQ));
-    l.offset = axis == 0 ? index
-                         : _mm256_add_epi32(_mm256_mullo_epi32(l.offset, bounds.size[axis]), index);
+    l.weight[axis] = clamped - V::to_float(index);
+    l.inside[axis] = V::between(p, zero, bounds.last[axis]);
+    l.offset = axis == 0 ? index : V::add(V::mul(l.offset, bounds.size[axis]), index);
   }
   return l;
 }
@@ -187,13 +287,13 @@ struct RowAt {
   }
 };
 
-/// Positions of the voxels x .. x + 7 of a row moved by u.
-template <int D>
-NCR_INLINE void move(const RowAt<D>& row, int64_t x, const __m256 (&u)[D], __m256 (&position)[D]) {
+/// Positions of L voxels of a row, from x on, moved by u.
+template <int D, int L>
+NCR_INLINE void move(const RowAt<D>& row, int64_t x, const typename Vec<L>::F (&u)[D],
+                     typename Vec<L>::F (&position)[D]) {
+  using V = Vec<L>;
   for (int axis = 0; axis < D - 1; ++axis) {
-    position[axis] = _mm256_add_ps(u[axis], _mm256_set1_ps(static_cast<float>(row.at[axis])));
+    position[axis] = u[axis] + V::set(static_cast<float>(row.at[axis]));
   }
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i at = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(x)), lanes);
-  position[D - 1] = _mm256_add_ps(u[D - 1], _mm256_cvtepi32_ps(at));
+  position[D - 1] = u[D - 1] + V::to_float(V::add(V::set(static_cast<int>(x)), V::lanes()));
 }

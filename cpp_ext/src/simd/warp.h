@@ -1,11 +1,21 @@
 // Included once per instruction set, inside its namespace. Linear interpolation of planar images;
-// see rows.h. The corners of eight cells come into eight lanes each, by plain loads where the cells
-// follow one another and by pairs (x, x + 1) where they do not; the arithmetic is the same.
+// see rows.h. The corners of L cells come into the lanes of vectors. With AVX-512 by runs: lanes
+// whose cells follow one another take theirs by one masked load. Without it by plain loads where
+// all cells follow one another, and by pairs (x, x + 1) where they do not.
 
-/// Values at the 2^D corners of eight cells: [plane][inner row][end].
-template <int D>
+/// Values at the 2^D corners of L cells: [plane][inner row][end].
+template <int D, int L>
 struct Corners {
-  __m256 value[2][D - 1][2];
+  typename Vec<L>::F value[2][D - 1][2];
+};
+
+/// Where the cells of a piece of a row lie; the first of two passes.
+template <int D, int L>
+struct Cells {
+  alignas(64) int32_t offset[kSegment];  ///< in floats of a channel; minus the lane if L is 16
+  alignas(64) float weight[D][kSegment];
+  typename Vec<L>::M inside[D][kSegment / L];
+  bool together[kSegment / L];
 };
 
 /// Eight pairs of neighbours along a row.
@@ -21,28 +31,66 @@ NCR_INLINE void load_pairs(const float* image, const int32_t* offset, __m256 (&e
   ends[1] = _mm256_shuffle_ps(a, b, 0xdd);
 }
 
-/// Where the cells of a piece of a row lie; the first of two passes.
-template <int D>
-struct Cells {
-  alignas(32) int32_t offset[kSegment];  ///< in floats of a channel
-  alignas(32) float weight[D][kSegment];
-  alignas(32) float inside[D][kSegment];
-  bool together[kSegment / kLanes];
-};
+#if defined(__AVX512F__)
+/// Calls body(base, lanes) for every set of lanes with one base, where lane k's offset is base + k.
+template <class Body>
+NCR_INLINE void for_each_run(const int32_t* bases, __mmask16 lanes, const Body& body) {
+  const __m512i all = _mm512_load_si512(bases);
+  unsigned left = lanes;
+  while (left != 0) {
+    const int32_t base = bases[__builtin_ctz(left)];
+    const unsigned run =
+        _mm512_mask_cmpeq_epi32_mask(static_cast<__mmask16>(left), all, _mm512_set1_epi32(base));
+    body(static_cast<int64_t>(base), static_cast<__mmask16>(run));
+    left &= ~run;
+  }
+}
+#endif
 
-template <int D>
-NCR_INLINE Corners<D> corners(const float* image, const CornerStrides<D>& s, const Cells<D>& cells,
-                              int64_t i) {
-  Corners<D> c;
-  const bool together = cells.together[i / kLanes];
-  for (int p = 0; p < 2; ++p) {
-    for (int l = 0; l < D - 1; ++l) {
-      const float* from = image + p * s.outer + l * s.inner;
-      if (together) {
-        c.value[p][l][0] = _mm256_loadu_ps(from + cells.offset[i]);
-        c.value[p][l][1] = _mm256_loadu_ps(from + cells.offset[i] + 1);
-      } else {
-        load_pairs(from, cells.offset + i, c.value[p][l]);
+template <int D, int L>
+NCR_INLINE Corners<D, L> corners(const float* image, const CornerStrides<D>& s,
+                                 const Cells<D, L>& cells, int64_t i) {
+  Corners<D, L> c;
+#if defined(__AVX512F__)
+  if constexpr (L == 16) {
+    const bool together = cells.together[i / L];
+    const int64_t base = cells.offset[i];
+    for (int p = 0; p < 2; ++p) {
+      for (int l = 0; l < D - 1; ++l) {
+        const float* from = image + p * s.outer + l * s.inner + base;
+        if (together) {
+          c.value[p][l][0] = _mm512_loadu_ps(from);
+          c.value[p][l][1] = _mm512_loadu_ps(from + 1);
+        } else {
+          c.value[p][l][0] = _mm512_setzero_ps();
+          c.value[p][l][1] = _mm512_setzero_ps();
+        }
+      }
+    }
+    if (together) return c;
+    for_each_run(cells.offset + i, 0xffff, [&](int64_t run_base, __mmask16 run) {
+      for (int p = 0; p < 2; ++p) {
+        for (int l = 0; l < D - 1; ++l) {
+          const float* from = image + p * s.outer + l * s.inner + run_base;
+          c.value[p][l][0] = _mm512_mask_loadu_ps(c.value[p][l][0], run, from);
+          c.value[p][l][1] = _mm512_mask_loadu_ps(c.value[p][l][1], run, from + 1);
+        }
+      }
+    });
+    return c;
+  }
+#endif
+  if constexpr (L == 8) {
+    const bool together = cells.together[i / L];
+    for (int p = 0; p < 2; ++p) {
+      for (int l = 0; l < D - 1; ++l) {
+        const float* from = image + p * s.outer + l * s.inner;
+        if (together) {
+          c.value[p][l][0] = _mm256_loadu_ps(from + cells.offset[i]);
+          c.value[p][l][1] = _mm256_loadu_ps(from + cells.offset[i] + 1);
+        } else {
+          load_pairs(from, cells.offset + i, c.value[p][l]);
+        }
       }
     }
   }
@@ -50,20 +98,21 @@ NCR_INLINE Corners<D> corners(const float* image, const CornerStrides<D>& s, con
 }
 
 /// The interpolated values and, if wanted, their derivatives along the axes.
-template <int D, bool kDerive>
-NCR_INLINE __m256 interpolate(const Corners<D>& c, const Cells<D>& cells, int64_t i,
-                              __m256 (&slope)[D]) {
-  __m256 w[D];
-  for (int axis = 0; axis < D; ++axis) w[axis] = _mm256_load_ps(cells.weight[axis] + i);
-  __m256 line[2][D - 1];  // interpolated along x
-  __m256 rise[2][D - 1];
+template <int D, int L, bool kDerive>
+NCR_INLINE typename Vec<L>::F interpolate(const Corners<D, L>& c, const Cells<D, L>& cells,
+                                          int64_t i, typename Vec<L>::F (&slope)[D]) {
+  using F = typename Vec<L>::F;
+  F w[D];
+  for (int axis = 0; axis < D; ++axis) w[axis] = Vec<L>::load(cells.weight[axis] + i);
+  F line[2][D - 1];  // interpolated along x
+  F rise[2][D - 1];
   for (int p = 0; p < 2; ++p) {
     for (int l = 0; l < D - 1; ++l) {
-      rise[p][l] = _mm256_sub_ps(c.value[p][l][1], c.value[p][l][0]);
-      line[p][l] = _mm256_fmadd_ps(w[D - 1], rise[p][l], c.value[p][l][0]);
+      rise[p][l] = c.value[p][l][1] - c.value[p][l][0];
+      line[p][l] = c.value[p][l][0] + w[D - 1] * rise[p][l];
     }
   }
-  __m256 plane[2], rise_in_plane[2];
+  F plane[2], rise_in_plane[2];
   for (int p = 0; p < 2; ++p) {
     if constexpr (D == 3) {
       plane[p] = lerp(line[p][0], line[p][1], w[1]);
@@ -73,47 +122,57 @@ NCR_INLINE __m256 interpolate(const Corners<D>& c, const Cells<D>& cells, int64_
       if (kDerive) rise_in_plane[p] = rise[p][0];
     }
   }
-  const __m256 across = _mm256_sub_ps(plane[1], plane[0]);
+  const F across = plane[1] - plane[0];
   if constexpr (kDerive) {
     slope[0] = across;
-    if constexpr (D == 3) {
-      slope[1] =
-          lerp(_mm256_sub_ps(line[0][1], line[0][0]), _mm256_sub_ps(line[1][1], line[1][0]), w[0]);
-    }
+    if constexpr (D == 3) slope[1] = lerp(line[0][1] - line[0][0], line[1][1] - line[1][0], w[0]);
     slope[D - 1] = lerp(rise_in_plane[0], rise_in_plane[1], w[0]);
   }
-  return _mm256_fmadd_ps(w[0], across, plane[0]);
+  return plane[0] + w[0] * across;
 }
 
 /// First pass over a piece of a row.
-template <int D>
+template <int D, int L>
 NCR_INLINE void find_cells(const float* displacement, int64_t count, const RowAt<D>& at,
-                           int64_t base, int64_t start, int64_t n, const Bounds<D>& bounds,
-                           const float* image, const CornerStrides<D>& strides, Cells<D>& cells) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    __m256 u[D], position[D];
+                           int64_t base, int64_t start, int64_t n, const Bounds<D, L>& bounds,
+                           const float* image, const CornerStrides<D>& strides,
+                           Cells<D, L>& cells) {
+  using V = Vec<L>;
+  for (int64_t i = 0; i < n; i += L) {
+    typename V::F u[D], position[D];
     for (int axis = 0; axis < D; ++axis) {
-      u[axis] = load_some(displacement + axis * count + base + i, n - i);
+      u[axis] = V::load_some(displacement + axis * count + base + i, n - i);
     }
-    move<D>(at, start + i, u, position);
-    const auto l = locate<D>(position, bounds);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(cells.offset + i), l.offset);
+    move<D, L>(at, start + i, u, position);
+    const auto l = locate<D, L>(position, bounds);
     for (int axis = 0; axis < D; ++axis) {
-      _mm256_store_ps(cells.weight[axis] + i, l.weight[axis]);
-      _mm256_store_ps(cells.inside[axis] + i, l.inside[axis]);
+      V::store(cells.weight[axis] + i, l.weight[axis]);
+      cells.inside[axis][i / L] = l.inside[axis];
     }
-    cells.together[i / kLanes] = consecutive(l.offset);
+#if defined(__AVX512F__)
+    if constexpr (L == 16) {
+      const __m512i bases = V::sub(l.offset, V::lanes());
+      V::store(cells.offset + i, bases);
+      const __m512i first = _mm512_broadcastd_epi32(_mm512_castsi512_si128(bases));
+      cells.together[i / L] = _mm512_cmpeq_epi32_mask(bases, first) == 0xffff;
+    }
+#endif
+    if constexpr (L == 8) {
+      V::store(cells.offset + i, l.offset);
+      cells.together[i / L] = consecutive(l.offset);
+    }
     if (image == nullptr) continue;
-    prefetch_cell<D>(image + cells.offset[i], strides);
-    prefetch_cell<D>(image + cells.offset[i + 4], strides);
+    for (int64_t k = 0; k < L; k += L / 2) {
+      prefetch_cell<D>(image + cells.offset[i + k] + (L == 16 ? k : 0), strides);
+    }
   }
 }
 
 /// Runs body(base, start, n) for every piece of the rows, after its first pass.
-template <int D, class Task, class Body>
+template <int D, int L, class Task, class Body>
 NCR_INLINE void for_each_piece(const Task& task, const float* image, int64_t begin, int64_t end,
-                               Cells<D>& cells, const Body& body) {
-  const Bounds<D> bounds(task.size_in);
+                               Cells<D, L>& cells, const Body& body) {
+  const Bounds<D, L> bounds(task.size_in);
   const CornerStrides<D> strides(task.size_in, 1);
   const int64_t length = task.size_out[D - 1];
   int64_t count = 1;
@@ -123,7 +182,7 @@ NCR_INLINE void for_each_piece(const Task& task, const float* image, int64_t beg
     for (int64_t start = 0; start < length; start += kSegment) {
       const int64_t n = length - start < kSegment ? length - start : kSegment;
       const int64_t base = row * length + start;
-      find_cells<D>(task.displacement, count, at, base, start, n, bounds, image, strides, cells);
+      find_cells<D, L>(task.displacement, count, at, base, start, n, bounds, image, strides, cells);
       body(row, base, n);
     }
   }
@@ -136,50 +195,52 @@ NCR_INLINE int64_t voxels(const int64_t* size) {
   return count;
 }
 
-template <int D>
+template <int D, int L>
 void warp_rows(const WarpRows& task, int64_t begin, int64_t end) {
+  using V = Vec<L>;
   const CornerStrides<D> strides(task.size_in, 1);
   const int64_t count_in = voxels<D>(task.size_in), count_out = voxels<D>(task.size_out);
-  Cells<D> cells;
-  for_each_piece<D>(task, task.image, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
+  Cells<D, L> cells;
+  for_each_piece<D, L>(task, task.image, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
     for (int64_t c = 0; c < task.channels; ++c) {
       const float* image = task.image + c * count_in;
       const int64_t out = c * count_out + base;
-      for (int64_t i = 0; i < n; i += kLanes) {
-        __m256 unused[D];
-        __m256 value =
-            interpolate<D, false>(corners<D>(image, strides, cells, i), cells, i, unused);
+      for (int64_t i = 0; i < n; i += L) {
+        typename V::F unused[D];
+        auto value =
+            interpolate<D, L, false>(corners<D, L>(image, strides, cells, i), cells, i, unused);
         if (task.addend != nullptr) {
-          value = _mm256_add_ps(value, load_some(task.addend + out + i, n - i));
+          value = value + V::load_some(task.addend + out + i, n - i);
         }
-        store_some(task.moved + out + i, value, n - i);
+        V::store_some(task.moved + out + i, value, n - i);
       }
     }
   });
 }
 
-template <int D>
+template <int D, int L>
 void warp_rows_adjoint(const WarpRowsAdjoint& task, int64_t begin, int64_t end) {
+  using V = Vec<L>;
   const CornerStrides<D> strides(task.size_in, 1);
   const int64_t count_in = voxels<D>(task.size_in), count_out = voxels<D>(task.size_out);
-  Cells<D> cells;
-  for_each_piece<D>(task, task.image, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
-    for (int64_t i = 0; i < n; i += kLanes) {
-      __m256 sum[D], slope[D];
-      for (int axis = 0; axis < D; ++axis) sum[axis] = _mm256_setzero_ps();
+  Cells<D, L> cells;
+  for_each_piece<D, L>(task, task.image, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
+    for (int64_t i = 0; i < n; i += L) {
+      typename V::F sum[D], slope[D];
+      for (int axis = 0; axis < D; ++axis) sum[axis] = V::set(0.0f);
       for (int64_t c = 0; c < task.channels; ++c) {
-        interpolate<D, true>(corners<D>(task.image + c * count_in, strides, cells, i), cells, i,
-                             slope);
-        const __m256 g = load_some(task.grad_moved + c * count_out + base + i, n - i);
-        for (int axis = 0; axis < D; ++axis) sum[axis] = _mm256_fmadd_ps(slope[axis], g, sum[axis]);
+        interpolate<D, L, true>(corners<D, L>(task.image + c * count_in, strides, cells, i), cells,
+                                i, slope);
+        const auto g = V::load_some(task.grad_moved + c * count_out + base + i, n - i);
+        for (int axis = 0; axis < D; ++axis) sum[axis] = sum[axis] + slope[axis] * g;
       }
       for (int axis = 0; axis < D; ++axis) {
         const int64_t out = axis * count_out + base + i;
-        sum[axis] = _mm256_and_ps(sum[axis], _mm256_load_ps(cells.inside[axis] + i));
+        sum[axis] = V::keep(cells.inside[axis][i / L], sum[axis]);
         if (task.identity) {
-          sum[axis] = _mm256_add_ps(sum[axis], load_some(task.grad_moved + out, n - i));
+          sum[axis] = sum[axis] + V::load_some(task.grad_moved + out, n - i);
         }
-        store_some(task.grad_displacement + out, sum[axis], n - i);
+        V::store_some(task.grad_displacement + out, sum[axis], n - i);
       }
     }
   });
@@ -193,8 +254,8 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
   const int64_t count_here = (task.end - task.first + 1) * plane;
   const int64_t nowhere = (task.end - task.first) * plane;
   const int64_t above = task.size_in[0] > 1 ? 1 : 0;
-  Cells<D> cells;
-  for_each_piece<D>(task, nullptr, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
+  Cells<D, 8> cells;
+  for_each_piece<D, 8>(task, nullptr, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
     for (int64_t i = 0; i < n; i += kLanes) {
       const __m256 w[3] = {_mm256_load_ps(cells.weight[0] + i), _mm256_load_ps(cells.weight[1] + i),
                            _mm256_load_ps(cells.weight[D - 1] + i)};
@@ -213,7 +274,7 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
       const bool together = cells.together[i / kLanes] && lanes == kLanes;
       for (int64_t c = 0; c < task.channels; ++c) {
         float* grad = task.grad + c * count_here;
-        const __m256 g = load_some(task.grad_moved + c * count_out + base + i, n - i);
+        const __m256 g = Vec<8>::load_some(task.grad_moved + c * count_out + base + i, n - i);
         __m256 by_plane[2];
         by_plane[1] = _mm256_mul_ps(g, w[0]);
         by_plane[0] = _mm256_sub_ps(g, by_plane[1]);
@@ -252,43 +313,40 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
   });
 }
 
-template <int D>
+template <int D, int L>
 void warp_mse_rows(const WarpMseRows& task, int64_t begin, int64_t end) {
+  using V = Vec<L>;
   const CornerStrides<D> strides(task.size_in, 1);
   const int64_t count_in = voxels<D>(task.size_in), count_out = voxels<D>(task.size_out);
-  const __m256 scale = _mm256_set1_ps(task.scale);
-  Cells<D> cells;
+  const auto scale = V::set(task.scale);
+  Cells<D, L> cells;
   for (int64_t row = begin; row < end; ++row) task.row_sums[row] = 0;
-  for_each_piece<D>(task, task.image, begin, end, cells, [&](int64_t row, int64_t base, int64_t n) {
-    __m256d total = _mm256_setzero_pd();
-    for (int64_t i = 0; i < n; i += kLanes) {
-      __m256 gradient[D], slope[D], energy = _mm256_setzero_ps();
-      for (int axis = 0; axis < D; ++axis) gradient[axis] = _mm256_setzero_ps();
-      const __m256 weight =
-          task.weight != nullptr ? load_some(task.weight + base + i, n - i) : _mm256_set1_ps(1.0f);
-      for (int64_t c = 0; c < task.channels; ++c) {
-        const __m256 moved = interpolate<D, true>(
-            corners<D>(task.image + c * count_in, strides, cells, i), cells, i, slope);
-        const __m256 residual =
-            _mm256_sub_ps(moved, load_some(task.fixed + c * count_out + base + i, n - i));
-        const __m256 weighted = _mm256_mul_ps(weight, residual);
-        energy = _mm256_fmadd_ps(weighted, residual, energy);
-        for (int axis = 0; axis < D; ++axis) {
-          gradient[axis] = _mm256_fmadd_ps(slope[axis], weighted, gradient[axis]);
+  for_each_piece<D, L>(
+      task, task.image, begin, end, cells, [&](int64_t row, int64_t base, int64_t n) {
+        double total = 0;
+        for (int64_t i = 0; i < n; i += L) {
+          typename V::F gradient[D], slope[D], energy = V::set(0.0f);
+          for (int axis = 0; axis < D; ++axis) gradient[axis] = V::set(0.0f);
+          const auto weight =
+              task.weight != nullptr ? V::load_some(task.weight + base + i, n - i) : V::set(1.0f);
+          for (int64_t c = 0; c < task.channels; ++c) {
+            const auto moved = interpolate<D, L, true>(
+                corners<D, L>(task.image + c * count_in, strides, cells, i), cells, i, slope);
+            const auto residual =
+                moved - V::load_some(task.fixed + c * count_out + base + i, n - i);
+            const auto weighted = weight * residual;
+            energy = energy + weighted * residual;
+            for (int axis = 0; axis < D; ++axis) {
+              gradient[axis] = gradient[axis] + slope[axis] * weighted;
+            }
+          }
+          total += V::sum(V::keep_first(energy, n - i));
+          if (task.grad_displacement == nullptr) continue;
+          for (int axis = 0; axis < D; ++axis) {
+            const auto found = V::keep(cells.inside[axis][i / L], scale * gradient[axis]);
+            V::store_some(task.grad_displacement + axis * count_out + base + i, found, n - i);
+          }
         }
-      }
-      if (n - i < kLanes) energy = _mm256_and_ps(energy, _mm256_castsi256_ps(first_lanes(n - i)));
-      total = _mm256_add_pd(total, _mm256_cvtps_pd(_mm256_castps256_ps128(energy)));
-      total = _mm256_add_pd(total, _mm256_cvtps_pd(_mm256_extractf128_ps(energy, 1)));
-      if (task.grad_displacement == nullptr) continue;
-      for (int axis = 0; axis < D; ++axis) {
-        const __m256 found = _mm256_and_ps(_mm256_mul_ps(scale, gradient[axis]),
-                                           _mm256_load_ps(cells.inside[axis] + i));
-        store_some(task.grad_displacement + axis * count_out + base + i, found, n - i);
-      }
-    }
-    alignas(32) double parts[4];
-    _mm256_store_pd(parts, total);
-    task.row_sums[row] += (parts[0] + parts[1]) + (parts[2] + parts[3]);
-  });
+        task.row_sums[row] += total;
+      });
 }
