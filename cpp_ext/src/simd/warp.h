@@ -1,7 +1,7 @@
 // Included once per instruction set, inside its namespace. Linear interpolation of planar images;
-// see rows.h. The corners of L cells come into the lanes of vectors. With AVX-512 by runs: lanes
-// whose cells follow one another take theirs by one masked load. Without it by plain loads where
-// all cells follow one another, and by pairs (x, x + 1) where they do not.
+// see rows.h. The corners of L cells come into the lanes of vectors, eight at a time: by plain
+// loads where cells follow one another, by pairs (x, x + 1) where they do not. (One masked load per
+// set of lanes with a common base took two to three times as long as pairs.)
 
 /// Values at the 2^D corners of L cells: [plane][inner row][end].
 template <int D, int L>
@@ -12,10 +12,10 @@ struct Corners {
 /// Where the cells of a piece of a row lie; the first of two passes.
 template <int D, int L>
 struct Cells {
-  alignas(64) int32_t offset[kSegment];  ///< in floats of a channel; minus the lane if L is 16
+  alignas(64) int32_t offset[kSegment];  ///< in floats of a channel
   alignas(64) float weight[D][kSegment];
   typename Vec<L>::M inside[D][kSegment / L];
-  bool together[kSegment / L];
+  bool together[kSegment / 8];  ///< eight cells follow one another
 };
 
 /// Eight pairs of neighbours along a row.
@@ -31,67 +31,37 @@ NCR_INLINE void load_pairs(const float* image, const int32_t* offset, __m256 (&e
   ends[1] = _mm256_shuffle_ps(a, b, 0xdd);
 }
 
-#if defined(__AVX512F__)
-/// Calls body(base, lanes) for every set of lanes with one base, where lane k's offset is base + k.
-template <class Body>
-NCR_INLINE void for_each_run(const int32_t* bases, __mmask16 lanes, const Body& body) {
-  const __m512i all = _mm512_load_si512(bases);
-  unsigned left = lanes;
-  while (left != 0) {
-    const int32_t base = bases[__builtin_ctz(left)];
-    const unsigned run =
-        _mm512_mask_cmpeq_epi32_mask(static_cast<__mmask16>(left), all, _mm512_set1_epi32(base));
-    body(static_cast<int64_t>(base), static_cast<__mmask16>(run));
-    left &= ~run;
+/// Both ends of eight edges of cells.
+NCR_INLINE void load_ends(const float* image, const int32_t* offset, bool together,
+                          __m256 (&ends)[2]) {
+  if (together) {
+    ends[0] = _mm256_loadu_ps(image + offset[0]);
+    ends[1] = _mm256_loadu_ps(image + offset[0] + 1);
+  } else {
+    load_pairs(image, offset, ends);
   }
 }
-#endif
 
 template <int D, int L>
 NCR_INLINE Corners<D, L> corners(const float* image, const CornerStrides<D>& s,
                                  const Cells<D, L>& cells, int64_t i) {
   Corners<D, L> c;
+  for (int p = 0; p < 2; ++p) {
+    for (int l = 0; l < D - 1; ++l) {
+      const float* from = image + p * s.outer + l * s.inner;
+      if constexpr (L == 8) {
+        load_ends(from, cells.offset + i, cells.together[i / 8], c.value[p][l]);
+      }
 #if defined(__AVX512F__)
-  if constexpr (L == 16) {
-    const bool together = cells.together[i / L];
-    const int64_t base = cells.offset[i];
-    for (int p = 0; p < 2; ++p) {
-      for (int l = 0; l < D - 1; ++l) {
-        const float* from = image + p * s.outer + l * s.inner + base;
-        if (together) {
-          c.value[p][l][0] = _mm512_loadu_ps(from);
-          c.value[p][l][1] = _mm512_loadu_ps(from + 1);
-        } else {
-          c.value[p][l][0] = _mm512_setzero_ps();
-          c.value[p][l][1] = _mm512_setzero_ps();
+      if constexpr (L == 16) {
+        __m256 low[2], high[2];
+        load_ends(from, cells.offset + i, cells.together[i / 8], low);
+        load_ends(from, cells.offset + i + 8, cells.together[i / 8 + 1], high);
+        for (int end = 0; end < 2; ++end) {
+          c.value[p][l][end] = _mm512_insertf32x8(_mm512_castps256_ps512(low[end]), high[end], 1);
         }
       }
-    }
-    if (together) return c;
-    for_each_run(cells.offset + i, 0xffff, [&](int64_t run_base, __mmask16 run) {
-      for (int p = 0; p < 2; ++p) {
-        for (int l = 0; l < D - 1; ++l) {
-          const float* from = image + p * s.outer + l * s.inner + run_base;
-          c.value[p][l][0] = _mm512_mask_loadu_ps(c.value[p][l][0], run, from);
-          c.value[p][l][1] = _mm512_mask_loadu_ps(c.value[p][l][1], run, from + 1);
-        }
-      }
-    });
-    return c;
-  }
 #endif
-  if constexpr (L == 8) {
-    const bool together = cells.together[i / L];
-    for (int p = 0; p < 2; ++p) {
-      for (int l = 0; l < D - 1; ++l) {
-        const float* from = image + p * s.outer + l * s.inner;
-        if (together) {
-          c.value[p][l][0] = _mm256_loadu_ps(from + cells.offset[i]);
-          c.value[p][l][1] = _mm256_loadu_ps(from + cells.offset[i] + 1);
-        } else {
-          load_pairs(from, cells.offset + i, c.value[p][l]);
-        }
-      }
     }
   }
   return c;
@@ -149,21 +119,14 @@ NCR_INLINE void find_cells(const float* displacement, int64_t count, const RowAt
       V::store(cells.weight[axis] + i, l.weight[axis]);
       cells.inside[axis][i / L] = l.inside[axis];
     }
-#if defined(__AVX512F__)
-    if constexpr (L == 16) {
-      const __m512i bases = V::sub(l.offset, V::lanes());
-      V::store(cells.offset + i, bases);
-      const __m512i first = _mm512_broadcastd_epi32(_mm512_castsi512_si128(bases));
-      cells.together[i / L] = _mm512_cmpeq_epi32_mask(bases, first) == 0xffff;
-    }
-#endif
-    if constexpr (L == 8) {
-      V::store(cells.offset + i, l.offset);
-      cells.together[i / L] = consecutive(l.offset);
+    V::store(cells.offset + i, l.offset);
+    for (int64_t k = 0; k < L; k += 8) {
+      cells.together[(i + k) / 8] =
+          consecutive(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i + k)));
     }
     if (image == nullptr) continue;
-    for (int64_t k = 0; k < L; k += L / 2) {
-      prefetch_cell<D>(image + cells.offset[i + k] + (L == 16 ? k : 0), strides);
+    for (int64_t k = 0; k < L; k += 4) {
+      prefetch_cell<D>(image + cells.offset[i + k], strides);
     }
   }
 }
