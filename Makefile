@@ -1,6 +1,7 @@
 # What there is: make demo | test | lint | bench | clean. Each sets up what it needs in .venv first,
 # once: a stamp in .venv remembers it until what it was made from changes.
 #
+#   PAIR=ms_flair          (demo) another pair of examples/data
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
 #   TORCH_INDEX=           take torch from the default index (with CUDA) instead of its CPU builds
 
@@ -17,7 +18,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --progress-bar off -c constraints.txt
 
 NATIVE := $(shell find cpp_ext wrapping -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
@@ -26,13 +27,15 @@ MODULES := $(shell find itk_ncr -name '*.py' | LC_ALL=C sort | cksum | cut -d' '
 RUNS := $(VENV)/.runs-$(MODULES)
 DEVELOPS := $(VENV)/.develops-$(MODULES)
 
-FIXED ?= $(firstword $(wildcard examples/data/fixed*.nii.gz))
-MOVING ?= $(firstword $(wildcard examples/data/moving*.nii.gz))
+PAIR ?= t1
+FIXED := examples/data/fixed_$(PAIR).nii.gz
+MOVING := examples/data/moving_$(PAIR).nii.gz
+LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
 .PHONY: help demo test lint bench clean
 
 help:
-	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.made: constraints.txt
 	@if [ ! -x $(BIN)/python ]; then
@@ -60,12 +63,13 @@ $(DEVELOPS): $(RUNS)
 	touch $@
 
 demo: $(RUNS)
-	@test -n "$(FIXED)" -a -n "$(MOVING)" || { echo "error: examples/data holds no pair" >&2; exit 1; }
-	echo "Registering $(MOVING) to $(FIXED) ..."
-	$(BIN)/itk-ncr register "$(FIXED)" "$(MOVING)" -o demo-output --overwrite
+	@echo "Registering $(MOVING) to $(FIXED) ..."
+	$(BIN)/itk-ncr register $(FIXED) $(MOVING) $(addprefix --labels ,$(LABELS)) \
+	  -o demo-output --overwrite
 	echo
 	echo "Look at demo-output/overview.png first; demo-output/summary.json has the figures."
-	echo "In 3D Slicer or ITK-SNAP: demo-output/warped over $(FIXED), demo-output/mask as labels."
+	echo "In 3D Slicer or ITK-SNAP: demo-output/warped.nii.gz over $(FIXED),"
+	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/README.md"
 
 test: $(DEVELOPS)
 	@$(BIN)/pytest
