@@ -108,12 +108,14 @@ void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
     for (int64_t start = 0; start < length; start += kSegment) {
       const int64_t n = length - start < kSegment ? length - start : kSegment;
       const float* here = task.field + D * (row * length + start);
+      __m256i foremost = _mm256_setzero_si256();
       for (int64_t i = 0; i < n; i += kLanes) {
         __m256 raw[D], u[D], position[D];
         load_vectors<D>(here + D * i, raw);
         deinterleave<D>(raw, u);
         move<D, kLanes>(at, start + i, u, position);
         const auto l = locate<D, kLanes>(position, bounds);
+        foremost = Vec<8>::max(foremost, l.index[0]);
         const __m256i offset = _mm256_mullo_epi32(l.offset, _mm256_set1_epi32(D));
         _mm256_store_si256(reinterpret_cast<__m256i*>(piece.offset + i), offset);
         for (int axis = 0; axis < D; ++axis) {
@@ -123,6 +125,7 @@ void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
         prefetch_cell<D>(task.field + piece.offset[i], strides);
         prefetch_cell<D>(task.field + piece.offset[i + 4], strides);
       }
+      prefetch_ahead<D>(task.field, D, task.size, at, largest<8>(foremost), start, n);
       float* out = task.squared != nullptr ? task.squared + D * (row * length + start) : result;
       for (int64_t i = 0; i < n; i += kLanes) {
         if (piece.together[i / kLanes]) {

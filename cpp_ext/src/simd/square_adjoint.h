@@ -162,12 +162,14 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
       const float* here = task.field + D * base;
       const float* grad_here = task.grad_squared + 4 * base;
       float* grad_own = task.grad + 4 * base;
+      __m256i foremost = _mm256_setzero_si256();
       for (int64_t i = 0; i < n; i += kLanes) {
         __m256 raw[D], u[D], position[D];
         load_vectors<D>(here + D * i, raw);
         deinterleave<D>(raw, u);
         move<D, kLanes>(at, start + i, u, position);
         const auto l = locate<D, kLanes>(position, bounds);
+        foremost = Vec<8>::max(foremost, l.index[0]);
         const __m256i offset = _mm256_mullo_epi32(l.offset, _mm256_set1_epi32(D));
         _mm256_store_si256(reinterpret_cast<__m256i*>(piece.cells.offset + i), offset);
         __m256 all = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
@@ -208,6 +210,7 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
         fetch(piece.lower[i + 4]);
         fetch(piece.upper[i + 4]);
       }
+      if (own) prefetch_ahead<D>(task.field, D, task.size, at, largest<8>(foremost), start, n);
       for (int64_t i = 0; i < n; i += kLanes) {
         if (piece.cells.together[i / kLanes]) {
           if (own) {

@@ -297,3 +297,30 @@ NCR_INLINE void move(const RowAt<D>& row, int64_t x, const typename Vec<L>::F (&
   }
   position[D - 1] = u[D - 1] + V::to_float(V::add(V::set(static_cast<int>(x)), V::lanes()));
 }
+
+/// Asks for a piece of the row at which later rows will look: the next planes but one in front of
+/// the foremost cell of this piece. The processor foresees runs along a row, not the step to new
+/// planes; asking first halved the time of fields that do not fit the second-level cache.
+template <int D>
+NCR_INLINE void prefetch_ahead(const float* values, int width, const int64_t* size,
+                               const RowAt<D>& at, int64_t foremost, int64_t start, int64_t n) {
+  const int64_t plane = foremost + 2;
+  if (plane >= size[0]) return;
+  const int64_t row =
+      D == 3 ? plane * size[1] + (at.at[D - 2] < size[D - 2] ? at.at[D - 2] : 0) : plane;
+  const int64_t length = size[D - 1];
+  if (start >= length) return;
+  const int64_t end = start + n < length ? start + n : length;
+  const char* first = reinterpret_cast<const char*>(values + width * (row * length + start));
+  const char* last = reinterpret_cast<const char*>(values + width * (row * length + end));
+  for (const char* line = first; line < last; line += 64) _mm_prefetch(line, _MM_HINT_T1);
+}
+
+template <int L>
+NCR_INLINE int64_t largest(typename Vec<L>::I v) {
+  alignas(64) int32_t lanes[L];
+  Vec<L>::store(lanes, v);
+  int32_t found = lanes[0];
+  for (int k = 1; k < L; ++k) found = lanes[k] > found ? lanes[k] : found;
+  return found;
+}

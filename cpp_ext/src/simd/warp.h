@@ -101,13 +101,14 @@ NCR_INLINE typename Vec<L>::F interpolate(const Corners<D, L>& c, const Cells<D,
   return plane[0] + w[0] * across;
 }
 
-/// First pass over a piece of a row.
+/// First pass over a piece of a row; returns the foremost plane.
 template <int D, int L>
-NCR_INLINE void find_cells(const float* displacement, int64_t count, const RowAt<D>& at,
-                           int64_t base, int64_t start, int64_t n, const Bounds<D, L>& bounds,
-                           const float* image, const CornerStrides<D>& strides,
-                           Cells<D, L>& cells) {
+NCR_INLINE int64_t find_cells(const float* displacement, int64_t count, const RowAt<D>& at,
+                              int64_t base, int64_t start, int64_t n, const Bounds<D, L>& bounds,
+                              const float* image, const CornerStrides<D>& strides,
+                              Cells<D, L>& cells) {
   using V = Vec<L>;
+  auto foremost = V::set(0);
   for (int64_t i = 0; i < n; i += L) {
     typename V::F u[D], position[D];
     for (int axis = 0; axis < D; ++axis) {
@@ -115,6 +116,7 @@ NCR_INLINE void find_cells(const float* displacement, int64_t count, const RowAt
     }
     move<D, L>(at, start + i, u, position);
     const auto l = locate<D, L>(position, bounds);
+    foremost = V::max(foremost, l.index[0]);
     for (int axis = 0; axis < D; ++axis) {
       V::store(cells.weight[axis] + i, l.weight[axis]);
       cells.inside[axis][i / L] = l.inside[axis];
@@ -129,6 +131,7 @@ NCR_INLINE void find_cells(const float* displacement, int64_t count, const RowAt
       prefetch_cell<D>(image + cells.offset[i + k], strides);
     }
   }
+  return largest<L>(foremost);
 }
 
 /// Runs body(base, start, n) for every piece of the rows, after its first pass.
@@ -145,7 +148,11 @@ NCR_INLINE void for_each_piece(const Task& task, const float* image, int64_t beg
     for (int64_t start = 0; start < length; start += kSegment) {
       const int64_t n = length - start < kSegment ? length - start : kSegment;
       const int64_t base = row * length + start;
-      find_cells<D, L>(task.displacement, count, at, base, start, n, bounds, image, strides, cells);
+      const int64_t foremost = find_cells<D, L>(task.displacement, count, at, base, start, n,
+                                                bounds, image, strides, cells);
+      if (image != nullptr) {
+        prefetch_ahead<D>(image, 1, task.size_in, at, foremost, start, n);
+      }
       body(row, base, n);
     }
   }
