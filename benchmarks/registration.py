@@ -24,7 +24,7 @@ from phantoms import FEWEST_VOXELS, IGNORED_LABELS, BrainPair, brain_pairs
 
 import itk_ncr
 from itk_ncr.evaluation import average_precision, dice, jaccard, labels_touching
-from itk_ncr.segmentation import fill_holes, grow, oracle_seed
+from itk_ncr.segmentation import grow_even, oracle_seed
 
 
 def overlaps(pair: BrainPair, labels: np.ndarray) -> dict[str, float]:
@@ -52,7 +52,7 @@ def ours(pair: BrainPair, fixed: itk_ncr.Image, **options: Any) -> dict[str, flo
     if seed is None:
         row["dice_grown"] = 0.0
     else:
-        row["dice_grown"] = dice(fill_holes(grow(probability, seed)), pair.lesion)
+        row["dice_grown"] = dice(grow_even(probability, seed, fixed.array), pair.lesion)
     return row
 
 

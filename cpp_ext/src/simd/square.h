@@ -5,8 +5,8 @@
 /// What the first pass leaves for the second.
 template <int D>
 struct Piece {
-  alignas(32) int32_t offset[kSegment];  ///< of the cells, in floats of the field
-  alignas(32) float weight[D][kSegment];
+  alignas(64) int32_t offset[kSegment];  ///< of the cells, in floats of the field
+  alignas(64) float weight[D][kSegment];
   bool together[kSegment / kLanes];  ///< the group's offsets follow one another
 };
 
@@ -14,6 +14,13 @@ template <int D>
 NCR_INLINE void load_vectors(const float* field, __m256 (&out)[D]) {
   for (int j = 0; j < D; ++j) out[j] = _mm256_loadu_ps(field + 8 * j);
 }
+
+#if defined(__AVX512F__)
+template <int D>
+NCR_INLINE void load_vectors(const float* field, __m512 (&out)[D]) {
+  for (int j = 0; j < D; ++j) out[j] = _mm512_loadu_ps(field + 16 * j);
+}
+#endif
 
 /// Strides of the corners in floats of the field; 0 along axes of one voxel.
 template <int D>
@@ -41,6 +48,16 @@ NCR_INLINE void prefetch_cell(const float* cell, const CornerStrides<D>& s) {
   if constexpr (D == 3) {
     fetch(cell + s.inner);
     fetch(cell + s.outer + s.inner);
+  }
+}
+
+/// For each eight of the kWide voxels from i on: whether their cells, D floats wide, follow one
+/// another and all belong to the n voxels of the piece.
+template <int D>
+NCR_INLINE void note_together(int64_t i, int64_t n, const int32_t* offset, bool* together) {
+  for (int64_t k = i; k < i + kWide; k += kLanes) {
+    const __m256i found = _mm256_load_si256(reinterpret_cast<const __m256i*>(offset + k));
+    together[k / kLanes] = k + kLanes <= n && consecutive<D>(found);
   }
 }
 
@@ -96,7 +113,7 @@ NCR_INLINE __m128 sample_one(const float* cell, const CornerStrides<D>& s, const
 
 template <int D>
 void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
-  const Bounds<D, kLanes> bounds(task.size);
+  const Bounds<D, kWide> bounds(task.size);
   const CornerStrides<D> strides(task.size, D);
   const int64_t length = task.size[D - 1];
   int64_t count = 1;
@@ -108,24 +125,23 @@ void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
     for (int64_t start = 0; start < length; start += kSegment) {
       const int64_t n = length - start < kSegment ? length - start : kSegment;
       const float* here = task.field + D * (row * length + start);
-      __m256i foremost = _mm256_setzero_si256();
-      for (int64_t i = 0; i < n; i += kLanes) {
-        __m256 raw[D], u[D], position[D];
+      using V = Vec<kWide>;
+      auto foremost = V::set(0);
+      for (int64_t i = 0; i < n; i += kWide) {
+        typename V::F raw[D], u[D], position[D];
         load_vectors<D>(here + D * i, raw);
         deinterleave<D>(raw, u);
-        move<D, kLanes>(at, start + i, u, position);
-        const auto l = locate<D, kLanes>(position, bounds);
-        foremost = Vec<8>::max(foremost, l.index[0]);
-        const __m256i offset = _mm256_mullo_epi32(l.offset, _mm256_set1_epi32(D));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(piece.offset + i), offset);
-        for (int axis = 0; axis < D; ++axis) {
-          _mm256_store_ps(piece.weight[axis] + i, l.weight[axis]);
+        move<D, kWide>(at, start + i, u, position);
+        const auto l = locate<D, kWide>(position, bounds);
+        foremost = V::max(foremost, l.index[0]);
+        V::store(piece.offset + i, V::mul(l.offset, V::set(D)));
+        for (int axis = 0; axis < D; ++axis) V::store(piece.weight[axis] + i, l.weight[axis]);
+        note_together<D>(i, n, piece.offset, piece.together);
+        for (int64_t k = 0; k < kWide; k += 4) {
+          prefetch_cell<D>(task.field + piece.offset[i + k], strides);
         }
-        piece.together[i / kLanes] = i + kLanes <= n && consecutive(l.offset);
-        prefetch_cell<D>(task.field + piece.offset[i], strides);
-        prefetch_cell<D>(task.field + piece.offset[i + 4], strides);
       }
-      prefetch_ahead<D>(task.field, D, task.size, at, largest<8>(foremost), start, n);
+      prefetch_ahead<D>(task.field, D, task.size, at, largest<kWide>(foremost), start, n);
       float* out = task.squared != nullptr ? task.squared + D * (row * length + start) : result;
       for (int64_t i = 0; i < n; i += kLanes) {
         if (piece.together[i / kLanes]) {

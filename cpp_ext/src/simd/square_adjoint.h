@@ -7,10 +7,9 @@
 template <int D>
 struct PieceAdjoint {
   Piece<D> cells;
-  alignas(32) int32_t lower[kSegment];  ///< where to add, in floats of the gradient: the lower
-  alignas(32) int32_t upper[kSegment];  ///< and the upper plane of the cell, or nowhere
-  alignas(32) float inside[D][kSegment];
-  bool all_inside[kSegment / kLanes];
+  alignas(64) int32_t lower[kSegment];  ///< where to add, in floats of the gradient: the lower
+  alignas(64) int32_t upper[kSegment];  ///< and the upper plane of the cell, or nowhere
+  alignas(64) float inside[D][kSegment];
 };
 
 NCR_INLINE void add_four(float* to, __m128 values) {
@@ -143,15 +142,14 @@ NCR_INLINE void shares(const PieceAdjoint<D>& piece, int64_t i, __m128 g,
 
 template <int D>
 void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t end) {
-  const Bounds<D, kLanes> bounds(task.size);
+  const Bounds<D, kWide> bounds(task.size);
   const CornerStrides<D> strides(task.size, D), grad_strides(task.size, 4);
   const int64_t length = task.size[D - 1];
   const int64_t inner = grad_strides.inner;
-  const __m256i first = _mm256_set1_epi32(static_cast<int>(task.first));
-  const __m256i last = _mm256_set1_epi32(static_cast<int>(task.end - 1));
-  const __m256i nowhere = _mm256_set1_epi32(static_cast<int>(task.nowhere));
-  const __m256i one = _mm256_set1_epi32(task.size[0] > 1 ? 1 : 0);
-  const __m256i outer = _mm256_set1_epi32(static_cast<int>(grad_strides.outer));
+  using V = Vec<kWide>;
+  const auto one = V::set(task.size[0] > 1 ? 1 : 0);
+  const auto outer = V::set(static_cast<int>(grad_strides.outer));
+  const int first = static_cast<int>(task.first), end_plane = static_cast<int>(task.end);
   PieceAdjoint<D> piece;
   for (int64_t row = begin; row < end; ++row) {
     const RowAt<D> at(row, task.size);
@@ -162,55 +160,39 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
       const float* here = task.field + D * base;
       const float* grad_here = task.grad_squared + 4 * base;
       float* grad_own = task.grad + 4 * base;
-      __m256i foremost = _mm256_setzero_si256();
-      for (int64_t i = 0; i < n; i += kLanes) {
-        __m256 raw[D], u[D], position[D];
+      auto foremost = V::set(0);
+      for (int64_t i = 0; i < n; i += kWide) {
+        typename V::F raw[D], u[D], position[D];
         load_vectors<D>(here + D * i, raw);
         deinterleave<D>(raw, u);
-        move<D, kLanes>(at, start + i, u, position);
-        const auto l = locate<D, kLanes>(position, bounds);
-        foremost = Vec<8>::max(foremost, l.index[0]);
-        const __m256i offset = _mm256_mullo_epi32(l.offset, _mm256_set1_epi32(D));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(piece.cells.offset + i), offset);
-        __m256 all = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+        move<D, kWide>(at, start + i, u, position);
+        const auto l = locate<D, kWide>(position, bounds);
+        foremost = V::max(foremost, l.index[0]);
+        V::store(piece.cells.offset + i, V::mul(l.offset, V::set(D)));
         for (int axis = 0; axis < D; ++axis) {
-          _mm256_store_ps(piece.cells.weight[axis] + i, l.weight[axis]);
-          _mm256_store_ps(piece.inside[axis] + i, l.inside[axis]);
-          all = _mm256_and_ps(all, l.inside[axis]);
+          V::store(piece.cells.weight[axis] + i, l.weight[axis]);
+          V::store(piece.inside[axis] + i, V::keep(l.inside[axis], V::set_bits()));
         }
-        piece.all_inside[i / kLanes] = _mm256_movemask_ps(all) == 0xff;
-        piece.cells.together[i / kLanes] = i + kLanes <= n && consecutive(l.offset);
+        note_together<D>(i, n, piece.cells.offset, piece.cells.together);
         // Planes of other owners are added to where nobody reads.
-        const __m256i to = _mm256_slli_epi32(l.offset, 2);
-        const __m256i away = _mm256_add_epi32(nowhere, _mm256_slli_epi32(l.index[D - 1], 2));
-        const auto owned = [&](__m256i plane) {
-          return _mm256_castsi256_ps(
-              _mm256_or_si256(_mm256_cmpgt_epi32(first, plane), _mm256_cmpgt_epi32(plane, last)));
-        };
-        const auto choose = [&](__m256i where, __m256i plane) {
-          return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(where),
-                                                      _mm256_castsi256_ps(away), owned(plane)));
-        };
-        const __m256i upper_plane = _mm256_add_epi32(l.index[0], one);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(piece.lower + i), choose(to, l.index[0]));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(piece.upper + i),
-                           choose(_mm256_add_epi32(to, outer), upper_plane));
-        if (own) {
-          prefetch_cell<D>(task.field + piece.cells.offset[i], strides);
-          prefetch_cell<D>(task.field + piece.cells.offset[i + 4], strides);
-        }
-        const auto fetch = [&](int32_t o) {
-          _mm_prefetch(reinterpret_cast<const char*>(task.grad + o), _MM_HINT_T0);
-          if constexpr (D == 3) {
-            _mm_prefetch(reinterpret_cast<const char*>(task.grad + o + inner), _MM_HINT_T0);
+        const auto to = V::mul(l.offset, V::set(4));
+        const auto away =
+            V::add(V::set(static_cast<int>(task.nowhere)), V::mul(l.index[D - 1], V::set(4)));
+        V::store(piece.lower + i, V::choose_in(l.index[0], first, end_plane, to, away));
+        V::store(piece.upper + i,
+                 V::choose_in(V::add(l.index[0], one), first, end_plane, V::add(to, outer), away));
+        for (int64_t k = i; k < i + kWide; k += 4) {
+          if (own) prefetch_cell<D>(task.field + piece.cells.offset[k], strides);
+          const int32_t places[2] = {piece.lower[k], piece.upper[k]};
+          for (const int32_t o : places) {
+            _mm_prefetch(reinterpret_cast<const char*>(task.grad + o), _MM_HINT_T0);
+            if constexpr (D == 3) {
+              _mm_prefetch(reinterpret_cast<const char*>(task.grad + o + inner), _MM_HINT_T0);
+            }
           }
-        };
-        fetch(piece.lower[i]);
-        fetch(piece.upper[i]);
-        fetch(piece.lower[i + 4]);
-        fetch(piece.upper[i + 4]);
+        }
       }
-      if (own) prefetch_ahead<D>(task.field, D, task.size, at, largest<8>(foremost), start, n);
+      if (own) prefetch_ahead<D>(task.field, D, task.size, at, largest<kWide>(foremost), start, n);
       for (int64_t i = 0; i < n; i += kLanes) {
         if (piece.cells.together[i / kLanes]) {
           if (own) {
@@ -239,7 +221,7 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
           continue;
         }
         const int64_t stop = i + kLanes < n ? i + kLanes : n;
-        const bool inside = piece.all_inside[i / kLanes];
+
         for (int64_t k = i; k < stop; ++k) {
           const __m128 g = _mm_load_ps(grad_here + 4 * k);
           if (own) {
@@ -248,11 +230,8 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
             // The lanes behind D are not zero.
             __m128 mask = _mm_castsi128_ps(D == 3 ? _mm_setr_epi32(-1, -1, -1, 0)
                                                   : _mm_setr_epi32(-1, -1, 0, 0));
-            if (!inside) {
-              const float zero = 0.0f;
-              mask = _mm_and_ps(mask, _mm_setr_ps(piece.inside[0][k], piece.inside[1][k],
-                                                  D == 3 ? piece.inside[D - 1][k] : zero, zero));
-            }
+            mask = _mm_and_ps(mask, _mm_setr_ps(piece.inside[0][k], piece.inside[1][k],
+                                                piece.inside[D - 1][k], 0.0f));
             found = _mm_and_ps(found, mask);
             add_four(grad_own + 4 * k, found);
           }

@@ -55,6 +55,13 @@ struct Vec<8> {
   }
   /// v where the mask is set, 0 elsewhere.
   static NCR_INLINE F keep(M mask, F v) { return _mm256_and_ps(mask, v); }
+  static NCR_INLINE F set_bits() { return _mm256_castsi256_ps(_mm256_set1_epi32(-1)); }
+  /// a where begin <= index < end, else b.
+  static NCR_INLINE I choose_in(I index, int begin, int end, I a, I b) {
+    const I outside = _mm256_or_si256(_mm256_cmpgt_epi32(set(begin), index),
+                                      _mm256_cmpgt_epi32(index, set(end - 1)));
+    return _mm256_blendv_epi8(a, b, outside);
+  }
   static NCR_INLINE F keep_first(F v, int64_t n) {
     return n >= 8 ? v : _mm256_and_ps(v, _mm256_castsi256_ps(first(n)));
   }
@@ -104,6 +111,12 @@ struct Vec<16> {
                           _mm512_cmp_ps_mask(v, high, _CMP_LT_OQ));
   }
   static NCR_INLINE F keep(M mask, F v) { return _mm512_maskz_mov_ps(mask, v); }
+  static NCR_INLINE F set_bits() { return _mm512_castsi512_ps(_mm512_set1_epi32(-1)); }
+  static NCR_INLINE I choose_in(I index, int begin, int end, I a, I b) {
+    const M inside =
+        _mm512_mask_cmplt_epi32_mask(_mm512_cmpge_epi32_mask(index, set(begin)), index, set(end));
+    return _mm512_mask_blend_epi32(inside, b, a);
+  }
   static NCR_INLINE F keep_first(F v, int64_t n) { return _mm512_maskz_mov_ps(first(n), v); }
   static NCR_INLINE double sum(F v) {
     const __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
@@ -164,6 +177,37 @@ NCR_INLINE void interleave(const __m256 (&v)[D], __m256 (&out)[D]) {
     out[2] = _mm256_blend_ps(_mm256_blend_ps(x, y, 0x49), z, 0x92);
   }
 }
+
+#if defined(__AVX512F__)
+/// Lanes of the first two inputs, then of the third, that hold one component of 16 vectors.
+template <int D>
+struct ComponentLanes {
+  alignas(64) int32_t first[D][16] = {};
+  alignas(64) int32_t second[D][16] = {};
+
+  constexpr ComponentLanes() {
+    for (int c = 0; c < D; ++c) {
+      for (int k = 0; k < 16; ++k) {
+        const int at = D * k + c;
+        first[c][k] = at < 32 ? at : 0;
+        second[c][k] = at < 32 ? k : at - 16;
+      }
+    }
+  }
+};
+template <int D>
+constexpr ComponentLanes<D> kComponentLanes{};
+
+template <int D>
+NCR_INLINE void deinterleave(const __m512 (&in)[D], __m512 (&v)[D]) {
+  for (int c = 0; c < D; ++c) {
+    v[c] = _mm512_permutex2var_ps(in[0], _mm512_load_si512(kComponentLanes<D>.first[c]), in[1]);
+    if constexpr (D == 3) {
+      v[c] = _mm512_permutex2var_ps(v[c], _mm512_load_si512(kComponentLanes<D>.second[c]), in[2]);
+    }
+  }
+}
+#endif
 
 /// Eight weights, each repeated for the D components of its vector.
 template <int D>
@@ -265,10 +309,13 @@ NCR_INLINE Located<D, L> locate(const typename Vec<L>::F (&position)[D],
   return l;
 }
 
-/// Whether eight offsets follow one another, so that plain loads bring their neighbours.
+/// Whether eight offsets follow one another at a distance, so that plain loads bring all cells.
+template <int kDistance>
 NCR_INLINE bool consecutive(__m256i offset) {
-  const __m256i expected = _mm256_add_epi32(_mm256_broadcastd_epi32(_mm256_castsi256_si128(offset)),
-                                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  constexpr int d = kDistance;
+  const __m256i expected =
+      _mm256_add_epi32(_mm256_broadcastd_epi32(_mm256_castsi256_si128(offset)),
+                       _mm256_setr_epi32(0, d, 2 * d, 3 * d, 4 * d, 5 * d, 6 * d, 7 * d));
   return _mm256_movemask_epi8(_mm256_cmpeq_epi32(offset, expected)) == -1;
 }
 

@@ -15,7 +15,8 @@ struct Cells {
   alignas(64) int32_t offset[kSegment];  ///< in floats of a channel
   alignas(64) float weight[D][kSegment];
   typename Vec<L>::M inside[D][kSegment / L];
-  bool together[kSegment / 8];  ///< eight cells follow one another
+  alignas(64) int32_t plane[kSegment];  ///< index along the slowest axis
+  bool together[kSegment / 8];          ///< eight cells follow one another
 };
 
 /// Eight pairs of neighbours along a row.
@@ -122,9 +123,10 @@ NCR_INLINE int64_t find_cells(const float* displacement, int64_t count, const Ro
       cells.inside[axis][i / L] = l.inside[axis];
     }
     V::store(cells.offset + i, l.offset);
+    V::store(cells.plane + i, l.index[0]);
     for (int64_t k = 0; k < L; k += 8) {
       cells.together[(i + k) / 8] =
-          consecutive(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i + k)));
+          consecutive<1>(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i + k)));
     }
     if (image == nullptr) continue;
     for (int64_t k = 0; k < L; k += 4) {
@@ -222,8 +224,8 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
   const int64_t count_out = voxels<D>(task.size_out);
   const int64_t plane = voxels<D>(task.size_in) / task.size_in[0];
   const int64_t count_here = (task.end - task.first + 1) * plane;
-  const int64_t nowhere = (task.end - task.first) * plane;
-  const int64_t above = task.size_in[0] > 1 ? 1 : 0;
+  const int above = task.size_in[0] > 1 ? 1 : 0;
+  const int first = static_cast<int>(task.first), end_plane = static_cast<int>(task.end);
   Cells<D, 8> cells;
   for_each_piece<D, 8>(task, nullptr, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
     for (int64_t i = 0; i < n; i += kLanes) {
@@ -231,15 +233,19 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
                            _mm256_load_ps(cells.weight[D - 1] + i)};
       const int64_t lanes = n - i < kLanes ? n - i : kLanes;
       // Planes of other owners are replaced by the plane that nobody reads.
-      int64_t to[2][kLanes];
-      for (int64_t k = 0; k < kLanes; ++k) {
-        const int64_t offset = cells.offset[i + k];
-        const int64_t z = offset / plane, in_plane = offset - z * plane;
-        for (int64_t p = 0; p < 2; ++p) {
-          const int64_t at = z + p * above;
-          to[p][k] = at >= task.first && at < task.end ? (at - task.first) * plane + in_plane
-                                                       : nowhere + in_plane;
-        }
+      const __m256i z = _mm256_load_si256(reinterpret_cast<const __m256i*>(cells.plane + i));
+      const __m256i in_plane =
+          Vec<8>::sub(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i)),
+                      Vec<8>::mul(z, Vec<8>::set(static_cast<int>(plane))));
+      alignas(32) int32_t to[2][kLanes];
+      for (int p = 0; p < 2; ++p) {
+        const __m256i at = Vec<8>::add(z, Vec<8>::set(p * above));
+        const __m256i slab_plane =
+            Vec<8>::choose_in(at, first, end_plane, Vec<8>::sub(at, Vec<8>::set(first)),
+                              Vec<8>::set(end_plane - first));
+        Vec<8>::store(
+            to[p],
+            Vec<8>::add(Vec<8>::mul(slab_plane, Vec<8>::set(static_cast<int>(plane))), in_plane));
       }
       const bool together = cells.together[i / kLanes] && lanes == kLanes;
       for (int64_t c = 0; c < task.channels; ++c) {
