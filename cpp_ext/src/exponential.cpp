@@ -164,8 +164,10 @@ struct VectorSteps {
 template <typename T, class Steps>
 void integrate(Cpu cpu, const Steps& steps, const T* velocity, T factor, int64_t squarings,
                int64_t keep_every, int64_t stride, T* kept, T* displacement) {
-  const Workspace space(sizeof(T) * static_cast<size_t>(2 * stride));
-  T* spare[2] = {space.as<T>(), space.as<T>() + stride};
+  // Of the size of gradients, so that the adjoint finds the same two blocks in the pool.
+  const size_t bytes = sizeof(T) * static_cast<size_t>(std::max(stride, steps.grad_size(cpu)));
+  const Workspace first_spare(bytes), second_spare(bytes);
+  T* spare[2] = {first_spare.as<T>(), second_spare.as<T>()};
   int next_spare = 0;
   const auto place = [&](int64_t k) {
     if (kept != nullptr && k < squarings && k % keep_every == 0) {
@@ -189,11 +191,12 @@ template <typename T, class Steps>
 void integrate_adjoint(Cpu cpu, const Steps& steps, const T* grad_displacement, T factor,
                        double longest, int64_t squarings, int64_t keep_every, int64_t stride,
                        const T* kept, T* grad_velocity) {
-  const int64_t grad_size = (steps.grad_size(cpu) + 15) / 16 * 16;
-  const Workspace space(sizeof(T) * static_cast<size_t>(2 * grad_size + (keep_every - 1) * stride));
-  T* grad = space.as<T>();
-  T* next_grad = grad + grad_size;
-  T* again = next_grad + grad_size;
+  const size_t bytes = sizeof(T) * static_cast<size_t>(std::max(stride, steps.grad_size(cpu)));
+  const Workspace first_grad(bytes), second_grad(bytes);
+  const Workspace space(sizeof(T) * static_cast<size_t>((keep_every - 1) * stride));
+  T* grad = first_grad.as<T>();
+  T* next_grad = second_grad.as<T>();
+  T* again = space.as<T>();
   steps.start_adjoint(cpu, grad_displacement, grad);
   for (int64_t k = squarings - 1; k >= 0; --k) {
     const int64_t first = k / keep_every * keep_every;
@@ -246,12 +249,16 @@ double longest_vector(Cpu cpu, const T* velocity, Shape shape) {
       [&](int64_t r) {
         const T* row = velocity + r * inner;
         T found = T(0);
-        for (int64_t x = 0; x < inner; ++x) {
-          T squared = row[x] * row[x] + row[count + x] * row[count + x];
-          if (shape.dimension == 3) squared += row[2 * count + x] * row[2 * count + x];
-          // Neither NaN nor infinity passes.
-          const bool larger = squared > found && squared <= std::numeric_limits<T>::max();
-          found = larger ? squared : found;
+        if (const Rows* table = ncr::cpu::rows()) {
+          found = plain<T>(*table).longest(row, count, shape.dimension, inner);
+        } else {
+          for (int64_t x = 0; x < inner; ++x) {
+            T squared = row[x] * row[x] + row[count + x] * row[count + x];
+            if (shape.dimension == 3) squared += row[2 * count + x] * row[2 * count + x];
+            // Neither NaN nor infinity passes.
+            const bool larger = squared > found && squared <= std::numeric_limits<T>::max();
+            found = larger ? squared : found;
+          }
         }
         longest[static_cast<size_t>(r)] = found;
       },

@@ -4,6 +4,7 @@
 
 #include "dispatch.h"
 #include "ncr/interpolation.h"
+#include "simd/rows.h"
 
 namespace ncr::cpu {
 
@@ -34,15 +35,21 @@ std::vector<Reach> reaches(Cpu cpu, const T* displacement, const Grid<D>& grid_i
   launch(
       cpu,
       [&](int64_t plane) {
-        T low = T(grid_in.size[0]), high = T(0);
+        // Relative to the plane: the position is plane + u.
+        T low = T(0), high = T(0);
         const T* row = displacement + plane * inner;
         bool nan = false;
-        for (int64_t i = 0; i < inner; ++i) {
-          const T position = static_cast<T>(plane) + row[i];
-          low = position < low ? position : low;
-          high = position > high ? position : high;
-          nan = nan || !(position == position);
+        if (const Rows* r = rows()) {
+          plain<T>(*r).range(row, inner, &low, &high, &nan);
+        } else {
+          for (int64_t i = 0; i < inner; ++i) {
+            low = row[i] < low ? row[i] : low;
+            high = row[i] > high ? row[i] : high;
+            nan = nan || !(row[i] == row[i]);
+          }
         }
+        low += static_cast<T>(plane);
+        high += static_cast<T>(plane);
         const T at_low = nan ? T(0) : low;
         reach[static_cast<size_t>(plane)] = {neighbours(at_low, grid_in.size[0]).lower,
                                              neighbours(high, grid_in.size[0]).upper};

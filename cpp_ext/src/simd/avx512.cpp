@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <limits>
 
 #include "ncr/jacobian.h"
 #include "ncr/local_ncc.h"

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "ncr/jacobian.h"
 #include "ncr/local_ncc.h"

@@ -2,6 +2,61 @@
 
 #define NCR_RESTRICT __restrict__
 
+/// Reductions keep as many partial results as a vector has lanes; the compiler may not reorder.
+constexpr int kParts = 32;
+
+template <typename T>
+void range(const T* values, int64_t count, T* low, T* high, bool* nan) {
+  T lows[kParts], highs[kParts], broken[kParts];
+  for (int j = 0; j < kParts; ++j) {
+    lows[j] = *low;
+    highs[j] = *high;
+    broken[j] = T(0);
+  }
+  const auto take = [&](int j, T v) NCR_LAMBDA {
+    lows[j] = v < lows[j] ? v : lows[j];
+    highs[j] = v > highs[j] ? v : highs[j];
+    broken[j] = v == v ? broken[j] : T(1);
+  };
+  int64_t i = 0;
+  for (; i + kParts <= count; i += kParts) {
+    for (int j = 0; j < kParts; ++j) take(j, values[i + j]);
+  }
+  for (; i < count; ++i) take(0, values[i]);
+  for (int j = 0; j < kParts; ++j) {
+    *low = lows[j] < *low ? lows[j] : *low;
+    *high = highs[j] > *high ? highs[j] : *high;
+    *nan = *nan || broken[j] != T(0);
+  }
+}
+
+template <typename T, int D>
+T longest_of(const T* planes, int64_t stride, int64_t count) {
+  T found[kParts] = {};
+  const T most = std::numeric_limits<T>::max();
+  const auto take = [&](int j, int64_t i) NCR_LAMBDA {
+    T squared = planes[i] * planes[i];
+    for (int c = 1; c < D; ++c) squared += planes[c * stride + i] * planes[c * stride + i];
+    // Neither NaN nor infinity passes.
+    const T finite = squared <= most ? squared : T(0);
+    found[j] = finite > found[j] ? finite : found[j];
+  };
+  int64_t i = 0;
+  for (; i + kParts <= count; i += kParts) {
+    for (int j = 0; j < kParts; ++j) take(j, i + j);
+  }
+  for (; i < count; ++i) take(0, i);
+  T result = T(0);
+  for (int j = 0; j < kParts; ++j) result = found[j] > result ? found[j] : result;
+  return result;
+}
+
+template <typename T>
+T longest(const T* planes, int64_t stride, int dimension, int64_t count) {
+  return dimension == 3 ? longest_of<T, 3>(planes, stride, count)
+                        : longest_of<T, 2>(planes, stride, count);
+}
+
 template <typename T, int kCount>
 void sum_fixed(const T* NCR_RESTRICT first, int64_t stride, T* NCR_RESTRICT out, int64_t length) {
   for (int64_t x = 0; x < length; ++x) {
@@ -242,7 +297,9 @@ void dual_row(const T* NCR_RESTRICT primal, T* NCR_RESTRICT dual, T* NCR_RESTRIC
 
 template <typename T>
 constexpr PlainRows<T> plain_rows() {
-  return {sum_rows<T>,
+  return {range<T>,
+          longest<T>,
+          sum_rows<T>,
           mix_rows<T>,
           add_row<T>,
           expand_row<T>,

@@ -76,6 +76,10 @@ struct WarpMseRows {
 /// Loops over rows that the compiler vectorises itself, for float and double and any processor.
 template <typename T>
 struct PlainRows {
+  /// Smallest and largest value, NaN aside, and whether there is NaN.
+  void (*range)(const T* values, int64_t count, T* low, T* high, bool* nan);
+  /// Largest finite squared norm of vectors with components `stride` apart.
+  T (*longest)(const T* planes, int64_t stride, int dimension, int64_t count);
   /// out[x] = sum of `count` rows that lie `stride` apart.
   void (*sum_rows)(const T* first, int64_t stride, int64_t count, T* out, int64_t length);
   /// out = a + weight (b - a).
