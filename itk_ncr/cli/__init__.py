@@ -6,7 +6,9 @@ Only click is imported here; each command imports what it needs when it runs, so
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 
 import click
 
@@ -53,4 +55,14 @@ def main() -> None:
     # busy cores. A short spin loses nothing on idle ones. Read when OpenMP starts, with torch.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    command_line(prog_name="itk-ncr")
+    try:
+        command_line(prog_name="itk-ncr")
+    except SystemExit as leaving:
+        if leaving.code:
+            # Not through the libraries' own endings: after a transform that a full disk cut off,
+            # HDF5 crashes there and the status would be that of a crash.
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, AttributeError):
+                    stream.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else 1)
+        raise

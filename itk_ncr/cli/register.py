@@ -206,7 +206,7 @@ def register(
             for warning in result.warnings:
                 warnings.warn(warning, stacklevel=2)
             progress(0.9, "writing")
-            written = _write(stage, suffix, loaded, result)
+            written = _write(stage, output, suffix, loaded, result)
             if report:
                 progress(0.95, "drawing")
                 written |= _draw(stage, loaded, result)
@@ -254,9 +254,10 @@ def _limit_threads(threads: int) -> None:
 
 
 def _write(
-    stage: Path, suffix: str, loaded: dict[str, Any], result: RegistrationResult
+    stage: Path, output: Path, suffix: str, loaded: dict[str, Any], result: RegistrationResult
 ) -> dict[str, str]:
     """Write the images and the transform; what was written, by the name of what it is."""
+    from itk_ncr.errors import ImageWriteError
     from itk_ncr.images import write_image, write_transform
 
     images = {
@@ -270,9 +271,12 @@ def _write(
     }
     if "labels" in loaded:
         images["labels"] = result.resample(loaded["labels"], mode="nearest")
-    for name, image in images.items():
-        write_image(image, stage / f"{name}{suffix}")
-    write_transform(stage / "transform.h5", result.affine, result.deformation)
+    try:
+        for name, image in images.items():
+            write_image(image, stage / f"{name}{suffix}")
+        write_transform(stage / "transform.h5", result.affine, result.deformation)
+    except ImageWriteError as error:  # the hidden folder is not what the person asked for
+        raise ImageWriteError(str(error).replace(str(stage), str(output))) from error
     return {name: f"{name}{suffix}" for name in images} | {"transform": "transform.h5"}
 
 

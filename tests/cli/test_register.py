@@ -239,6 +239,23 @@ def test_a_full_disk_leaves_nothing(pair, run, tmp_path, tree, monkeypatch):
     assert tree(tmp_path) == before
 
 
+def test_a_disk_that_fills_up_ends_with_status_1(pair, tmp_path, tree):
+    before = tree(tmp_path)
+    command = [*COMMAND, *pair, "-o", tmp_path / "run", "--no-report", "-q"]
+    result = subprocess.run(
+        ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=100,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"error: cannot write '{tmp_path / 'run' / 'transform.h5'}'")
+    assert tree(tmp_path) == before
+
+
 def test_too_little_memory_is_said_before_it_is_used(pair, run, tmp_path, tree, monkeypatch):
     from itk_ncr.images import memory
 

@@ -34,9 +34,8 @@ def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
 def test_starting_imports_no_heavy_library(words, tmp_path):
     program = (
         "import sys\n"
-        "from itk_ncr.cli import main\n"
-        f"sys.argv = ['itk-ncr', *{words!r}]\n"
-        "try:\n    main()\n"
+        "from itk_ncr.cli import command_line\n"
+        f"try:\n    command_line({words!r})\n"
         "finally:\n    print('MODULES', *sys.modules)"
     )
     output = start("-c", program, folder=tmp_path).stdout
