@@ -174,7 +174,7 @@ class _LinearDisplacement(torch.autograd.Function):
         return out.to(image.dtype)[None]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         gradient = gradient[0].double()
         first = _line_sums(gradient)
         columns = [
@@ -306,7 +306,7 @@ def _radius(image: Image, centre: NDArray[np.float64]) -> float:
 
 def _mass(image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (n, D) in mm and the intensity there, on a coarse grid."""
-    extent = max(n * h for n, h in zip(image.grid.size, image.grid.spacing, strict=True))
-    grid, tensor = _coarser(image, extent / 32)
+    extent = np.multiply(image.grid.size, image.grid.spacing).max()
+    grid, tensor = _coarser(image, float(extent) / 32)
     weight = tensor.double().clamp(min=0).numpy().ravel()
     return grid.points().reshape(-1, image.dimension), weight

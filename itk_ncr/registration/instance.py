@@ -4,6 +4,10 @@ The velocity moves down the gradient of the local correlation of what correspond
 roughness; every few iterations the mask is replaced by the exact minimiser for the field at hand.
 The mask takes part from the first iteration: once tissue has been squeezed into a lesion its
 residual is small, and no later mask would find it again.
+
+Where the coarse levels found something to mask, they are run once more from the start, now with
+coarse images that were made without it: in an ordinary pyramid a lesion blurs into its rim, which
+is the very tissue that has to tell what lies beneath.
 """
 
 from __future__ import annotations
@@ -20,13 +24,19 @@ from itk_ncr.losses import EVIDENCE, LocalNCC, Similarity, smoothness
 from itk_ncr.losses.weighting import total_double
 from itk_ncr.ops import exponential, resize, warp
 from itk_ncr.registration.masking import SNAP_RADIUS, MaskStep, dilate, snap_to_edges
+from itk_ncr.registration.settings import Abort, Progress
 
 # Root mean square of the gradient, per voxel and in distance per voxel of motion, below which steps
 # get shorter: pairs that differ start at 0.3, an image and itself at 0.0002.
 WEAK_GRADIENT = 0.05
-
-Progress = Callable[[float, str], None]
-Abort = Callable[[], bool]
+# Rows of EVIDENCE that compare intensities as they are.
+ONE_CONTRAST = ("mse", "ncc")
+# Weight of leaving the tone as it is, relative to the data.
+TONE_RIDGE = 1e-3
+# Share of unmasked voxels from which a coarse voxel can be made.
+LEAST_CERTAINTY = 0.02
+# Share of the foreground that must be masked after the coarse levels for a second pass.
+WORTH_A_SECOND_PASS = 0.002
 
 
 @dataclass(frozen=True)
@@ -89,13 +99,13 @@ class InstanceSettings:
         A level ends when the energy falls by less than this share between two masks.
     """
 
-    levels: tuple[Level, ...] = (Level(4, 4, 100), Level(2, 2, 80), Level(1, 2, 30))
+    levels: tuple[Level, ...] = (Level(4, 4, 100), Level(2, 2, 80), Level(1, 2, 60))
     similarity: str = "lncc"
     evidence: str = "ncc"
     radius: int = 2
     noise: float = 0.03
     alpha: float = 0.1
-    stiffness: float = 9.0
+    stiffness: float = 2.0
     price: float = 0.1
     first_price: float = 0.5
     perimeter: float = 0.07
@@ -106,8 +116,6 @@ class InstanceSettings:
     momentum: float = 0.9
     gradient_smoothing: float = 1.0
     tolerance: float = 1e-3
-    snap: bool = True
-    kind: str = 'gradient'
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,9 @@ class Pair:
         1 where it is known that the fixed image has no partner.
     known_moving : Tensor, shape (1, 1, *spatial), optional
         1 where it is known that the moving image has no partner.
+    suspected : Tensor, shape (1, 1, *spatial), optional
+        1 where the fixed image has no partner as far as is known by now: kept out of the coarser
+        versions of its surroundings.
     spacing : tuple of float
         Voxel sizes in array order; only their ratios matter.
     """
@@ -134,6 +145,7 @@ class Pair:
     known: Tensor | None
     known_moving: Tensor | None
     spacing: tuple[float, ...]
+    suspected: Tensor | None = None
 
     def reduced(self, factor: float) -> Pair:
         """The pair on a coarser grid; axes with larger voxels are reduced later."""
@@ -146,13 +158,25 @@ class Pair:
         ]
         return replace(
             self,
-            fixed=downsample(self.fixed, shape),
+            fixed=_downsample_without(self.fixed, self.suspected, shape),
             moving=downsample(self.moving, shape),
             foreground=(resize(self.foreground, shape) > 0.3).to(self.fixed.dtype),
             known=_reduced_mask(self.known, shape),
             known_moving=_reduced_mask(self.known_moving, shape),
+            suspected=_reduced_mask(self.suspected, shape),
             spacing=tuple(scale),
         )
+
+
+def _downsample_without(image: Tensor, masked: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """A coarser image into which the masked voxels do not blur (normalised convolution)."""
+    reduced = downsample(image, shape)
+    if masked is None:
+        return reduced
+    weight = 1 - dilate(masked, 1)
+    certainty = downsample(weight, shape)
+    seen = downsample(image * weight, shape) / certainty.clamp(min=1e-3)
+    return torch.where(certainty > LEAST_CERTAINTY, seen, reduced)
 
 
 def _reduced_mask(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
@@ -213,88 +237,134 @@ def solve(
     RegistrationAborted
         If ``abort`` said so.
     """
+    track = _Track(settings, progress, abort)
+    coarse, fine = settings.levels[:-1], settings.levels[-1:]
+    if pair.known is not None:
+        pair = replace(pair, suspected=pair.known)
+    velocity, mask = _descend(pair, coarse, settings, find_mask, track)
+    share = float((mask * pair.foreground).sum() / pair.foreground.sum())
+    if find_mask and share > WORTH_A_SECOND_PASS:
+        pair = replace(
+            pair, suspected=mask if pair.known is None else torch.maximum(mask, pair.known)
+        )
+        velocity, _ = _descend(pair, coarse, settings, False, track)
+    else:
+        track.skip(coarse)
+    velocity, mask = _descend(pair, fine, settings, find_mask, track, velocity)
+    return Solution(velocity, mask, tuple(track.energies))
+
+
+class _Track:
+    """Energies so far, and whom to tell."""
+
+    def __init__(
+        self, settings: InstanceSettings, progress: Progress | None, abort: Abort | None
+    ) -> None:
+        self.levels = settings.levels
+        # The coarse levels count twice: there may be a second pass.
+        counts = [level.iterations for level in settings.levels]
+        self.total = 2 * sum(counts) - counts[-1]
+        # An iteration of a finer level takes longer; this is what the progress goes by.
+        self.done = 0
+        self.energies: list[float] = []
+        self.progress, self.abort = progress, abort
+
+    def share(self) -> float:
+        """Share of the iterations that are behind."""
+        return min(1.0, self.done / self.total)
+
+    def skip(self, levels: tuple[Level, ...]) -> None:
+        """Count levels that need not run."""
+        self.done += sum(level.iterations for level in levels)
+
+    def before_iteration(self) -> None:
+        """Tell and ask the caller."""
+        if self.abort is not None and self.abort():
+            raise RegistrationAborted("registration was stopped by its abort callback.")
+        if self.progress is not None and self.done % 5 == 0:
+            self.progress(self.share(), "solving")
+
+    def after_iteration(self, energy: float) -> None:
+        """Remember the energy."""
+        self.energies.append(energy)
+        self.done += 1
+
+
+def _descend(
+    pair: Pair,
+    levels: tuple[Level, ...],
+    settings: InstanceSettings,
+    find_mask: bool,
+    track: _Track,
+    velocity: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Velocity and mask after some levels, coarse to fine; the mask on the grid of the pair."""
     spatial = pair.fixed.shape[2:]
-    total_iterations = sum(level.iterations for level in settings.levels)
-    before, energies = 0, []
-    velocity: Tensor | None = None
-    masking: _Masking | None = None
-    for index, level in enumerate(settings.levels):
+    mask = torch.zeros_like(pair.fixed)
+    for level in levels:
         reduced = pair.reduced(level.image_factor)
         shape = level_shape(spatial, pair.spacing, level.velocity_factor)
-        velocity = (
-            pair.fixed.new_zeros(1, pair.fixed.ndim - 2, *shape)
-            if velocity is None
-            else resize_velocity(velocity, shape)
-        )
-        masking = _Masking(
-            reduced, settings, level.image_factor, find_mask, before / total_iterations
-        )
-        descent = _Descent(velocity, settings, level.iterations)
-        last_mean = float("inf")
+        if velocity is None:
+            velocity = pair.fixed.new_zeros(1, len(spatial), *shape)
+        descent = _Descent(resize_velocity(velocity, shape), settings, level.iterations)
+        masking = _Masking(reduced, settings, level.image_factor, find_mask)
+        end = track.done + level.iterations
+        means: list[float] = []
         for iteration in range(level.iterations):
-            if abort is not None and abort():
-                raise RegistrationAborted("registration was stopped by its abort callback.")
+            track.before_iteration()
             if iteration % settings.mask_every == 0:
-                masking.share = (before + iteration) / total_iterations
-                masking.update(descent.velocity)
-                recent = energies[-settings.mask_every :]
-                mean = sum(recent) / max(len(recent), 1)
-                if iteration >= 2 * settings.mask_every:
-                    if last_mean - mean < settings.tolerance * abs(last_mean):
-                        break
-                    last_mean = mean
-            energies.append(descent.iterate(masking))
-            if progress is not None and iteration % 5 == 0:
-                share = (before + iteration + 1) / total_iterations
-                progress(share, f"level {index + 1} of {len(settings.levels)}")
-        before += level.iterations
-        velocity = descent.velocity
+                masking.update(descent.velocity, track.share())
+                if iteration:
+                    recent = track.energies[-settings.mask_every :]
+                    means.append(sum(recent) / len(recent))
+                if len(means) > 1 and means[-2] - means[-1] < settings.tolerance * abs(means[-2]):
+                    break
+            track.after_iteration(descent.iterate(masking))
+        track.done = end
+        velocity, mask = descent.velocity, masking.mask
     assert velocity is not None
-    assert masking is not None
-    mask = resize(masking.mask, spatial)
-    return Solution(velocity, mask, tuple(energies))
+    return velocity, _nearest(mask, spatial)
+
+
+def _nearest(mask: Tensor, shape: torch.Size) -> Tensor:
+    return (resize(mask, tuple(shape)) >= 0.5).to(mask.dtype)
 
 
 class _Masking:
     """The mask of one level, and the distance that sees only what is outside it."""
 
     def __init__(
-        self,
-        pair: Pair,
-        settings: InstanceSettings,
-        factor: float,
-        find_mask: bool,
-        share: float,
+        self, pair: Pair, settings: InstanceSettings, factor: float, find_mask: bool
     ) -> None:
-        self.pair, self.settings, self.find_mask, self.share = pair, settings, find_mask, share
-        self.radius = settings.dilation
-        self.step = MaskStep(1.0)
-        self.factor = factor
-        self.mask = torch.zeros_like(pair.fixed)
+        self.pair, self.settings, self.find_mask, self.factor = pair, settings, find_mask, factor
+        # Coarse images made without the mask are clean up to its rim.
+        self.radius = 0 if pair.suspected is not None and factor > 1 else settings.dilation
+        self.step = MaskStep(settings.perimeter)
+        self.mask = torch.zeros_like(pair.fixed) if pair.suspected is None else pair.suspected
         self.distance: Callable[[Tensor], Tensor] | None = None
         self.correspondence: Tensor | None = None
 
     @torch.no_grad()
-    def update(self, velocity: Tensor) -> None:
+    def update(self, velocity: Tensor, share_done: float) -> None:
         """Replace the mask by the best one for this velocity."""
         settings, pair = self.settings, self.pair
         if self.find_mask:
-            share = min(1.0, settings.first_price + (1 - settings.first_price) * self.share / 0.6)
+            share = min(1.0, settings.first_price + (1 - settings.first_price) * share_done / 0.6)
+            price = settings.price * share
             moved = moved_by(velocity, pair.moving)
             evidence = evidence_map(settings, moved, pair.fixed, pair.foreground, 1 - self.mask)
             self.step.perimeter = settings.perimeter * share / self.factor
-            price = settings.price * share
             level_set = self.step.level_set_function(evidence)
-            if settings.snap:
-                radius = max(1, round(SNAP_RADIUS / self.factor**0.5))
-                level_set = snap_to_edges(level_set, pair.fixed, price, radius)
-            self.mask = (level_set > price).to(pair.fixed.dtype)
+            radius = max(1, round(SNAP_RADIUS / self.factor**0.5))
+            self.mask = (snap_to_edges(level_set, pair.fixed, price, radius) > price).to(
+                pair.fixed.dtype
+            )
+            if pair.known is not None:
+                self.mask = torch.maximum(self.mask, pair.known)
         elif self.distance is not None and pair.known_moving is None:
             return
-        else:
-            self.mask = torch.zeros_like(pair.fixed)
-        if pair.known is not None:
-            self.mask = torch.maximum(self.mask, pair.known)
+        elif pair.suspected is not None:
+            self.mask = pair.suspected
         if pair.known_moving is not None:
             carried = moved_by(velocity, pair.known_moving) >= 0.5
             self.mask = torch.maximum(self.mask, carried.to(self.mask.dtype))
@@ -323,7 +393,7 @@ class _Descent:
             inside = 1 - resize(masking.correspondence, velocity.shape[2:])
             weight = 1 + settings.stiffness * inside
         energy = masking.distance(moved_by(velocity, pair.moving)).sum()
-        energy = energy + settings.alpha * smoothness(velocity, weight=weight, kind=settings.kind).sum()
+        energy = energy + settings.alpha * smoothness(velocity, weight=weight).sum()
         (gradient,) = torch.autograd.grad(energy, velocity)
         gradient = smooth(gradient, settings.gradient_smoothing)
         power = float(total_double(gradient.square()).sum()) / gradient[0, 0].numel()
@@ -368,8 +438,30 @@ def evidence_map(
     moved: Tensor,
     fixed: Tensor,
     foreground: Tensor,
-    correspondence: Tensor | None = None,
+    correspondence: Tensor,
 ) -> Tensor:
     """What masking a voxel would save, in the unit of the price; 0 outside the foreground."""
     evidence: Similarity = EVIDENCE[settings.evidence]
+    if settings.evidence in ONE_CONTRAST:
+        moved = toned(moved, fixed, foreground * correspondence)
     return evidence(moved, fixed, correspondence, foreground=foreground) * foreground
+
+
+def toned(moved: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+    """The moved image after the cubic tone curve through 0 that brings it closest to the fixed one.
+
+    Two scans of one contrast differ in their curve of intensities; that is no missing tissue.
+
+    Parameters
+    ----------
+    moved, fixed, weight : Tensor, shape (1, 1, *spatial)
+    """
+    powers = [moved, moved.square(), moved**3]
+    weighted = [power * weight for power in powers]
+    gram = torch.stack([torch.cat([total_double(a * b) for b in powers]) for a in weighted])
+    target = torch.cat([total_double(a * fixed) for a in weighted])
+    ridge = TONE_RIDGE * gram.diagonal().mean() * torch.eye(len(powers), dtype=gram.dtype)
+    unchanged = torch.zeros_like(target)
+    unchanged[0] = 1
+    curve = torch.linalg.solve(gram + ridge, target + ridge @ unchanged)
+    return sum(c * power for c, power in zip(curve.to(moved.dtype), powers, strict=True))

@@ -58,7 +58,9 @@ class MaskStep:
         return u
 
 
-def snap_to_edges(level_set: Tensor, image: Tensor, price: float, radius: int = SNAP_RADIUS) -> Tensor:
+def snap_to_edges(
+    level_set: Tensor, image: Tensor, price: float, radius: int = SNAP_RADIUS
+) -> Tensor:
     """Move the level sets to the edges of an image that run close by (guided filter).
 
     A perimeter price rounds corners and fills creeks; where the image itself shows the rim, the rim

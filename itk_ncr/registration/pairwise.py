@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,19 +27,17 @@ from itk_ncr.ops import exponential_pair, jacobian_determinant, warp
 from itk_ncr.preprocessing import Normalised, match_histogram, normalise
 from itk_ncr.registration.affine import AffineSettings, align, overlap
 from itk_ncr.registration.instance import (
-    Abort,
     InstanceSettings,
     Pair,
-    Progress,
     Solution,
     distance_to,
     evidence_map,
     solve,
 )
-from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability
+from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability, snap_to_edges
 from itk_ncr.registration.presets import solver_preset
 from itk_ncr.registration.result import Quality, RegistrationResult
-from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 
 # Peak of the process per voxel of the fixed, the moving and the working grid, in bytes: measured
 # with 3D float32 images (benchmarks/registration.py --memory), rounded up.
@@ -56,7 +54,7 @@ AFFINE_SHARE, SOLVER_SHARE = 0.15, 0.75
 class InstanceOptimization:
     """Registers a pair by optimising its own velocity and mask; nothing is learnt beforehand."""
 
-    settings: RegistrationSettings = RegistrationSettings()
+    settings: RegistrationSettings = field(default_factory=RegistrationSettings)
 
     def __call__(
         self,
@@ -72,7 +70,7 @@ class InstanceOptimization:
     ) -> RegistrationResult:
         """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
         started = time.perf_counter()
-        report = progress or (lambda share, text: None)
+        report = progress or _tell_nobody
         _require_pair(fixed, moving, lesion_mask, moving_lesion_mask, roi_mask)
         working = working_grid(fixed.grid, self.settings.working_voxels)
         require_memory(
@@ -141,7 +139,7 @@ class _Prepared:
         moving: Image,
         working: Grid,
         settings: RegistrationSettings,
-        check: object,
+        check: Callable[[], None],
         report: Progress,
         initial: AffineMap | None,
     ) -> None:
@@ -159,7 +157,7 @@ class _Prepared:
                 scaled_moving,
                 start=initial,
                 settings=AffineSettings(similarity),
-                check=check,  # type: ignore[arg-type]
+                check=check,
             )
         else:
             self.affine = initial or AffineMap.identity(fixed.dimension)
@@ -315,11 +313,11 @@ def _probabilities(
     there, back = torch.zeros_like(mask), torch.zeros_like(mask)
     if settings.mask == "auto":
         evidence = evidence_map(solver, moved, pair.fixed, pair.foreground, correspondence)
-        there = _probability(solver, evidence)
+        there = _probability(solver, evidence, pair.fixed)
         seen = warp(pair.foreground, u_inverse, mode="nearest")
         unmasked = warp(correspondence, u_inverse)
         evidence = evidence_map(solver, unmoved, pair.moving, seen, unmasked)
-        back = _probability(solver, evidence)
+        back = _probability(solver, evidence, pair.moving)
     for known, forth in ((pair.known, True), (pair.known_moving, False)):
         if known is not None:
             carried = warp(known, u_inverse if forth else u)
@@ -332,8 +330,9 @@ def _probabilities(
     return there, back, (float(before), float(after))
 
 
-def _probability(solver: InstanceSettings, evidence: Tensor) -> Tensor:
+def _probability(solver: InstanceSettings, evidence: Tensor, image: Tensor) -> Tensor:
     level_set = MaskStep(solver.perimeter).level_set_function(evidence)
+    level_set = snap_to_edges(level_set, image, solver.price)
     return noncorrespondence_probability(level_set, solver.price)
 
 
@@ -367,12 +366,17 @@ def _require_pair(fixed: Image, moving: Image, *masks: Image | None) -> None:
     for name, image in (("fixed image", fixed), ("moving image", moving)):
         if image.is_vector:
             raise ShapeError(f"{name} must be scalar; got {image.components} components.")
-    for image in (moving, *masks):
-        if image is not None and image.dimension != fixed.dimension:
+    for other in (moving, *masks):
+        if other is not None and other.dimension != fixed.dimension:
             raise ShapeError(
                 f"images and masks must have the {fixed.dimension} axes of the fixed image; "
-                f"got one with {image.dimension}."
+                f"got one with {other.dimension}."
             )
+
+
+def _tell_nobody(share: float, text: str) -> None:
+    """The progress of a caller who did not ask."""
+    del share, text
 
 
 def _share(probability: NDArray[np.floating], among: NDArray[np.bool_], cut: float) -> float:

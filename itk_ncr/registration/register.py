@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_image
-from itk_ncr.registration.instance import Abort, Progress
 from itk_ncr.registration.pairwise import InstanceOptimization
 from itk_ncr.registration.result import Registration, RegistrationResult
-from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 
-REGISTRATIONS: dict[str, type] = {"instance": InstanceOptimization}
+REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
+    "instance": InstanceOptimization
+}
 
 
 def register(
@@ -110,7 +112,7 @@ def register(
     )
     if isinstance(affine, AffineMap):
         initial_transform = affine
-    registration: Registration = InstanceOptimization(settings)
+    registration = REGISTRATIONS["instance"](settings)
     return registration(
         as_image(fixed, role="fixed image"),
         as_image(moving, role="moving image"),

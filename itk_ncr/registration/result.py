@@ -1,10 +1,10 @@
-"""What a registration returns: images in their own spaces, and the figures that tell its quality."""
+"""What a registration returns: images in their own spaces, and the figures of its quality."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, resample, transform_points
 
 if TYPE_CHECKING:
-    from itk_ncr.registration.settings import RegistrationSettings
+    from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Figures of one registration; lengths in voxels are those of the working grid."""
+    """Figures of one registration; lengths in voxels are those of the fixed grid."""
 
     distance_before: float
     """Mean distance of the images over the fixed foreground, after the affine only."""
@@ -33,9 +33,9 @@ class Quality:
     folding_fraction: float
     """Share of voxels whose determinant is not positive."""
     inverse_error_mean_voxel: float
-    """Mean length of ``phi^-1(phi(x)) - x``, in voxels of the working grid."""
+    """Mean length of ``phi^-1(phi(x)) - x``, in voxels of the fixed grid."""
     inverse_error_max_voxel: float
-    """Largest length of ``phi^-1(phi(x)) - x``, in voxels of the working grid."""
+    """Largest length of ``phi^-1(phi(x)) - x``, in voxels of the fixed grid."""
     overlap_fraction: float
     """Share of the fixed grid that the map carries into the moving image."""
     iterations: int
@@ -135,6 +135,17 @@ def _cut(probability: Image, threshold: float) -> Image:
 class Registration(Protocol):
     """Aligns one pair; every way to register differs only behind this line."""
 
-    def __call__(self, fixed: Image, moving: Image, **options: Any) -> RegistrationResult:
-        """Register ``moving`` to ``fixed``."""
+    def __call__(
+        self,
+        fixed: Image,
+        moving: Image,
+        *,
+        lesion_mask: Image | None = None,
+        moving_lesion_mask: Image | None = None,
+        roi_mask: Image | None = None,
+        initial_transform: AffineMap | None = None,
+        progress: Progress | None = None,
+        abort: Abort | None = None,
+    ) -> RegistrationResult:
+        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
         ...

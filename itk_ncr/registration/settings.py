@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from itk_ncr.errors import ArgumentError
+
+Progress = Callable[[float, str], None]
+"""Gets the share of the work that is done, in [0, 1], and a word about it."""
+
+Abort = Callable[[], bool]
+"""Says whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -16,20 +23,21 @@ class RegistrationSettings:
     Attributes
     ----------
     preset : str
-        "auto" or a row of ``itk_ncr.losses.PRESETS``.
+        "auto" or a row of ``itk_ncr.registration.SOLVER_PRESETS``.
     affine : str
-        "auto" aligns the whole images first, "none" trusts the physical coordinates, "given" when the
-        caller brought a map.
+        "auto" aligns the whole images first, "none" trusts the physical coordinates, "given" is
+        said where the caller brought a map.
     smoothness : float
         Factor on the smoothness of the velocity; 2 is twice as stiff. Positive.
     mask_price : float
-        Factor on the price of calling a voxel noncorresponding; larger means smaller masks. Positive.
+        Factor on the price of a masked voxel; larger means smaller masks. Positive.
     mask : str
         "auto" finds the noncorrespondence, "none" is ordinary registration.
     mask_threshold : float
         Probability above which a voxel counts as noncorresponding, in [0, 1].
     seed : int
-        Seed of every random draw.
+        Seed of every random draw. The per-pair solver draws nothing: it is recorded for methods
+        that do.
     threads : int or None
         CPU threads; None leaves torch's choice. The result does not depend on it.
     working_voxels : int
@@ -56,7 +64,8 @@ class RegistrationSettings:
                 )
         if not 0 <= self.mask_threshold <= 1:
             raise ArgumentError(
-                f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. 0.5 is the usual cut."
+                f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. "
+                "0.5 is the usual cut."
             )
         if self.affine not in ("auto", "none", "given"):
             raise ArgumentError(

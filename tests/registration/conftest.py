@@ -24,7 +24,10 @@ def bend(image, seed, peak=4.0, sigma=7.0):
     """The image seen through a smooth random displacement, and that displacement (D, ...)."""
     generator = np.random.default_rng(seed)
     field = np.stack(
-        [ndimage.gaussian_filter(generator.standard_normal(image.shape), sigma) for _ in image.shape]
+        [
+            ndimage.gaussian_filter(generator.standard_normal(image.shape), sigma)
+            for _ in image.shape
+        ]
     )
     field *= peak / np.abs(field).max()
     positions = np.stack(np.meshgrid(*[np.arange(n) for n in image.shape], indexing="ij"))
