@@ -170,8 +170,9 @@ void integrate(Cpu cpu, const Steps& steps, const T* velocity, T factor, int64_t
   T* spare[2] = {first_spare.as<T>(), second_spare.as<T>()};
   int next_spare = 0;
   const auto place = [&](int64_t k) {
-    if (kept != nullptr && k < squarings && k % keep_every == 0) {
-      return kept + k / keep_every * stride;
+    // Field 0 is not kept: it is the velocity times a factor.
+    if (kept != nullptr && k > 0 && k < squarings && k % keep_every == 0) {
+      return kept + (k / keep_every - 1) * stride;
     }
     next_spare = 1 - next_spare;
     return spare[next_spare];
@@ -186,11 +187,12 @@ void integrate(Cpu cpu, const Steps& steps, const T* velocity, T factor, int64_t
   steps.finish(cpu, field, squarings > 0, displacement);
 }
 
-/// The gradient of integrate, from the kept fields; what was not kept is computed again.
+/// The gradient of integrate, from the kept fields; what was not kept is computed again. `room` is
+/// memory for one field, and may be that of grad_velocity.
 template <typename T, class Steps>
-void integrate_adjoint(Cpu cpu, const Steps& steps, const T* grad_displacement, T factor,
-                       double longest, int64_t squarings, int64_t keep_every, int64_t stride,
-                       const T* kept, T* grad_velocity) {
+void integrate_adjoint(Cpu cpu, const Steps& steps, const T* velocity, const T* grad_displacement,
+                       T factor, double longest, int64_t squarings, int64_t keep_every,
+                       int64_t stride, const T* kept, T* room, T* grad_velocity) {
   const size_t bytes = sizeof(T) * static_cast<size_t>(std::max(stride, steps.grad_size(cpu)));
   const Workspace first_grad(bytes), second_grad(bytes);
   const Workspace space(sizeof(T) * static_cast<size_t>((keep_every - 1) * stride));
@@ -200,11 +202,13 @@ void integrate_adjoint(Cpu cpu, const Steps& steps, const T* grad_displacement, 
   steps.start_adjoint(cpu, grad_displacement, grad);
   for (int64_t k = squarings - 1; k >= 0; --k) {
     const int64_t first = k / keep_every * keep_every;
-    const auto field = [&](int64_t j) {
-      return j == first ? kept + first / keep_every * stride : again + (j - first - 1) * stride;
+    const auto field = [&](int64_t j) -> const T* {
+      if (j > first) return again + (j - first - 1) * stride;
+      return first > 0 ? kept + (first / keep_every - 1) * stride : room;
     };
     const bool last_of_group = k == squarings - 1 || (k + 1) % keep_every == 0;
     if (last_of_group) {
+      if (first == 0) steps.start(cpu, velocity, factor, room);
       for (int64_t j = first; j < k; ++j) {
         steps.square(cpu, field(j), const_cast<T*>(field(j + 1)));
       }
@@ -298,7 +302,8 @@ void exponential(Cpu cpu, const T* velocity, int64_t samples, Shape shape, Integ
     if (how.keep_every == 0) return;
     // What no field covers is 0, not whatever the memory held: outputs are functions of inputs.
     T* kept = fields + n * how.kept * stride;
-    const int64_t used = (how.squarings[n] + how.keep_every - 1) / how.keep_every;
+    const int64_t groups = (how.squarings[n] + how.keep_every - 1) / how.keep_every;
+    const int64_t used = std::max<int64_t>(groups - 1, 0);
     for (int64_t j = 0; j < used; ++j) {
       std::fill(kept + j * stride + values, kept + (j + 1) * stride, T(0));
     }
@@ -316,18 +321,21 @@ void exponential_adjoint(Cpu cpu, const T* velocity, const T* fields, const T* g
       const int64_t squarings = how.squarings[n];
       const double longest = longest_vector(inner, velocity + n * values, shape);
       const T* grad = grad_displacement + n * values;
+      const T* v = velocity + n * values;
+      T* result = grad_velocity + n * values;
+      const Workspace spare(sizeof(T) * static_cast<size_t>(samples == 1 ? 1 : stride));
+      T* room = samples == 1 ? result : spare.as<T>();
       if (how.keep_every > 0) {
-        integrate_adjoint(inner, steps, grad, factor, longest, squarings, how.keep_every, stride,
-                          fields + n * how.kept * stride, grad_velocity + n * values);
+        integrate_adjoint(inner, steps, v, grad, factor, longest, squarings, how.keep_every, stride,
+                          fields + n * how.kept * stride, room, result);
         return;
       }
-      // Nothing was kept: integrate again, the result itself goes where the gradient will.
+      // Nothing was kept: integrate again; what it results in is overwritten by the gradient.
       const Workspace space(sizeof(T) *
                             static_cast<size_t>(std::max<int64_t>(squarings, 1) * stride));
-      integrate(inner, steps, velocity + n * values, factor, squarings, 1, stride, space.as<T>(),
-                grad_velocity + n * values);
-      integrate_adjoint(inner, steps, grad, factor, longest, squarings, 1, stride, space.as<T>(),
-                        grad_velocity + n * values);
+      integrate(inner, steps, v, factor, squarings, 1, stride, space.as<T>(), result);
+      integrate_adjoint(inner, steps, v, grad, factor, longest, squarings, 1, stride, space.as<T>(),
+                        room, result);
     });
   });
 }

@@ -43,7 +43,8 @@ def _counts(velocity: Tensor, squarings: Tensor | None, most: int) -> list[int]:
 
 
 def _kept(most: int, keep_every: int) -> int:
-    return -(-most // keep_every) if keep_every > 0 and most > 0 else 0
+    # The first field is the velocity times a factor and need not be kept.
+    return -(-most // keep_every) - 1 if keep_every > 0 and most > 0 else 0
 
 
 def _exponential(
@@ -94,7 +95,9 @@ def _exponential_adjoint(
 ) -> Tensor:
     v, g = velocity.detach().contiguous(), grad.detach().contiguous()
     kept = _kept(most, keep_every)
-    grad_velocity = allocate_like(v)
+    # The kernel uses a single sample's result as room for a field first.
+    values = allocate(v, _field_size(v) if v.shape[0] == 1 else v.numel())
+    grad_velocity = values[: v.numel()].view(v.shape)
     run(
         "exponential_adjoint", v, v.data_ptr(), fields.data_ptr(), g.data_ptr(), v.shape[2:],
         _counts(v, squarings, most), keep_every if kept else 0, kept, sign,

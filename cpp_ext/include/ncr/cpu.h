@@ -37,8 +37,8 @@ void required_squarings(Cpu cpu, const T* velocity, int64_t samples, Shape shape
 /// Values per kept field (they are kept in a layout of the kernels' own).
 int64_t field_size(Shape shape);
 
-/// How a velocity is integrated: squarings[n] per sample; fields 0, keep_every, 2 keep_every, ...
-/// of sample n are kept at fields + (n * kept + j) * field_size(shape). keep_every 0 keeps none.
+/// How a velocity is integrated: squarings[n] per sample; fields keep_every, 2 keep_every, ... of
+/// sample n are kept at fields + (n * kept + j) * field_size(shape). keep_every 0 keeps none.
 struct Integration {
   const int64_t* squarings;
   int64_t keep_every;
@@ -50,6 +50,8 @@ template <typename T>
 void exponential(Cpu cpu, const T* velocity, int64_t samples, Shape shape, Integration how,
                  T* displacement, T* fields);
 
+/// Of a single sample, grad_velocity must have room for field_size(shape) values: it serves as
+/// scratch memory before it is written.
 template <typename T>
 void exponential_adjoint(Cpu cpu, const T* velocity, const T* fields, const T* grad_displacement,
                          int64_t samples, Shape shape, Integration how, T* grad_velocity);
