@@ -118,10 +118,10 @@ class _Level:
         spacing = (np.prod(np.asarray(fixed.grid.size) * fixed.grid.spacing) / voxels) ** (
             1 / fixed.dimension
         )
-        self.fixed_grid, self.fixed = _coarser(fixed, spacing)
-        self.moving_grid, self.moving = _coarser(moving, spacing)
+        self.fixed_grid, self.fixed = _coarser(fixed, float(spacing))
+        self.moving_grid, self.moving = _coarser(moving, float(spacing))
         self.similarity = SIMILARITIES[similarity]
-        self.voxel = max(spacing, min(self.fixed_grid.spacing))
+        self.voxel = max(float(spacing), min(self.fixed_grid.spacing))
         # From array positions (z, y, x) to points (x, y, z), and from moving points to indices.
         self.to_point = torch.from_numpy(self.fixed_grid.matrix[:, ::-1].copy())
         self.first_point = torch.tensor(self.fixed_grid.origin, dtype=torch.float64)
@@ -239,7 +239,7 @@ class _Search:
         for iteration in range(iterations):
             check()
             share = iteration / max(iterations - 1, 1)
-            length = level.voxel * FIRST_STEP * (LAST_STEP / FIRST_STEP) ** share
+            length: float = level.voxel * FIRST_STEP * (LAST_STEP / FIRST_STEP) ** share
             for group in optimiser.param_groups:
                 group["lr"] = length
             optimiser.zero_grad()

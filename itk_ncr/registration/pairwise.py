@@ -36,7 +36,7 @@ from itk_ncr.registration.instance import (
 )
 from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability, snap_to_edges
 from itk_ncr.registration.presets import solver_preset
-from itk_ncr.registration.result import Quality, RegistrationResult
+from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 
 # Peak of the process per voxel of the fixed, the moving and the working grid, in bytes: measured
@@ -254,10 +254,10 @@ def _result(
     error_mm = inverse_consistency(u, u_inverse, spacing=spacing)
     finite = np.nan_to_num(moving.array, nan=_low(moving), posinf=_low(moving), neginf=_low(moving))
     warped = resample(Image(finite, moving.grid), fixed.grid, displacement=displacement)
-    masked = _share(on_fixed.array, prepared.fixed_scaled.foreground, settings.mask_threshold)
-    masked_moving = _share(
-        on_moving.array, prepared.moving_scaled.foreground, settings.mask_threshold
-    )
+    foreground = _byte(prepared.fixed_scaled.foreground, fixed.grid)
+    foreground_moving = _byte(prepared.moving_scaled.foreground, moving.grid)
+    masked = masked_share(on_fixed, foreground, settings.mask_threshold)
+    masked_moving = masked_share(on_moving, foreground_moving, settings.mask_threshold)
     if masked > SUSPICIOUS_SHARE:
         prepared.warnings.append(
             f"{100 * masked:.0f} % of the fixed foreground found no partner: check the alignment, "
@@ -291,6 +291,8 @@ def _result(
         noncorrespondence_moving=on_moving,
         jacobian=_image(determinant * volume_change, fixed.grid),
         inverse_error=_image(error_mm, fixed.grid),
+        foreground=foreground,
+        foreground_moving=foreground_moving,
         affine=affine,
         quality=quality,
         mask_threshold=settings.mask_threshold,
@@ -379,8 +381,8 @@ def _tell_nobody(share: float, text: str) -> None:
     del share, text
 
 
-def _share(probability: NDArray[np.floating], among: NDArray[np.bool_], cut: float) -> float:
-    return float((probability[among] > cut).mean()) if among.any() else 0.0
+def _byte(mask: NDArray[np.bool_], grid: Grid) -> Image:
+    return Image(mask.astype(np.uint8), grid)
 
 
 def _low(image: Image) -> float:

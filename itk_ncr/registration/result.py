@@ -68,6 +68,8 @@ class RegistrationResult:
         Determinant of ``x -> x + displacement(x)``, affine included.
     inverse_error : Image, float32, mm, on the fixed grid
         Length of ``phi^-1(phi(x)) - x``.
+    foreground, foreground_moving : Image, uint8
+        1 where the fixed (moving) image shows something: what the shares in ``quality`` are of.
     affine : AffineMap
         Fixed to moving points.
     quality : Quality
@@ -88,6 +90,8 @@ class RegistrationResult:
     noncorrespondence_moving: Image
     jacobian: Image
     inverse_error: Image
+    foreground: Image
+    foreground_moving: Image
     affine: AffineMap
     quality: Quality
     mask_threshold: float
@@ -110,7 +114,16 @@ class RegistrationResult:
             raise ArgumentError(
                 f"mask_threshold must lie in [0, 1]; got {mask_threshold}. 0.5 is the usual cut."
             )
-        return dataclasses.replace(self, mask_threshold=float(mask_threshold))
+        quality = dataclasses.replace(
+            self.quality,
+            masked_fraction=masked_share(
+                self.noncorrespondence, self.foreground, mask_threshold
+            ),
+            masked_fraction_moving=masked_share(
+                self.noncorrespondence_moving, self.foreground_moving, mask_threshold
+            ),
+        )
+        return dataclasses.replace(self, mask_threshold=float(mask_threshold), quality=quality)
 
     def resample(self, image: Image, mode: str = "linear") -> Image:
         """An image or label map of the moving space on the fixed grid."""
@@ -126,6 +139,12 @@ class RegistrationResult:
         """Points of the fixed space in the moving space (or back), both (n, D), mm, LPS."""
         field = self.displacement_inverse if inverse else self.displacement
         return transform_points(points, field)
+
+
+def masked_share(probability: Image, foreground: Image, threshold: float) -> float:
+    """Share of the foreground whose probability is above the threshold; 0 without foreground."""
+    among = foreground.array > 0
+    return float((probability.array[among] > threshold).mean()) if among.any() else 0.0
 
 
 def _cut(probability: Image, threshold: float) -> Image:

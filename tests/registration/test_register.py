@@ -151,6 +151,8 @@ def test_another_threshold_needs_no_registration(plain):
     again = plain.with_threshold(0.1)
     assert again.displacement is plain.displacement
     assert again.mask.array.sum() >= plain.mask.array.sum()
+    brain = again.foreground.array > 0
+    assert again.quality.masked_fraction == (again.mask.array[brain] > 0).mean()
     with pytest.raises(ArgumentError, match="mask_threshold"):
         plain.with_threshold(1.5)
 
