@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from itk_ncr.ops.calls import address, allocate, allocate_like, new, run
@@ -176,6 +177,19 @@ def _warp_mse_fake(
     return new(image, image.shape[0]), new(displacement, *shape)
 
 
+def _scale_samples(values: Tensor, factors: Tensor) -> Tensor:
+    return torch.mul(values.detach(), factors.detach(), out=allocate_like(values))
+
+
+# A product into the kernels' pool: torch would fault in fresh pages, which takes as long as the
+# warp and the distance together.
+scale_samples = Operator(
+    "scale_samples(Tensor values, Tensor factors) -> Tensor",
+    _scale_samples,
+    lambda values, factors: torch.empty_like(values, memory_format=torch.contiguous_format),
+)
+
+
 def _warp_mse_save(ctx: Any, inputs: Any, output: Any) -> None:
     image, displacement, fixed, weight, ctx.with_gradient = inputs
     ctx.set_materialize_grads(False)
@@ -190,7 +204,7 @@ def _warp_mse_derivative(ctx: Any, grad: Tensor | None, _gradient: Tensor | None
     to_image, to_displacement, to_fixed, to_weight = ctx.needs_input_grad[:4]
     found: list[Tensor | None] = [None, None, None, None]
     if to_displacement and ctx.with_gradient:
-        found[1] = per_sample * gradient
+        found[1] = scale_samples(gradient, per_sample)
         to_displacement = False
     if to_image or to_displacement or to_fixed or to_weight:
         # Rare (the images are seldom learnt), hence composed of the plain pieces.

@@ -33,6 +33,7 @@ def test_every_registered_operator_passes_opcheck(smooth_field):
         m.warp_nearest: [(wants(x), u, True, 0.0)],
         m.warp_nearest_adjoint: [(x, u, [6, 7, 9], False)],
         m.warp_mse: [(wants(x), wants(u), wants(x), wants(one), True), (x, u, x, None, False)],
+        m.scale_samples: [(u, torch.rand(2, 1, 1, 1, 1))],
         m.jacobian: [(wants(u),)],
         m.jacobian_adjoint: [(one, u)],
         m.box_sum: [(wants(x), 2)],
