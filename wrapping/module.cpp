@@ -188,6 +188,7 @@ PYBIND11_MODULE(_kernels, m) {
         return py::buffer_info(space.as<unsigned char>(), static_cast<py::ssize_t>(space.bytes()));
       });
   m.def("build_info", &build_info);
+  m.def("release_memory", &ncr::cpu::release_memory);
   m.def("set_variant", &ncr::cpu::set_variant);
   m.def("field_size", [](const Sizes& sizes) { return ncr::cpu::field_size(shape_of(sizes)); });
   define_for<float>(m, "_float32");

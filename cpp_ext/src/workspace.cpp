@@ -1,5 +1,6 @@
 #include "ncr/workspace.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -13,18 +14,31 @@ namespace ncr::cpu {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kMostKept = size_t{128} << 20;
+constexpr size_t kMostKept = size_t{1} << 30;
+/// A block that nobody wanted for so long goes back at the next call.
+constexpr std::chrono::seconds kLongestIdle{3};
+using Clock = std::chrono::steady_clock;
 constexpr size_t kHugePage = size_t{2} << 20;
 
 struct Block {
   void* data;
   size_t bytes;
+  Clock::time_point freed;
 };
 
 struct Pool {
   std::mutex mutex;
   std::vector<Block> blocks;
   size_t total = 0;
+
+  /// Gives back the first `n` blocks; the oldest come first.
+  void give_back(size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+      std::free(blocks[i].data);
+      total -= blocks[i].bytes;
+    }
+    blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(n));
+  }
 };
 
 /// Large blocks ask for huge pages: faulting in small ones took longer than the squaring that
@@ -65,8 +79,7 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), bytes_(0) {
       data_ = p.blocks[best].data;
       bytes_ = p.blocks[best].bytes;
       p.total -= bytes_;
-      p.blocks[best] = p.blocks.back();
-      p.blocks.pop_back();
+      p.blocks.erase(p.blocks.begin() + static_cast<std::ptrdiff_t>(best));
       return;
     }
   }
@@ -78,19 +91,24 @@ Workspace::~Workspace() {
   Pool& p = pool();
   {
     const std::lock_guard<std::mutex> lock(p.mutex);
+    const auto now = Clock::now();
+    size_t old = 0;
+    while (old < p.blocks.size() && now - p.blocks[old].freed > kLongestIdle) ++old;
+    p.give_back(old);
     if (bytes_ <= kMostKept) {
-      // The oldest go first.
-      while (p.total + bytes_ > kMostKept && !p.blocks.empty()) {
-        std::free(p.blocks.front().data);
-        p.total -= p.blocks.front().bytes;
-        p.blocks.erase(p.blocks.begin());
-      }
-      p.blocks.push_back({data_, bytes_});
+      while (p.total + bytes_ > kMostKept) p.give_back(1);
+      p.blocks.push_back({data_, bytes_, now});
       p.total += bytes_;
       return;
     }
   }
   std::free(data_);
+}
+
+void release_memory() {
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  p.give_back(p.blocks.size());
 }
 
 }  // namespace ncr::cpu

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itk_ncr.ops.extension import build_info
+from itk_ncr.ops.extension import build_info, release_memory
 from itk_ncr.ops.operators import (
     box_sum,
     compose,
@@ -24,6 +24,7 @@ __all__ = [
     "exponential_pair",
     "jacobian_determinant",
     "local_ncc",
+    "release_memory",
     "resize",
     "total_variation_denoise",
     "warp",

@@ -46,3 +46,9 @@ def build_info() -> dict[str, Any]:
     if _module is not None:
         info.update(_module.build_info())
     return info
+
+
+def release_memory() -> None:
+    """Free the memory that the kernels keep for their next calls: 1 GiB at most, 3 s at least."""
+    if _module is not None:
+        _module.release_memory()

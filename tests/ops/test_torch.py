@@ -160,3 +160,19 @@ def test_the_build_says_what_it_is():
     assert info["compiled"] is True
     assert info["simd"] in ("scalar", "baseline", "avx2", "avx512")
     assert info["threads"] == torch.get_num_threads()
+
+
+def test_kept_memory_goes_back_when_asked(smooth_field):
+    def resident_mib():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 / 2**20
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    ops.release_memory()
+    v = smooth_field((64, 64, 64), 3.0)
+    ops.exponential(v, 3)
+    before = resident_mib()
+    ops.release_memory()
+    # Two spare fields and the result of 3 MiB each at least.
+    assert before - resident_mib() > 6

@@ -26,4 +26,7 @@ class Workspace {
   size_t bytes_;
 };
 
+/// Frees what the pool holds.
+void release_memory();
+
 }  // namespace ncr::cpu
