@@ -3,7 +3,7 @@
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
-#   TORCH_INDEX=           take torch from the default index (with CUDA) instead of its CPU builds
+#   TORCH_INDEX=URL        a package index with CPU builds of torch, much smaller than the usual ones
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 export GOMP_SPINCOUNT ?= 1000
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check

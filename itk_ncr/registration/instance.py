@@ -20,7 +20,14 @@ from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
 from itk_ncr.fields import downsample, reduced_shape, resize_displacement, resize_velocity, smooth
-from itk_ncr.losses import EVIDENCE, LocalNCC, Similarity, smoothness
+from itk_ncr.losses import (
+    EVIDENCE,
+    SIMILARITIES,
+    LocalNCC,
+    Similarity,
+    mind_descriptor,
+    smoothness,
+)
 from itk_ncr.losses.weighting import total_double
 from itk_ncr.ops import exponential, resize, warp
 from itk_ncr.registration.masking import SNAP_RADIUS, MaskStep, dilate, snap_to_edges
@@ -67,7 +74,7 @@ class InstanceSettings:
     similarity : str
         "lncc", or another row of ``SIMILARITIES``: what drives the velocity.
     evidence : str
-        A row of ``EVIDENCE``: what a masked voxel saves.
+        A row of ``EVIDENCE``: what a masked voxel saves. "mind" goes with the similarity "mind".
     radius : int
         Of the windows of the local correlation, in voxels of a level.
     noise : float
@@ -337,6 +344,7 @@ class _Masking:
         self, pair: Pair, settings: InstanceSettings, factor: float, find_mask: bool
     ) -> None:
         self.pair, self.settings, self.find_mask, self.factor = pair, settings, find_mask, factor
+        self.fixed, self.moving = (features(settings, i) for i in (pair.fixed, pair.moving))
         # Coarse images made without the mask are clean up to its rim.
         self.radius = 0 if pair.suspected is not None and factor > 1 else settings.dilation
         self.step = MaskStep(settings.perimeter)
@@ -351,8 +359,8 @@ class _Masking:
         if self.find_mask:
             share = min(1.0, settings.first_price + (1 - settings.first_price) * share_done / 0.6)
             price = settings.price * share
-            moved = moved_by(velocity, pair.moving)
-            evidence = evidence_map(settings, moved, pair.fixed, pair.foreground, 1 - self.mask)
+            moved = moved_by(velocity, self.moving)
+            evidence = evidence_map(settings, moved, self.fixed, pair.foreground, 1 - self.mask)
             self.step.perimeter = settings.perimeter * share / self.factor
             level_set = self.step.level_set_function(evidence)
             radius = max(1, round(SNAP_RADIUS / self.factor**0.5))
@@ -370,7 +378,7 @@ class _Masking:
             self.mask = torch.maximum(self.mask, carried.to(self.mask.dtype))
         masked = bool(self.mask.any())
         self.correspondence = 1 - dilate(self.mask, self.radius) if masked else None
-        self.distance = distance_to(settings, pair.fixed, self.correspondence, pair.foreground)
+        self.distance = distance_to(settings, self.fixed, self.correspondence, pair.foreground)
 
 
 class _Descent:
@@ -385,14 +393,14 @@ class _Descent:
 
     def iterate(self, masking: _Masking) -> float:
         """One step; returns the energy before it."""
-        settings, pair = self.settings, masking.pair
+        settings = self.settings
         velocity = self.velocity.requires_grad_(True)
         assert masking.distance is not None
         weight = None
         if settings.stiffness > 0 and masking.correspondence is not None:
             inside = 1 - resize(masking.correspondence, velocity.shape[2:])
             weight = 1 + settings.stiffness * inside
-        energy = masking.distance(moved_by(velocity, pair.moving)).sum()
+        energy = masking.distance(moved_by(velocity, masking.moving)).sum()
         energy = energy + settings.alpha * smoothness(velocity, weight=weight).sum()
         (gradient,) = torch.autograd.grad(energy, velocity)
         gradient = smooth(gradient, settings.gradient_smoothing)
@@ -414,6 +422,15 @@ def moved_by(velocity: Tensor, moving: Tensor) -> Tensor:
     return warp(moving, resize_displacement(displacement, moving.shape[2:]))
 
 
+def features(settings: InstanceSettings, image: Tensor) -> Tensor:
+    """What is compared: the image itself, or its self-similarity, which knows no contrast.
+
+    Described once and then warped, channel by channel: describing every warped image anew would
+    cost a hundred times as much.
+    """
+    return mind_descriptor(image) if settings.similarity == "mind" else image
+
+
 def distance_to(
     settings: InstanceSettings, fixed: Tensor, correspondence: Tensor | None, foreground: Tensor
 ) -> Callable[[Tensor], Tensor]:
@@ -426,9 +443,7 @@ def distance_to(
             radius=settings.radius,
             noise=settings.noise,
         )
-    from itk_ncr.losses import SIMILARITIES
-
-    similarity = SIMILARITIES[settings.similarity]
+    similarity = SIMILARITIES[_of_features(settings.similarity)]
     return lambda moved: similarity(moved, fixed, correspondence, foreground=foreground)
 
 
@@ -441,10 +456,15 @@ def evidence_map(
     correspondence: Tensor,
 ) -> Tensor:
     """What masking a voxel would save, in the unit of the price; 0 outside the foreground."""
-    evidence: Similarity = EVIDENCE[settings.evidence]
+    evidence: Similarity = EVIDENCE[_of_features(settings.evidence)]
     if settings.evidence in ONE_CONTRAST:
         moved = toned(moved, fixed, foreground * correspondence)
     return evidence(moved, fixed, correspondence, foreground=foreground) * foreground
+
+
+def _of_features(row: str) -> str:
+    """Self-similarities are compared by their squared difference."""
+    return "mse" if row == "mind" else row
 
 
 def toned(moved: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from itk_ncr.registration.instance import (
     Solution,
     distance_to,
     evidence_map,
+    features,
     solve,
 )
 from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability, snap_to_edges
@@ -310,25 +311,26 @@ def _probabilities(
     u_inverse: Tensor,
 ) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """Noncorrespondence in fixed and in (affinely aligned) moving space; distances."""
-    moved, unmoved = warp(pair.moving, u), warp(pair.fixed, u_inverse)
+    fixed, moving = features(solver, pair.fixed), features(solver, pair.moving)
+    moved = warp(moving, u)
     correspondence = 1 - mask
     there, back = torch.zeros_like(mask), torch.zeros_like(mask)
     if settings.mask == "auto":
-        evidence = evidence_map(solver, moved, pair.fixed, pair.foreground, correspondence)
+        evidence = evidence_map(solver, moved, fixed, pair.foreground, correspondence)
         there = _probability(solver, evidence, pair.fixed)
         seen = warp(pair.foreground, u_inverse, mode="nearest")
         unmasked = warp(correspondence, u_inverse)
-        evidence = evidence_map(solver, unmoved, pair.moving, seen, unmasked)
+        evidence = evidence_map(solver, warp(fixed, u_inverse), moving, seen, unmasked)
         back = _probability(solver, evidence, pair.moving)
     for known, forth in ((pair.known, True), (pair.known_moving, False)):
         if known is not None:
             carried = warp(known, u_inverse if forth else u)
             there = torch.maximum(there, known if forth else carried)
             back = torch.maximum(back, carried if forth else known)
-    before = distance_to(solver, pair.fixed, None, pair.foreground)(pair.moving)
+    before = distance_to(solver, fixed, None, pair.foreground)(moving)
     kept = (there <= settings.mask_threshold).to(there.dtype)
     outside = pair.foreground * kept
-    after = distance_to(solver, pair.fixed, kept, outside)(moved) if outside.any() else before
+    after = distance_to(solver, fixed, kept, outside)(moved) if outside.any() else before
     return there, back, (float(before), float(after))
 
 

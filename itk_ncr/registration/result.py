@@ -116,9 +116,7 @@ class RegistrationResult:
             )
         quality = dataclasses.replace(
             self.quality,
-            masked_fraction=masked_share(
-                self.noncorrespondence, self.foreground, mask_threshold
-            ),
+            masked_fraction=masked_share(self.noncorrespondence, self.foreground, mask_threshold),
             masked_fraction_moving=masked_share(
                 self.noncorrespondence_moving, self.foreground_moving, mask_threshold
             ),
