@@ -105,6 +105,12 @@ Workspace::~Workspace() {
   std::free(data_);
 }
 
+size_t kept_memory() {
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  return p.total;
+}
+
 void release_memory() {
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);

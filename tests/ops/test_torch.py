@@ -11,6 +11,7 @@ import torch
 
 from itk_ncr import ops
 from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.ops.extension import kernels
 
 
 def test_every_registered_operator_passes_opcheck(smooth_field):
@@ -163,16 +164,22 @@ def test_the_build_says_what_it_is():
 
 
 def test_kept_memory_goes_back_when_asked(smooth_field):
-    def resident_mib():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096 / 2**20
-
-    if not sys.platform.startswith("linux"):
-        pytest.skip("reads /proc")
-    ops.release_memory()
+    module = kernels()
     v = smooth_field((64, 64, 64), 3.0)
     ops.exponential(v, 3)
-    before = resident_mib()
+    # Two spare fields and the result, of 3 MiB each.
+    assert module.kept_memory() >= 9 * 2**20
     ops.release_memory()
-    # Two spare fields and the result of 3 MiB each at least.
-    assert before - resident_mib() > 6
+    assert module.kept_memory() == 0
+
+
+def test_hundreds_of_calls_keep_no_more_memory_than_a_few(smooth_field):
+    module = kernels()
+    v = smooth_field((20, 24, 28), 3.0).requires_grad_()
+    kept = []
+    for number in range(300):
+        ops.exponential(v).sum().backward()
+        v.grad = None
+        if number in (20, 299):
+            kept.append(module.kept_memory())
+    assert kept[1] <= kept[0]

@@ -26,7 +26,10 @@ class Workspace {
   size_t bytes_;
 };
 
-/// Frees what the pool holds.
+/// Bytes that the pool holds.
+size_t kept_memory();
+
+/// Frees them.
 void release_memory();
 
 }  // namespace ncr::cpu
