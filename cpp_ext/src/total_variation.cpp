@@ -1,5 +1,7 @@
 #include "ncr/total_variation.h"
 
+#include <cmath>
+
 #include "dispatch.h"
 #include "ncr/workspace.h"
 #include "simd/rows.h"

@@ -295,7 +295,11 @@ def local_ncc(
 def total_variation_denoise(
     evidence: Tensor, weight: float, iterations: int, dual: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimise ``1/2 |u - g|^2 + weight * TV(u)`` (isotropic) by a fixed number of dual steps.
+    """Minimise ``1/2 |u - g|^2 + weight * TV(u)`` by a fixed number of dual steps.
+
+    TV is the sum of absolute differences along all axes (anisotropic). It alone obeys the coarea
+    formula on a grid: ``u > c`` minimises ``sum S (c - g) + weight * faces(S)`` over all masks S,
+    for every c at once.
 
     Parameters
     ----------

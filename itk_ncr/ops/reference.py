@@ -242,14 +242,14 @@ def total_variation_denoise(
     step = 1.0 / (4 * dimension)  # 1 / |div div'|: each axis adds at most 4
     ahead, momentum = dual, 1.0
     for _ in range(iterations):
-        advanced = _onto_balls(ahead + step * _gradient(g + _divergence(ahead)), weight)
+        advanced = (ahead + step * _gradient(g + _divergence(ahead))).clamp(-weight, weight)
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         ahead = advanced + ((momentum - 1) / following) * (advanced - dual)
         dual, momentum = advanced, following
     u = g + _divergence(dual)
     slope = _gradient(u)
     # Primal minus dual value, simplified: weight * TV(u) - <grad u, p>, which is >= 0.
-    excess = weight * slope.square().sum(1).sqrt() - (slope * dual).sum(1)
+    excess = weight * slope.abs().sum(1) - (slope * dual).sum(1)
     gap = excess.flatten(1).to(torch.float64).sum(1).to(g.dtype)
     return u.reshape(evidence.shape), dual, gap.reshape(n, c)
 
@@ -273,8 +273,3 @@ def _divergence(dual: Tensor) -> Tensor:
         edge = torch.zeros_like(part.narrow(axis, 0, 1))
         total = total + torch.cat([inner, edge], axis) - torch.cat([edge, inner], axis)
     return total
-
-
-def _onto_balls(dual: Tensor, radius: float) -> Tensor:
-    length = dual.square().sum(1, keepdim=True).sqrt()
-    return dual * (radius / length.clamp_min(radius) if radius > 0 else torch.zeros_like(length))

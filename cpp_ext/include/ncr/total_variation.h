@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cmath>
-
 #include "ncr/grid.h"
 
 namespace ncr {
@@ -47,7 +45,8 @@ NCR_HD void forward_differences(const T* values, const Grid<D>& grid, const int6
 }
 
 /// One projected-gradient step on the dual and the FISTA extrapolation:
-/// p' = P(q + step grad u), q' = p' + momentum (p' - p), P onto balls of radius `weight`.
+/// p' = P(q + step grad u), q' = p' + momentum (p' - p), P onto [-weight, weight] per axis: the
+/// dual of the anisotropic total variation, the one whose level sets are exact minimisers.
 template <typename T, int D>
 struct DualStep {
   const T* primal;  ///< (N, grid), of q
@@ -62,23 +61,18 @@ struct DualStep {
     grid.coordinates(voxel, at);
     T slope[D];
     forward_differences(primal + n * count, grid, at, voxel, slope);
-    T squared = T(0);
-    for (int axis = 0; axis < D; ++axis) {
-      slope[axis] = ahead[(n * D + axis) * count + voxel] + step * slope[axis];
-      squared += slope[axis] * slope[axis];
-    }
-    const T length = std::sqrt(squared);
-    const T shrink = length > weight ? weight / length : T(1);
     for (int axis = 0; axis < D; ++axis) {
       const int64_t own = (n * D + axis) * count + voxel;
-      const T advanced = shrink * slope[axis];
+      const T moved = ahead[own] + step * slope[axis];
+      const T least = moved < -weight ? -weight : moved;
+      const T advanced = least > weight ? weight : least;
       ahead[own] = advanced + momentum * (advanced - dual[own]);
       dual[own] = advanced;
     }
   }
 };
 
-/// What each voxel adds to the duality gap: weight |grad u| - <grad u, p>, never negative.
+/// What each voxel adds to the duality gap: weight |grad u|_1 - <grad u, p>, never negative.
 template <typename T, int D>
 struct DualityGap {
   const T* primal;  ///< (N, grid)
@@ -93,12 +87,12 @@ struct DualityGap {
     grid.coordinates(voxel, at);
     T slope[D];
     forward_differences(primal + n * count, grid, at, voxel, slope);
-    T squared = T(0), inner = T(0);
+    T rise = T(0), inner = T(0);
     for (int axis = 0; axis < D; ++axis) {
-      squared += slope[axis] * slope[axis];
+      rise += slope[axis] < T(0) ? -slope[axis] : slope[axis];
       inner += slope[axis] * dual[(n * D + axis) * count + voxel];
     }
-    gap[i] = weight * std::sqrt(squared) - inner;
+    gap[i] = weight * rise - inner;
   }
 };
 

@@ -274,17 +274,10 @@ void dual_row(const T* NCR_RESTRICT primal, T* NCR_RESTRICT dual, T* NCR_RESTRIC
   }
   const T* u = primal + r.base;
   const auto update = [&](int64_t x) NCR_LAMBDA {
-    T moved[D], squared = T(0);
     for (int axis = 0; axis < D; ++axis) {
       const int64_t own = axis * r.count + r.base + x;
-      moved[axis] = ahead[own] + step * (u[x + next[axis]] - u[x]);
-      squared += moved[axis] * moved[axis];
-    }
-    const T length_here = std::sqrt(squared);
-    const T shrink = length_here > weight ? weight / length_here : T(1);
-    for (int axis = 0; axis < D; ++axis) {
-      const int64_t own = axis * r.count + r.base + x;
-      const T advanced = shrink * moved[axis];
+      const T moved = ahead[own] + step * (u[x + next[axis]] - u[x]);
+      const T advanced = std::min(std::max(moved, -weight), weight);
       ahead[own] = advanced + momentum * (advanced - dual[own]);
       dual[own] = advanced;
     }
