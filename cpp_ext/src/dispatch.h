@@ -3,26 +3,8 @@
 #include <algorithm>
 
 #include "ncr/cpu.h"
-#include "ncr/grid.h"
 
 namespace ncr::cpu {
-
-template <int D>
-Grid<D> grid_of(const Shape& shape) {
-  Grid<D> grid;
-  for (int axis = 0; axis < D; ++axis) grid.size[axis] = shape.size[axis];
-  return grid;
-}
-
-/// Calls body(std::integral_constant) for 2 or 3 axes: the one place where they part.
-template <class Body>
-void with_dimension(const Shape& shape, const Body& body) {
-  if (shape.dimension == 2) {
-    body(std::integral_constant<int, 2>());
-  } else {
-    body(std::integral_constant<int, 3>());
-  }
-}
 
 /// Calls body(begin, end) for parts of [0, n).
 template <class Body>

@@ -13,9 +13,6 @@
 namespace ncr::cpu {
 namespace {
 
-/// Wide loads read past the end of a field.
-constexpr int64_t kMargin = 64;
-
 /// One sample of the exponential, in the plain layout (D, grid).
 template <typename T, int D>
 struct PlainSteps {
@@ -283,10 +280,6 @@ void required_squarings(Cpu cpu, const T* velocity, int64_t samples, Shape shape
     const double exponent = ratio > 1 ? std::ceil(std::log2(ratio)) : 0.0;
     squarings[n] = std::min<int64_t>(most, static_cast<int64_t>(exponent));
   });
-}
-
-int64_t field_size(Shape shape) {
-  return (shape.dimension * shape.count() + kMargin + 15) / 16 * 16;
 }
 
 template <typename T>

@@ -4,28 +4,11 @@
 #include <string>
 
 #include "ncr/launch.h"
+#include "ncr/shape.h"
 
 /// The kernels on whole tensors: contiguous arrays (N, C, *spatial), float or double. Shapes are
 /// trusted; itk_ncr/ops checks them. Every function gives the same bits for any number of threads.
 namespace ncr::cpu {
-
-/// Spatial sizes, slowest axis first; 2 or 3 of them.
-struct Shape {
-  int dimension;
-  int64_t size[3];
-
-  int64_t count() const {
-    int64_t product = 1;
-    for (int axis = 0; axis < dimension; ++axis) product *= size[axis];
-    return product;
-  }
-};
-
-/// What lies outside the image: its border value again, or a value of its own (ITK's rule).
-struct Padding {
-  bool fill;
-  double value;
-};
 
 // exponential.cpp
 
@@ -33,18 +16,6 @@ struct Padding {
 template <typename T>
 void required_squarings(Cpu cpu, const T* velocity, int64_t samples, Shape shape,
                         double longest_step, int64_t most, int64_t* squarings);
-
-/// Values per kept field (they are kept in a layout of the kernels' own).
-int64_t field_size(Shape shape);
-
-/// How a velocity is integrated: squarings[n] per sample; fields keep_every, 2 keep_every, ... of
-/// sample n are kept at fields + (n * kept + j) * field_size(shape). keep_every 0 keeps none.
-struct Integration {
-  const int64_t* squarings;
-  int64_t keep_every;
-  int64_t kept;  ///< room per sample, in fields
-  double sign;   ///< exp(sign * v)
-};
 
 template <typename T>
 void exponential(Cpu cpu, const T* velocity, int64_t samples, Shape shape, Integration how,

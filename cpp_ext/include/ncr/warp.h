@@ -126,4 +126,30 @@ struct WarpNearest {
   }
 };
 
+/// Adjoint of WarpNearest to the image: every voxel adds to the one it had taken. `add` as above.
+template <typename T, int D, class Add>
+struct WarpNearestAdjoint {
+  const T* displacement;  ///< (N, D, grid_out)
+  const T* grad_moved;    ///< (N, C, grid_out)
+  Add add;
+  Grid<D> grid_in, grid_out;
+  int64_t channels;
+  bool fill;
+
+  NCR_HD void operator()(int64_t i) const {
+    const int64_t count_out = grid_out.count(), n = i / count_out, voxel = i % count_out;
+    T position[D];
+    position_of(displacement, grid_out, n, voxel, position);
+    if (fill && outside(position, grid_in)) return;
+    int64_t offset = 0;
+    for (int axis = 0; axis < D; ++axis) {
+      const int64_t size = grid_in.size[axis];
+      offset = offset * size + WarpNearest<T, T, D>::nearest(position[axis], size);
+    }
+    for (int64_t c = n * channels; c < (n + 1) * channels; ++c) {
+      add(c, offset, grad_moved[c * count_out + voxel]);
+    }
+  }
+};
+
 }  // namespace ncr
