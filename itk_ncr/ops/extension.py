@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,30 @@ def kernels() -> ModuleType | None:
             stacklevel=3,
         )
     return _module
+
+
+@torch.compiler.assume_constant_result
+def run_on_device(index: int) -> bool:
+    """Whether CUDA device ``index`` can run the compiled kernels; says once why it cannot."""
+    return _run_on_device(index)
+
+
+# Two functions, because graphs ignore the cache and would trace the first one behind it.
+@functools.cache
+def _run_on_device(index: int) -> bool:
+    module = kernels()
+    if module is None or not module.build_info()["cuda"] or torch.version.cuda is None:
+        return False
+    if module.cuda.usable(index):
+        return True
+    warnings.warn(
+        f"itk_ncr runs without its compiled kernels on CUDA device {index}, as plain torch: they "
+        f"are built for compute capability 7.5 and later and want a driver of their CUDA version "
+        f"or later. Update the driver, or build itk_ncr with the CUDA of this machine.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return False
 
 
 def build_info() -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itk_ncr.ops.calls import allocate, allocate_like, new, run
+from itk_ncr.ops import reference
+from itk_ncr.ops.calls import alert_not_deterministic, allocate, allocate_like, new, run
 from itk_ncr.ops.library import Operator
 from itk_ncr.ops.reference import LONGEST_FIRST_STEP, MOST_SQUARINGS
 
@@ -19,6 +20,8 @@ from itk_ncr.ops.reference import LONGEST_FIRST_STEP, MOST_SQUARINGS
 def required_squarings(velocity: Tensor) -> Tensor:
     """Smallest K per sample whose first step is at most an eighth of a voxel; int64 (N,)."""
     v = velocity.detach().contiguous()
+    if v.device.type != "cpu":
+        return reference.required_squarings(v).cpu()
     found = run(
         "required_squarings", v, v.data_ptr(), v.shape[0], v.shape[2:],
         LONGEST_FIRST_STEP, MOST_SQUARINGS,
@@ -93,6 +96,7 @@ def _exponential_adjoint(
     keep_every: int,
     sign: float,
 ) -> Tensor:
+    alert_not_deterministic("the gradient of exponential", velocity)
     v, g = velocity.detach().contiguous(), grad.detach().contiguous()
     kept = _kept(most, keep_every)
     # The kernel uses a single sample's result as room for a field first.

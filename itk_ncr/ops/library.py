@@ -56,7 +56,8 @@ class Operator:
     ) -> None:
         name = schema.partition("(")[0]
         LIBRARY.define(schema)
-        LIBRARY.impl(name, implementation, "CPU")
+        for device in ("CPU", "CUDA"):
+            LIBRARY.impl(name, implementation, device)
         qualified = f"itk_ncr::{name}"
         torch.library.register_fake(qualified, fake, lib=LIBRARY)
         self.overload = getattr(torch.ops.itk_ncr, name).default

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.ops import checks, integration, reference, sampling, windows
-from itk_ncr.ops.extension import kernels
+from itk_ncr.ops.extension import kernels, run_on_device
 
 
 def _is_compiled(tensor: Tensor) -> bool:
+    """Whether the compiled kernels run where the tensor is; elsewhere plain torch does."""
+    if tensor.device.type == "cuda":
+        return run_on_device(tensor.device.index)
     return tensor.device.type == "cpu" and kernels() is not None
 
 

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itk_ncr.ops.calls import address, allocate, allocate_like, new, run
+from itk_ncr.ops.calls import (
+    address,
+    alert_not_deterministic,
+    allocate,
+    allocate_like,
+    new,
+    run,
+)
 from itk_ncr.ops.library import Operator
 
 
@@ -63,6 +70,8 @@ def _warp_adjoint(
     to_displacement: bool,
     to_image: bool,
 ) -> tuple[Tensor, Tensor]:
+    if to_image:
+        alert_not_deterministic("the gradient of warp to its image", image)
     m, u = image.detach().contiguous(), displacement.detach().contiguous()
     g = grad.detach().contiguous()
     grad_u = allocate_like(u) if to_displacement else allocate(u, 0)
@@ -131,6 +140,7 @@ def _warp_nearest_derivative(ctx: Any, grad: Tensor) -> Any:
 def _warp_nearest_adjoint(
     grad: Tensor, displacement: Tensor, sizes: list[int], fill: bool
 ) -> Tensor:
+    alert_not_deterministic("the gradient of warp to its image", grad)
     g, u = grad.detach().contiguous(), displacement.detach().contiguous()
     grad_image = allocate(g, *g.shape[:2], *sizes)
     run(

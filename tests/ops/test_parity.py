@@ -10,51 +10,12 @@ from itk_ncr.ops import reference
 
 # Rows shorter than a vector, of one vector, of vectors and a rest, longer than a piece; axes of 1.
 SHAPES = [(5, 6, 3), (4, 5, 8), (6, 7, 21), (1, 9, 17), (1, 1, 9), (20, 17), (12, 1), (3, 300)]
-# Measured worst relative to the largest value: 1.4e-6 and 1.1e-14.
-BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-12}
-
-CASES = {
-    "exponential": lambda m, u, x: m.exponential(u),
-    "exponential, 5 squarings": lambda m, u, x: m.exponential(u, 5),
-    "exponential, none": lambda m, u, x: m.exponential(u, 0),
-    "warp": lambda m, u, x: m.warp(x, u),
-    "warp and fill": lambda m, u, x: m.warp(x, u, padding="fill", fill_value=0.5),
-    "warp nearest": lambda m, u, x: m.warp(x, u, mode="nearest"),
-    "compose": lambda m, u, x: m.compose(u, 0.5 * u),
-    "jacobian": lambda m, u, x: m.jacobian_determinant(u),
-    "box of radius 2": lambda m, u, x: m.box_sum(x, 2),
-    "box of radius 6": lambda m, u, x: m.box_sum(x, 6),
-    "resize up": lambda m, u, x: m.resize(x, tuple(2 * s for s in x.shape[2:])),
-    "resize down": lambda m, u, x: m.resize(x, tuple((s + 1) // 2 for s in x.shape[2:])),
-    "distance": lambda m, u, x: m.warp_mse(x, u, u[:, :2].detach()),
-    "weighted distance": lambda m, u, x: m.warp_mse(x, u, u[:, :2].detach(), u[:, :1].detach()),
-    "local correlation": lambda m, u, x: m.local_ncc(
-        u[:, :1], u[:, 1:2].detach(), (u[:, :1] > 0).to(u).detach(), 2, eps=1e-2
-    ),
-}
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", BOUNDS, ids=str)
-def test_kernels_and_twins_agree_in_values_and_gradients(shape, dtype, variant, smooth_field):
-    # No power of two: there the last bit of the norm decides on the number of squarings.
-    u = smooth_field(shape, 3.9, batch=2, dtype=dtype).requires_grad_()
-    x = torch.rand(2, 2, *(s + 2 for s in shape), dtype=dtype).requires_grad_()
-    for name, call in CASES.items():
-        found, expected = call(ops, u, x), call(reference, u, x)
-        weight = torch.randn_like(expected)
-        pairs = [(found, expected)]
-        for wanted in (u, x):
-            by = [torch.autograd.grad(y, wanted, weight, allow_unused=True, retain_graph=True)[0]
-                  for y in (found, expected)]  # fmt: skip
-            if by[1] is not None:
-                # Rounding has no derivative: the twin gives zeros or nothing.
-                pairs.append((torch.zeros_like(by[1]) if by[0] is None else by[0], by[1]))
-        for a, b in pairs:
-            # Variances are differences of sums.
-            room = 10 if name == "local correlation" else 1
-            bound = room * BOUNDS[dtype] * max(1.0, b.abs().max().item())
-            assert (a - b).abs().max() <= bound, name
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_kernels_and_twins_agree_in_values_and_gradients(shape, dtype, variant, agree_with_twins):
+    agree_with_twins(shape, dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
