@@ -23,7 +23,7 @@ from itk_ncr.fields import (
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, inverse_physical_displacement, physical_displacement, resample
 from itk_ncr.images.memory import require_memory
-from itk_ncr.ops import exponential_pair, jacobian_determinant, warp
+from itk_ncr.ops import exponential_pair, jacobian_determinant, release_memory, warp
 from itk_ncr.preprocessing import Normalised, match_histogram, normalise
 from itk_ncr.registration.affine import AffineSettings, align, overlap
 from itk_ncr.registration.instance import (
@@ -402,7 +402,7 @@ def _image(tensor: Tensor, grid: Grid) -> Image:
 
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
-    """Torch's number of threads for the length of a block."""
+    """Torch's number of threads for the length of a block; what the kernels pooled goes back."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)
@@ -410,3 +410,4 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+        release_memory()
