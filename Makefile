@@ -1,4 +1,4 @@
-# What there is: make demo | test | lint | bench | clean. Each sets up what it needs in .venv first,
+# What there is: make demo | test | lint | bench | cuda | clean. Each sets up what it needs in .venv first,
 # once: a stamp in .venv remembers it until what it was made from changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
@@ -32,7 +32,7 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench cuda clean
 
 help:
 	@sed -n '1,6s/^# \{0,1\}//p' Makefile
@@ -83,6 +83,13 @@ lint: $(DEVELOPS)
 
 bench: $(DEVELOPS)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+# Compiles the CUDA kernels for every architecture and installs nothing; nvcc must be there.
+cuda: $(VENV)/.made
+	@$(BIN)/cmake -S . -B build/cuda -G Ninja --log-level=WARNING -DNCR_CUDA=ON \
+	  -DCMAKE_MAKE_PROGRAM="$$PWD/$(BIN)/ninja" -DPython_EXECUTABLE="$$PWD/$(BIN)/python" \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	$(BIN)/cmake --build build/cuda --target ncr_cuda
 
 clean:
 	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

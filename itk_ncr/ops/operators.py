@@ -44,6 +44,11 @@ def exponential(velocity: Tensor, squarings: int | None = None, *, keep_every: i
         If ``velocity`` is not (N, D, *spatial) with D = 2 or 3.
     ArgumentError
         If its dtype is not float32 or float64, or a setting is out of range.
+
+    Notes
+    -----
+    The gradient is non-deterministic on CUDA: voxels add to each other in any order, so that its
+    last bits differ from call to call. On the CPU it has the same bits for any number of threads.
     """
     _check_exponential(velocity, squarings, keep_every)
     return _exponential(velocity, squarings, keep_every, 1.0)
@@ -121,6 +126,11 @@ def warp(
     ------
     ShapeError, ArgumentError
         If shapes, dtypes or devices do not fit.
+
+    Notes
+    -----
+    The gradient to ``image`` is non-deterministic on CUDA (atomic additions); the gradient to
+    ``displacement`` and everything on the CPU has the same bits every time.
     """
     checks.require_choice(mode, "mode", ("linear", "nearest"))
     checks.require_choice(padding, "padding", ("border", "fill"))
@@ -145,6 +155,10 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     ----------
     outer, inner : Tensor, shape (N, D, *spatial)
         Displacements in voxels on one grid; ``inner`` is applied first.
+
+    Notes
+    -----
+    The gradient to ``outer`` is non-deterministic on CUDA, as that of :func:`warp` to its image.
     """
     checks.require_field(outer, "outer")
     checks.require_field(inner, "inner")
@@ -205,6 +219,10 @@ def warp_mse(
     Tensor, shape (N,)
         ``weight * (moved - fixed)**2`` summed and divided by the number of *all* values. Gradients
         go to ``image`` and ``displacement``, and to ``fixed`` and ``weight`` where they ask for it.
+
+    Notes
+    -----
+    The gradient to ``image`` is non-deterministic on CUDA, as that of :func:`warp`.
     """
     checks.require_field(displacement, "displacement")
     checks.require_grid(image, "image")

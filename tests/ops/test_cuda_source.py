@@ -77,6 +77,13 @@ def test_the_cuda_source_agrees_with_the_twins(shape, dtype, cuda, agree_with_tw
     assert cuda.largest_grid() == 3
 
 
+def test_sums_of_many_voxels_take_several_rounds(cuda):
+    # More than 64 * 64 voxels, the two rounds that smaller images need.
+    image, u, fixed = torch.rand(2, 1, 80, 83), torch.zeros(2, 2, 80, 83), torch.rand(2, 1, 80, 83)
+    expected = (image.double() - fixed).square().mean((1, 2, 3))
+    torch.testing.assert_close(ops.warp_mse(image, u, fixed).double(), expected, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_denoises_as_its_twin_does(shape, cuda):
     image = torch.rand(2, 2, *shape)
