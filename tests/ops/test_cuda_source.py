@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import shutil
 import subprocess
 import sysconfig
+import warnings
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pybind11
 import pytest
 import torch
 
 from itk_ncr import ops
-from itk_ncr.ops import calls, integration, reference
+from itk_ncr.ops import calls, extension, integration, reference, sampling
 from itk_ncr.ops.extension import kernels, run_on_device
 
 ROOT = Path(__file__).parents[2]
@@ -226,19 +226,55 @@ def test_where_bits_may_differ_deterministic_mode_is_told():
     torch.use_deterministic_algorithms(True)
     try:
         calls.alert_not_deterministic("a gradient", torch.empty(1))
-        with pytest.raises(RuntimeError, match="a gradient must not run on CUDA"):
-            calls.alert_not_deterministic("a gradient", somewhere_else)
+        image, u = torch.empty(2, 1, 4, 5, device="meta"), torch.empty(2, 2, 4, 5, device="meta")
+        for adjoint, arguments in (
+            (integration.exponential_adjoint, (u, u, u, None, 3, 1, 1.0)),
+            (sampling.warp_adjoint, (image, image, u, False, False, True)),
+            (sampling.warp_nearest_adjoint, (image, u, [4, 5], False)),
+        ):
+            with pytest.raises(RuntimeError, match=r"gradient of \w+ .*must not run on CUDA"):
+                adjoint.implementation(*arguments)
         torch.use_deterministic_algorithms(True, warn_only=True)
         with pytest.warns(UserWarning, match="adds atomically"):
             calls.alert_not_deterministic("a gradient", somewhere_else)
     finally:
         torch.use_deterministic_algorithms(False)
-    for adjoint in (
-        integration._exponential_adjoint,
-        ops.sampling._warp_adjoint,
-        ops.sampling._warp_nearest_adjoint,
-    ):
-        assert "alert_not_deterministic" in inspect.getsource(adjoint)
+
+
+def test_cuda_tensors_find_the_cuda_functions_their_device_and_stream(monkeypatch):
+    module = SimpleNamespace(cuda=SimpleNamespace(Cuda=lambda *handle: handle))
+    monkeypatch.setattr(calls, "kernels", lambda: module)
+    streams = {torch.device("cuda", 1): SimpleNamespace(cuda_stream=1234)}
+    monkeypatch.setattr(torch.cuda, "current_stream", streams.__getitem__)
+    functions, (device, stream, _) = calls.machine_of(
+        SimpleNamespace(device=torch.device("cuda", 1))
+    )
+    assert functions is module.cuda
+    assert (device, stream) == (1, 1234)
+    for name in ("exponential", "exponential_adjoint", "warp", "warp_mse", "local_ncc_adjoint"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"itk_ncr::{name}", "CUDA")
+
+
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("torch_has_cuda", [True, False])
+@pytest.mark.parametrize("usable", [True, False])
+def test_the_twins_take_over_where_the_kernels_cannot_run(
+    built, torch_has_cuda, usable, monkeypatch
+):
+    module = SimpleNamespace(
+        build_info=lambda: {"cuda": built}, cuda=SimpleNamespace(usable=lambda device: usable)
+    )
+    monkeypatch.setattr(extension, "kernels", lambda: module)
+    monkeypatch.setattr(torch.version, "cuda", "13.0" if torch_has_cuda else None)
+    extension._run_on_device.cache_clear()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        found = [run_on_device(3), run_on_device(3)]
+    extension._run_on_device.cache_clear()
+    assert found == 2 * [built and torch_has_cuda and usable]
+    # A build that could, on a device that cannot, is worth a word; once.
+    expected = 1 if built and torch_has_cuda and not usable else 0
+    assert len([w for w in seen if "on CUDA device 3" in str(w.message)]) == expected
 
 
 def test_graphs_take_which_kernels_run_as_a_constant():
