@@ -56,6 +56,8 @@ class KnownShift:
             noncorrespondence_moving=ramp(moving.grid, axis=0),
             jacobian=Image(np.full(fixed.grid.shape, 1.25, np.float32), fixed.grid),
             inverse_error=Image(np.full(fixed.grid.shape, 0.125, np.float32), fixed.grid),
+            foreground=Image(np.ones(fixed.grid.shape, np.uint8), fixed.grid),
+            foreground_moving=Image(np.ones(moving.grid.shape, np.uint8), moving.grid),
             affine=AffineMap(tuple(map(tuple, np.eye(dimension).tolist())), tuple(affine.tolist())),
             quality=QUALITY,
             mask_threshold=options["mask_threshold"],
