@@ -104,11 +104,13 @@ struct VectorSteps {
     }
   }
 
+  static constexpr int64_t kWidth = gradient_width(D);
+
   /// Each owner of planes needs a place for what it must not add.
-  int64_t nowhere_size() const { return 4 * (2 * grid.size[D - 1] + 16); }
+  int64_t nowhere_size() const { return kWidth * (2 * grid.size[D - 1] + 16); }
 
   int64_t grad_size(Cpu cpu) const {
-    return 4 * grid.count() + slabs_for(cpu, grid.size[0]) * nowhere_size() + 16;
+    return kWidth * grid.count() + slabs_for(cpu, grid.size[0]) * nowhere_size() + 16;
   }
 
   void start_adjoint(Cpu cpu, const float* grad_displacement, float* grad) const {
@@ -133,15 +135,15 @@ struct VectorSteps {
           t.grad = grad;
           t.first = o * planes / owners;
           t.end = (o + 1) * planes / owners;
-          t.nowhere = 4 * grid.count() + o * nowhere_size();
+          t.nowhere = kWidth * grid.count() + o * nowhere_size();
           // Every plane starts as its incoming gradient, just ahead of the first addition to it.
           int64_t filled = t.first;
           const int64_t stop = std::min(planes, t.end + reach);
           for (int64_t plane = std::max<int64_t>(0, t.first - reach); plane < stop; ++plane) {
             const int64_t ahead = std::min(t.end, plane + reach + 1);
             if (ahead > filled) {
-              std::copy_n(grad_squared + 4 * filled * inner, 4 * (ahead - filled) * inner,
-                          grad + 4 * filled * inner);
+              std::copy_n(grad_squared + kWidth * filled * inner, kWidth * (ahead - filled) * inner,
+                          grad + kWidth * filled * inner);
               filled = ahead;
             }
             rows->square_adjoint[D - 2](t, plane * rows_per_plane, (plane + 1) * rows_per_plane);

@@ -16,6 +16,7 @@ namespace {
 
 #include "square.h"
 #include "square_adjoint.h"
+#include "square_adjoint_2d.h"
 #include "warp.h"
 
 #include "table.h"

@@ -7,9 +7,14 @@
 /// are null where an instruction set has no version, and the functors run instead.
 namespace ncr::cpu {
 
-/// Inside an exponential vectors are interleaved: D floats per voxel for a field, 4 for a gradient
-/// (the unused ones are 0), so that one wide load brings both ends of a cell's edge. Rows lie along
-/// the fastest axis; row r of a 3D grid is (z, y) = (r / Y, r % Y).
+/// Floats per voxel of a gradient inside an exponential: in 3D an aligned four, the last one 0.
+constexpr int gradient_width(int dimension) {
+  return dimension == 2 ? 2 : 4;
+}
+
+/// Inside an exponential vectors are interleaved: D floats per voxel for a field, gradient_width(D)
+/// for a gradient, so that one wide load brings both ends of a cell's edge. Rows lie along the
+/// fastest axis; row r of a 3D grid is (z, y) = (r / Y, r % Y).
 struct SquareRows {
   const float* field;  ///< interleaved, readable for 64 floats behind its end
   float* squared;      ///< interleaved, or null
@@ -21,11 +26,11 @@ struct SquareRows {
 /// axis: it adds there what the given rows send there, in the order of the rows.
 struct SquareRowsAdjoint {
   const float* field;         ///< interleaved
-  const float* grad_squared;  ///< interleaved by 4
-  float* grad;                ///< interleaved by 4
+  const float* grad_squared;  ///< interleaved, readable for 16 floats behind its end
+  float* grad;                ///< interleaved
   int64_t size[3];
   int64_t first, end;
-  int64_t nowhere;  ///< offset into grad of 4 (2 X + 8) floats that nobody reads
+  int64_t nowhere;  ///< offset into grad of 2 X + 8 vectors that nobody reads
 };
 
 /// Linear interpolation of planar images at planar displacements, one sample.

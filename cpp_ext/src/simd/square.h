@@ -51,15 +51,56 @@ NCR_INLINE void prefetch_cell(const float* cell, const CornerStrides<D>& s) {
   }
 }
 
-/// For each eight of the kWide voxels from i on: whether their cells, D floats wide, follow one
-/// another and all belong to the n voxels of the piece.
+/// For each eight of the voxels from i on: whether their cells, D floats wide, follow one another
+/// and all belong to the n voxels of the piece.
 template <int D>
-NCR_INLINE void note_together(int64_t i, int64_t n, const int32_t* offset, bool* together) {
-  for (int64_t k = i; k < i + kWide; k += kLanes) {
-    const __m256i found = _mm256_load_si256(reinterpret_cast<const __m256i*>(offset + k));
-    together[k / kLanes] = k + kLanes <= n && consecutive<D>(found);
-  }
+NCR_INLINE void note_together(int64_t i, int64_t n, __m256i offset, bool* together) {
+  together[i / kLanes] = i + kLanes <= n && consecutive<D>(offset);
 }
+
+#if defined(__AVX512F__)
+template <int D>
+NCR_INLINE void note_together(int64_t i, int64_t n, __m512i offset, bool* together) {
+  const unsigned found = follow_one_another<D>(offset);
+  together[i / kLanes] = i + kLanes <= n && (found & 0xff) == 0xff;
+  together[i / kLanes + 1] = i + 2 * kLanes <= n && found >> 8 == 0xff;
+}
+
+/// In 2D, the interpolated vectors of eight voxels whose cells follow one another.
+NCR_INLINE __m512 sample_together_2d(const float* cell, const CornerStrides<2>& s, __m256 wy,
+                                     __m256 wx) {
+  const __m512 y = spread_pairs(wy), x = spread_pairs(wx);
+  const __m512 low = lerp(_mm512_loadu_ps(cell), _mm512_loadu_ps(cell + s.outer), y);
+  const __m512 high = lerp(_mm512_loadu_ps(cell + 2), _mm512_loadu_ps(cell + s.outer + 2), y);
+  return lerp(low, high, x);
+}
+
+/// The edges of every second cell of eight, from number kFirst on, interpolated along y.
+template <int kFirst>
+NCR_INLINE __m512d edges_2d(const float* field, const CornerStrides<2>& s, const int32_t* offset,
+                            __m256 wy) {
+  const auto cells = [&](const float* from) {
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(from + offset[kFirst]));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(from + offset[kFirst + 2]), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(from + offset[kFirst + 4]), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(from + offset[kFirst + 6]), 3);
+  };
+  constexpr int k = kFirst;
+  const __m512 y =
+      _mm512_permutexvar_ps(_mm512_setr_epi32(k, k, k, k, k + 2, k + 2, k + 2, k + 2, k + 4, k + 4,
+                                              k + 4, k + 4, k + 6, k + 6, k + 6, k + 6),
+                            _mm512_castps256_ps512(wy));
+  return _mm512_castps_pd(lerp(cells(field), cells(field + s.outer), y));
+}
+
+/// In 2D, the interpolated vectors of eight voxels anywhere.
+NCR_INLINE __m512 sample_eight_2d(const float* field, const CornerStrides<2>& s,
+                                  const int32_t* offset, __m256 wy, __m256 wx) {
+  const __m512d even = edges_2d<0>(field, s, offset, wy), odd = edges_2d<1>(field, s, offset, wy);
+  return lerp(_mm512_castpd_ps(_mm512_unpacklo_pd(even, odd)),
+              _mm512_castpd_ps(_mm512_unpackhi_pd(even, odd)), spread_pairs(wx));
+}
+#endif
 
 /// Interpolated vectors of eight voxels whose cells follow one another; `s` in floats.
 template <int D>
@@ -134,16 +175,32 @@ void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
         move<D, kWide>(at, start + i, u, position);
         const auto l = locate<D, kWide>(position, bounds);
         foremost = V::max(foremost, l.index[0]);
-        V::store(piece.offset + i, V::mul(l.offset, V::set(D)));
+        const auto offset = V::mul(l.offset, V::set(D));
+        V::store(piece.offset + i, offset);
         for (int axis = 0; axis < D; ++axis) V::store(piece.weight[axis] + i, l.weight[axis]);
-        note_together<D>(i, n, piece.offset, piece.together);
-        for (int64_t k = 0; k < kWide; k += 4) {
+        note_together<D>(i, n, offset, piece.together);
+        // In 2D the processor foresees it.
+        for (int64_t k = 0; D == 3 && k < kWide; k += 4) {
           prefetch_cell<D>(task.field + piece.offset[i + k], strides);
         }
       }
       prefetch_ahead<D>(task.field, D, task.size, at, largest<kWide>(foremost), start, n);
       float* out = task.squared != nullptr ? task.squared + D * (row * length + start) : result;
       for (int64_t i = 0; i < n; i += kLanes) {
+#if defined(__AVX512F__)
+        if constexpr (D == 2) {
+          const __m256 wy = _mm256_load_ps(piece.weight[0] + i);
+          const __m256 wx = _mm256_load_ps(piece.weight[1] + i);
+          const __m512 moved =
+              piece.together[i / kLanes]
+                  ? sample_together_2d(task.field + piece.offset[i], strides, wy, wx)
+                  : sample_eight_2d(task.field, strides, piece.offset + i, wy, wx);
+          const __mmask16 some = Vec<16>::first(2 * (n - i));
+          const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(some, here + 2 * i), moved);
+          _mm512_mask_storeu_ps(out + 2 * i, some, sum);
+          continue;
+        }
+#endif
         if (piece.together[i / kLanes]) {
           __m256 weight[D], moved[D], raw[D];
           for (int axis = 0; axis < D; ++axis)
@@ -200,9 +257,13 @@ void pack(const float* planes, int64_t count, float factor, float* field, int64_
   }
 }
 
-/// The same into vectors of four.
+/// The same as vectors of a gradient.
 template <int D>
 void pack_gradient(const float* planes, int64_t count, float* grad, int64_t begin, int64_t end) {
+  if constexpr (D == 2) {
+    pack<D>(planes, count, 1.0f, grad, begin, end);
+    return;
+  }
   int64_t i = begin;
   for (; i + kLanes <= end; i += kLanes) {
     __m256 v[D], out[4];
@@ -218,14 +279,21 @@ void pack_gradient(const float* planes, int64_t count, float* grad, int64_t begi
 template <int D>
 void unpack_gradient(const float* grad, int64_t count, float factor, float* planes, int64_t begin,
                      int64_t end) {
+  constexpr int kWidth = gradient_width(D);
   const __m256 f = _mm256_set1_ps(factor);
   int64_t i = begin;
   for (; i + kLanes <= end; i += kLanes) {
     __m256 v[D];
-    from_fours<D>(grad + 4 * i, v);
+    if constexpr (D == 2) {
+      __m256 raw[D];
+      load_vectors<D>(grad + D * i, raw);
+      deinterleave<D>(raw, v);
+    } else {
+      from_fours<D>(grad + 4 * i, v);
+    }
     for (int c = 0; c < D; ++c) _mm256_storeu_ps(planes + c * count + i, _mm256_mul_ps(f, v[c]));
   }
   for (; i < end; ++i) {
-    for (int c = 0; c < D; ++c) planes[c * count + i] = factor * grad[4 * i + c];
+    for (int c = 0; c < D; ++c) planes[c * count + i] = factor * grad[kWidth * i + c];
   }
 }

@@ -168,12 +168,13 @@ void square_rows_adjoint(const SquareRowsAdjoint& task, int64_t begin, int64_t e
         move<D, kWide>(at, start + i, u, position);
         const auto l = locate<D, kWide>(position, bounds);
         foremost = V::max(foremost, l.index[0]);
-        V::store(piece.cells.offset + i, V::mul(l.offset, V::set(D)));
+        const auto in_field = V::mul(l.offset, V::set(D));
+        V::store(piece.cells.offset + i, in_field);
         for (int axis = 0; axis < D; ++axis) {
           V::store(piece.cells.weight[axis] + i, l.weight[axis]);
           V::store(piece.inside[axis] + i, V::keep(l.inside[axis], V::set_bits()));
         }
-        note_together<D>(i, n, piece.cells.offset, piece.cells.together);
+        note_together<D>(i, n, in_field, piece.cells.together);
         // Planes of other owners are added to where nobody reads.
         const auto to = V::mul(l.offset, V::set(4));
         const auto away =

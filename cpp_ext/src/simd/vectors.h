@@ -319,6 +319,25 @@ NCR_INLINE bool consecutive(__m256i offset) {
   return _mm256_movemask_epi8(_mm256_cmpeq_epi32(offset, expected)) == -1;
 }
 
+#if defined(__AVX512F__)
+/// The same for two groups of eight; a bit for each offset that is where it should be.
+template <int kDistance>
+NCR_INLINE unsigned follow_one_another(__m512i offset) {
+  constexpr int d = kDistance;
+  const __m512i begins = _mm512_permutexvar_epi32(
+      _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 8, 8, 8, 8, 8, 8, 8, 8), offset);
+  const __m512i steps = _mm512_setr_epi32(0, d, 2 * d, 3 * d, 4 * d, 5 * d, 6 * d, 7 * d, 0, d,
+                                          2 * d, 3 * d, 4 * d, 5 * d, 6 * d, 7 * d);
+  return _mm512_cmpeq_epi32_mask(offset, _mm512_add_epi32(begins, steps));
+}
+
+/// Eight weights, each twice.
+NCR_INLINE __m512 spread_pairs(__m256 weight) {
+  return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7),
+                               _mm512_castps256_ps512(weight));
+}
+#endif
+
 /// Coordinates of a row: (z, y) or (y).
 template <int D>
 struct RowAt {

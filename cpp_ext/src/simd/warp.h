@@ -124,9 +124,14 @@ NCR_INLINE int64_t find_cells(const float* displacement, int64_t count, const Ro
     }
     V::store(cells.offset + i, l.offset);
     V::store(cells.plane + i, l.index[0]);
-    for (int64_t k = 0; k < L; k += 8) {
-      cells.together[(i + k) / 8] =
-          consecutive<1>(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i + k)));
+    if constexpr (L == 8) {
+      cells.together[i / 8] = consecutive<1>(l.offset);
+    } else {
+#if defined(__AVX512F__)
+      const unsigned found = follow_one_another<1>(l.offset);
+      cells.together[i / 8] = (found & 0xff) == 0xff;
+      cells.together[i / 8 + 1] = found >> 8 == 0xff;
+#endif
     }
     if (image == nullptr) continue;
     for (int64_t k = 0; k < L; k += 4) {
