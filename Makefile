@@ -2,6 +2,7 @@
 # once: a stamp in .venv remembers it until what it was made from changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
+#   DATA=folder            images for `make bench`, see docs/benchmarks.md
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
 #   TORCH_INDEX=URL        a package index with CPU builds of torch, much smaller than the usual ones
 
@@ -82,14 +83,8 @@ lint: $(DEVELOPS)
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
 
 bench: $(DEVELOPS)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
-
-# Compiles the CUDA kernels for every architecture and installs nothing; nvcc must be there.
-cuda: $(VENV)/.made
-	@$(BIN)/cmake -S . -B build/cuda -G Ninja --log-level=WARNING -DNCR_CUDA=ON \
-	  -DCMAKE_MAKE_PROGRAM="$$PWD/$(BIN)/ninja" -DPython_EXECUTABLE="$$PWD/$(BIN)/python" \
-	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
-	$(BIN)/cmake --build build/cuda --target ncr_cuda
+	@$(BIN)/python benchmarks/kernels.py || true
+	$(if $(DATA),$(BIN)/python benchmarks/registration.py --data "$(DATA)" $(if $(shell $(BIN)/python -c 'import ants' 2>/dev/null && echo 1),,--no-ants),echo "With DATA=folder the registration is measured too: see docs/benchmarks.md.")
 
 clean:
 	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -146,7 +146,7 @@ def register(
     working_voxels: int | None,
     **settings: Any,
 ) -> None:
-    r"""Register MOVING to FIXED and write the results to a folder.
+    """Register MOVING to FIXED and write the results to a folder.
 
     \b
     warped                MOVING on the grid of FIXED
@@ -162,7 +162,7 @@ def register(
 
     The files appear together when everything is done, or not at all. A folder that holds files is
     refused without --overwrite; with it, the files of an earlier run are replaced, others stay.
-    """
+    """  # noqa: D301
     affine_file = None if affine in ("auto", "none") else Path(affine)
     paths = _Paths(
         fixed,
