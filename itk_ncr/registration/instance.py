@@ -480,6 +480,8 @@ def toned(moved: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     weighted = [power * weight for power in powers]
     gram = torch.stack([torch.cat([total_double(a * b) for b in powers]) for a in weighted])
     target = torch.cat([total_double(a * fixed) for a in weighted])
+    if not gram[0, 0] > 0:  # nothing corresponds, so there is nothing to go by
+        return moved
     ridge = TONE_RIDGE * gram.diagonal().mean() * torch.eye(len(powers), dtype=gram.dtype)
     unchanged = torch.zeros_like(target)
     unchanged[0] = 1

@@ -229,6 +229,27 @@ def test_progress_rises_to_one_and_abort_stops(slice_pair):
     assert len(asked) == 31
 
 
+@pytest.mark.parametrize("shape", [(5, 5), (12, 2), (2, 2, 2), (1, 1, 30), (3, 4, 5), (1, 24, 20)])
+@pytest.mark.parametrize("affine", ["auto", "none"])
+def test_tiny_and_thin_images_come_through(shape, affine):
+    moving = np.random.default_rng(0).random(shape).astype(np.float32)
+    result = itk_ncr.register(np.roll(moving, 1, -1), moving, affine=affine)
+    assert result.displacement.array.shape == (*shape, len(shape))
+    assert np.isfinite(result.displacement.array).all()
+    assert np.isfinite(result.warped.array).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+def test_any_pixel_type_and_unit_gives_the_same_map(slice_pair, dtype):
+    fixed, moving, _ = slice_pair
+    reference = itk_ncr.register(fixed.array.round(), moving.array.round(), affine="none")
+    scale = 1 if dtype == np.uint8 else 7
+    other = (scale * moving.array.round()).astype(dtype)
+    result = itk_ncr.register(fixed.array.round(), other, affine="none")
+    difference = np.abs(result.displacement.array - reference.displacement.array)
+    assert difference.max() < 0.05
+
+
 def test_bad_voxels_are_counted_and_background(slice_pair):
     fixed, moving, _ = slice_pair
     array = moving.array.copy()
