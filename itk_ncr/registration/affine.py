@@ -100,7 +100,10 @@ def align(
     fine = pyramid[-1]
     if fine.distance(best.map()) > (1 - ACCEPTANCE) * fine.distance(first):
         return first
-    return best.map()
+    found = best.map()
+    # Noise can be matched best where hardly anything is left to match.
+    before, after = (overlap(a, fixed.grid, moving.grid) for a in (first, found))
+    return first if after < LEAST_OVERLAP * before else found
 
 
 def overlap(affine: AffineMap, fixed: Grid, moving: Grid) -> float:
