@@ -53,14 +53,6 @@ NCR_INLINE __m256 in_place_four(const float* cell, int64_t outer, __m256 wy, __m
   return _mm256_permute_ps(sum, 0xd8);
 }
 
-/// Nothing wider is loaded here: what spans two recent stores waits until both are in the cache.
-NCR_INLINE void add_two(float* to, const float* values) {
-  const auto load = [](const float* p) {
-    return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  };
-  _mm_storel_pi(reinterpret_cast<__m64*>(to), _mm_add_ps(load(to), load(values)));
-}
-
 /// What a run of cells that follow one another gives to the next cell: it meets that cell's own
 /// share in a register.
 struct Carry {

@@ -65,13 +65,20 @@ struct Vec<8> {
   static NCR_INLINE F keep_first(F v, int64_t n) {
     return n >= 8 ? v : _mm256_and_ps(v, _mm256_castsi256_ps(first(n)));
   }
-  static NCR_INLINE double sum(F v) {
-    const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
-    const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
-    alignas(32) double parts[4];
-    _mm256_store_pd(parts, a + b);
-    return (parts[0] + parts[1]) + (parts[2] + parts[3]);
-  }
+  /// Sum of many vectors, in double precision.
+  struct Total {
+    __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+
+    NCR_INLINE void add(F v) {
+      low = low + _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+      high = high + _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+    }
+    NCR_INLINE double sum() const {
+      alignas(32) double parts[4];
+      _mm256_store_pd(parts, low + high);
+      return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+    }
+  };
 };
 
 #if defined(__AVX512F__)
@@ -118,13 +125,6 @@ struct Vec<16> {
     return _mm512_mask_blend_epi32(inside, b, a);
   }
   static NCR_INLINE F keep_first(F v, int64_t n) { return _mm512_maskz_mov_ps(first(n), v); }
-  static NCR_INLINE double sum(F v) {
-    const __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
-    const __m512d b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
-    alignas(64) double p[8];
-    _mm512_store_pd(p, a + b);
-    return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
-  }
 };
 constexpr int kWide = 16;
 #else
@@ -138,6 +138,15 @@ NCR_INLINE F lerp(F a, F b, F weight) {
 
 NCR_INLINE void store_some(float* to, __m256 values, int64_t n) {
   Vec<8>::store_some(to, values, n);
+}
+
+/// Adds two floats. Nothing wider is loaded: what spans two recent stores waits until both are in
+/// the cache.
+NCR_INLINE void add_two(float* to, const float* values) {
+  const auto load = [](const float* p) {
+    return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  };
+  _mm_storel_pi(reinterpret_cast<__m64*>(to), _mm_add_ps(load(to), load(values)));
 }
 
 /// v[0..D) = the components of eight interleaved vectors.

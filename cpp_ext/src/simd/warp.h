@@ -231,30 +231,34 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
   const int64_t count_here = (task.end - task.first + 1) * plane;
   const int above = task.size_in[0] > 1 ? 1 : 0;
   const int first = static_cast<int>(task.first), end_plane = static_cast<int>(task.end);
+  constexpr int kLines = 2 * (D - 1);
   Cells<D, 8> cells;
+  alignas(64) int32_t to[2][kSegment];
+  alignas(64) float ends[kLines][2 * kSegment];  // what a voxel gives to both ends of an edge
   for_each_piece<D, 8>(task, nullptr, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
     for (int64_t i = 0; i < n; i += kLanes) {
-      const __m256 w[3] = {_mm256_load_ps(cells.weight[0] + i), _mm256_load_ps(cells.weight[1] + i),
-                           _mm256_load_ps(cells.weight[D - 1] + i)};
-      const int64_t lanes = n - i < kLanes ? n - i : kLanes;
       // Planes of other owners are replaced by the plane that nobody reads.
       const __m256i z = _mm256_load_si256(reinterpret_cast<const __m256i*>(cells.plane + i));
       const __m256i in_plane =
           Vec<8>::sub(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i)),
                       Vec<8>::mul(z, Vec<8>::set(static_cast<int>(plane))));
-      alignas(32) int32_t to[2][kLanes];
       for (int p = 0; p < 2; ++p) {
         const __m256i at = Vec<8>::add(z, Vec<8>::set(p * above));
         const __m256i slab_plane =
             Vec<8>::choose_in(at, first, end_plane, Vec<8>::sub(at, Vec<8>::set(first)),
                               Vec<8>::set(end_plane - first));
         Vec<8>::store(
-            to[p],
+            to[p] + i,
             Vec<8>::add(Vec<8>::mul(slab_plane, Vec<8>::set(static_cast<int>(plane))), in_plane));
       }
-      const bool together = cells.together[i / kLanes] && lanes == kLanes;
-      for (int64_t c = 0; c < task.channels; ++c) {
-        float* grad = task.grad + c * count_here;
+      cells.together[i / kLanes] = cells.together[i / kLanes] && n - i >= kLanes;
+    }
+    for (int64_t c = 0; c < task.channels; ++c) {
+      float* grad = task.grad + c * count_here;
+      for (int64_t i = 0; i < n; i += kLanes) {
+        const __m256 w[3] = {_mm256_load_ps(cells.weight[0] + i),
+                             _mm256_load_ps(cells.weight[1] + i),
+                             _mm256_load_ps(cells.weight[D - 1] + i)};
         const __m256 g = Vec<8>::load_some(task.grad_moved + c * count_out + base + i, n - i);
         __m256 by_plane[2];
         by_plane[1] = _mm256_mul_ps(g, w[0]);
@@ -266,26 +270,35 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
               const __m256 far = _mm256_mul_ps(line, w[1]);
               line = l == 1 ? far : _mm256_sub_ps(line, far);
             }
-            const __m256 upper = _mm256_mul_ps(line, w[2]);
-            const __m256 lower = _mm256_sub_ps(line, upper);
-            float* row = grad + l * strides.inner;
-            if (together) {
-              // upper moved up by one lane meets lower; its last lane is added alone.
+            __m256 upper = _mm256_mul_ps(line, w[2]);
+            __m256 lower = _mm256_sub_ps(line, upper);
+            if (cells.together[i / kLanes]) {
+              // upper moved up by one lane meets lower; its last lane is left for the other loop.
               const __m256 turned =
                   _mm256_permutevar8x32_ps(upper, _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6));
               const __m256 moved_up = _mm256_blend_ps(turned, _mm256_setzero_ps(), 1);
-              float* at = row + to[p][0];
+              float* at = grad + l * strides.inner + to[p][i];
               _mm256_storeu_ps(at,
                                _mm256_add_ps(_mm256_loadu_ps(at), _mm256_add_ps(lower, moved_up)));
-              at[kLanes] += _mm256_cvtss_f32(turned);
-              continue;
+              lower = _mm256_setzero_ps();
             }
-            alignas(32) float low[kLanes], high[kLanes];
-            _mm256_store_ps(low, lower);
-            _mm256_store_ps(high, upper);
-            for (int64_t k = 0; k < lanes; ++k) {
-              row[to[p][k]] += low[k];
-              row[to[p][k] + 1] += high[k];
+            const __m256 pairs[2] = {lower, upper};
+            __m256 out[2];
+            interleave<2>(pairs, out);
+            float* left = ends[(D - 1) * p + l] + 2 * i;
+            _mm256_store_ps(left, out[0]);
+            _mm256_store_ps(left + 8, out[1]);
+          }
+        }
+      }
+      // Every fourth voxel, then the next ones: a load that spans two recent stores waits until
+      // both are in the cache, and neighbours share an end.
+      for (int64_t phase = 0; phase < 4; ++phase) {
+        for (int64_t k = phase; k < n; k += 4) {
+          if (cells.together[k / kLanes] && k % kLanes != kLanes - 1) continue;
+          for (int p = 0; p < 2; ++p) {
+            for (int l = 0; l < D - 1; ++l) {
+              add_two(grad + l * strides.inner + to[p][k], ends[(D - 1) * p + l] + 2 * k);
             }
           }
         }
@@ -304,7 +317,7 @@ void warp_mse_rows(const WarpMseRows& task, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) task.row_sums[row] = 0;
   for_each_piece<D, L>(
       task, task.image, begin, end, cells, [&](int64_t row, int64_t base, int64_t n) {
-        double total = 0;
+        typename V::Total total;
         for (int64_t i = 0; i < n; i += L) {
           typename V::F gradient[D], slope[D], energy = V::set(0.0f);
           for (int axis = 0; axis < D; ++axis) gradient[axis] = V::set(0.0f);
@@ -321,13 +334,13 @@ void warp_mse_rows(const WarpMseRows& task, int64_t begin, int64_t end) {
               gradient[axis] = gradient[axis] + slope[axis] * weighted;
             }
           }
-          total += V::sum(V::keep_first(energy, n - i));
+          total.add(V::keep_first(energy, n - i));
           if (task.grad_displacement == nullptr) continue;
           for (int axis = 0; axis < D; ++axis) {
             const auto found = V::keep(cells.inside[axis][i / L], scale * gradient[axis]);
             V::store_some(task.grad_displacement + axis * count_out + base + i, found, n - i);
           }
         }
-        task.row_sums[row] += total;
+        task.row_sums[row] += total.sum();
       });
 }
