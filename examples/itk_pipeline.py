@@ -38,7 +38,7 @@ print("after the writer:", runs)
 
 # A new threshold reruns the mask, and nothing else.
 mask = registration.GetMask()
-for threshold in (0.3, 0.5, 0.8):
+for threshold in (0.3, 0.5, 0.7):
     registration.SetMaskThreshold(threshold)
     registration.Update()
     print(f"masked at {threshold}: {itk.array_view_from_image(mask).sum()} pixels")

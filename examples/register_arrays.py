@@ -33,7 +33,7 @@ dice = 2 * (found & true).sum() / (found.sum() + true.sum())
 print(f"overlap of the found mask with the lesion: Dice {dice:.2f}")
 
 # A stricter mask costs nothing.
-print("masked at 0.9:", int(result.with_threshold(0.9).mask.array.sum()), "pixels")
+print("masked at 0.7:", int(result.with_threshold(0.7).mask.array.sum()), "pixels")
 
 # Labels of the moving image go along; so do points, forth and back.
 labels = itk_ncr.Image((moving.array > 30).astype(np.uint8), moving.grid)

@@ -8,7 +8,7 @@ namespace wrapping {
 
 void define_cuda(py::module_ m) {
   using Allocate = std::function<Address(size_t)>;
-  py::class_<Cuda>(m, "Cuda", "A device, a stream, and who gives memory on it.")
+  py::class_<Cuda>(m, "Cuda", py::module_local(), "A device, a stream, and who gives memory on it.")
       .def(py::init([](int device, Address stream, const Allocate& allocate) {
         return Cuda{device, at<void>(stream),
                     [allocate](size_t bytes) { return at<void>(allocate(bytes)); }};

@@ -29,7 +29,7 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Compiled kernels of itk_ncr: contiguous arrays by address.";
-  py::class_<ncr::cpu::Workspace>(m, "Workspace", py::buffer_protocol(),
+  py::class_<ncr::cpu::Workspace>(m, "Workspace", py::module_local(), py::buffer_protocol(),
                                   "Uninitialised bytes out of the kernels' own pool.")
       .def(py::init<size_t>())
       .def_buffer([](ncr::cpu::Workspace& space) {

@@ -72,7 +72,7 @@ def snap_to_edges(
         u of :class:`MaskStep`, and the image on the scale of ``preprocessing``.
     price : float
         Evidence above four times the price is as good as any: it is cut there, lest a strong
-        inside drags the rim outwards.
+        inside drags the rim outwards. So no probability rises above 0.8.
 
     References
     ----------
