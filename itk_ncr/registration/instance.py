@@ -2,11 +2,12 @@
 
 The velocity moves down the gradient of the local correlation of what corresponds, plus its own
 roughness; every few iterations the mask is replaced by the exact minimiser for the field at hand.
-Tissue that has been squeezed into a lesion leaves little residual, and a field that was found with
-the lesion in view never quite recovers. So where the coarse levels found something to mask, they
-are run once more from zero, with the mask from the first iteration, and with coarse images that
-were made without it: in an ordinary pyramid a lesion blurs into its rim, which is the very tissue
-that has to tell what lies beneath.
+The mask takes part from the first iteration: once tissue has been squeezed into a lesion its
+residual is small, and no later mask would find it again.
+
+Where the coarse levels found something to mask, they are run once more from the start, now with
+coarse images that were made without it: in an ordinary pyramid a lesion blurs into its rim, which
+is the very tissue that has to tell what lies beneath.
 """
 
 from __future__ import annotations
@@ -93,10 +94,6 @@ class InstanceSettings:
         of a lesion is blurred into the tissue around it.
     mask_every : int
         Iterations between two masks.
-    mask_from : int
-        The first pass looks for a mask from this iteration on, late in the coarsest level. What a
-        deformation can explain, such as a larger ventricle, is explained by then; what harm a
-        lesion does in the meantime is undone by the second pass, which starts from zero.
     step : float
         Root mean square of an update of the velocity, in voxels, at the start of a level.
     final_step : float
@@ -121,7 +118,6 @@ class InstanceSettings:
     perimeter: float = 0.07
     dilation: int = 1
     mask_every: int = 10
-    mask_from: int = 80
     step: float = 0.1
     final_step: float = 0.2
     momentum: float = 0.9
@@ -324,7 +320,6 @@ def _descend(
         for iteration in range(level.iterations):
             track.before_iteration()
             if iteration % settings.mask_every == 0:
-                masking.find_mask = find_mask and track.done >= settings.mask_from
                 masking.update(descent.velocity, track.share())
                 if iteration:
                     recent = track.energies[-settings.mask_every :]
