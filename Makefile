@@ -86,5 +86,12 @@ bench: $(DEVELOPS)
 	@$(BIN)/python benchmarks/kernels.py || true
 	$(if $(DATA),$(BIN)/python benchmarks/registration.py --data "$(DATA)" $(if $(shell $(BIN)/python -c 'import ants' 2>/dev/null && echo 1),,--no-ants),echo "With DATA=folder the registration is measured too: see docs/benchmarks.md.")
 
+# Compiles the CUDA kernels for every architecture and installs nothing; nvcc must be there.
+cuda: $(VENV)/.made
+	@$(BIN)/cmake -S . -B build/cuda -G Ninja --log-level=WARNING -DNCR_CUDA=ON \
+	  -DCMAKE_MAKE_PROGRAM="$$PWD/$(BIN)/ninja" -DPython_EXECUTABLE="$$PWD/$(BIN)/python" \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	$(BIN)/cmake --build build/cuda --target ncr_cuda
+
 clean:
 	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -267,11 +267,9 @@ class _Track:
     def __init__(
         self, settings: InstanceSettings, progress: Progress | None, abort: Abort | None
     ) -> None:
-        self.levels = settings.levels
         # The coarse levels count twice: there may be a second pass.
         counts = [level.iterations for level in settings.levels]
         self.total = 2 * sum(counts) - counts[-1]
-        # An iteration of a finer level takes longer; this is what the progress goes by.
         self.done = 0
         self.energies: list[float] = []
         self.progress, self.abort = progress, abort
