@@ -1,0 +1,43 @@
+"""What is learnt: networks that take a pair and return a :class:`Prediction`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from itk_ncr.errors import ArgumentError
+from itk_ncr.networks.layers import halve
+from itk_ncr.networks.ncr import NCRNet
+
+
+def _regnet(dimension: int, **settings: Any) -> nn.Module:
+    return NCRNet(dimension, segmentation=False, **settings)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"ncr-net": NCRNet, "regnet": _regnet}
+
+
+def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
+    """Build a network by its row in ``NETWORKS``.
+
+    Parameters
+    ----------
+    name : str
+    dimension : int
+        2 or 3.
+    **settings
+        Keyword arguments of the network; ``network.settings`` gives them back.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such row, or a setting is outside its range.
+    """
+    if name not in NETWORKS:
+        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}; got {name!r}.")
+    return NETWORKS[name](dimension, **settings)
+
+
+__all__ = ["NETWORKS", "NCRNet", "build_network", "halve"]

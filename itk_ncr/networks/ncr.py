@@ -1,0 +1,202 @@
+"""NCR-Net: one encoder, a decoder for the velocity, a decoder for the noncorrespondence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.networks.layers import CHANNELS_LAST, Block, Head, double
+from itk_ncr.ops import exponential
+from itk_ncr.prediction import Prediction
+
+SCALES = 3
+POOLINGS = 4
+INTEGRATIONS = ("full", "half")
+# S starts at sigmoid(-2) = 0.12: close to "everything corresponds", yet not where its gradient dies.
+MASK_START = -2.0
+
+
+class Encoder(nn.Module):
+    """Five resolutions of features, finest first; ``width``, 2, 4, 8 and 16 times as many."""
+
+    def __init__(self, dimension: int, width: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(POOLINGS + 1)]
+        inputs = [2, *widths[:-1]]
+        self.blocks = nn.ModuleList(
+            Block(dimension, before, after, after)
+            for before, after in zip(inputs, widths, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features at full, 1/2, 1/4, 1/8 and 1/16 resolution."""
+        pool = functional.max_pool2d if x.ndim == 4 else functional.max_pool3d
+        features: list[Tensor] = []
+        for level, block in enumerate(self.blocks):
+            features.append(block(x if level == 0 else pool(features[-1], 2)))
+        return features
+
+
+class Decoder(nn.Module):
+    """Walks up from 1/16 resolution, joining the encoder's features on the way.
+
+    Parameters
+    ----------
+    dimension, width : int
+    outputs : int
+        Channels of a head.
+    finest : int
+        1: the last head is at half resolution (velocity); 0: at full resolution (mask).
+    """
+
+    def __init__(
+        self, dimension: int, width: int, outputs: int, *, finest: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        joined = {3: (24, 16, 8), 2: (12, 8, 6), 1: (8, 6, 4), 0: (5, 4, 2)}
+        self.levels = list(range(POOLINGS - 1, finest - 1, -1))
+        self.blocks = nn.ModuleList(
+            Block(dimension, *(width * n for n in joined[level]), last_bias=level == 0)
+            for level in self.levels
+        )
+        self.heads = nn.ModuleList(
+            Head(dimension, width * joined[level][-1], outputs) for level in self.levels[-SCALES:]
+        )
+        self.dropout = dropout
+
+    def forward(self, features: list[Tensor], scales: int = SCALES) -> list[Tensor]:
+        """What the heads say, finest first."""
+        x = features[-1]
+        found: list[Tensor] = []
+        heads = list(self.heads)
+        for position, (level, block) in enumerate(zip(self.levels, self.blocks, strict=True)):
+            x = block(torch.cat([double(x), features[level]], 1))
+            if self.dropout > 0:
+                x = functional.dropout(x, self.dropout, self.training)
+            scale = len(self.levels) - 1 - position
+            if scale < scales:
+                found.append(heads[SCALES - 1 - scale](x))
+        return found[::-1]
+
+
+class NCRNet(nn.Module):
+    """Registers a pair and finds what does not correspond, in one pass.
+
+    Parameters
+    ----------
+    dimension : int
+        2 or 3.
+    width : int
+        n of the paper: channels at full resolution; 8 in the released 2D model.
+    segmentation : bool
+        False leaves out the decoder of the noncorrespondence: RegNet.
+    integration : "full" or "half"
+        The heads make velocities at half the resolution of their scale. "full" enlarges the
+        velocity and exponentiates it there, as published; "half" exponentiates first, with an
+        eighth of the voxels in 3D, and enlarges the displacement.
+    dropout : float
+        Probability of dropping a feature behind each block of the decoders.
+
+    References
+    ----------
+    Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        width: int = 8,
+        *,
+        segmentation: bool = True,
+        integration: str = "full",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if dimension not in (2, 3):
+            raise ArgumentError(f"dimension must be 2 or 3; got {dimension}.")
+        if width < 1 or not 0 <= dropout < 1 or integration not in INTEGRATIONS:
+            raise ArgumentError(
+                "width must be positive, dropout in [0, 1) and integration one of "
+                f"{', '.join(INTEGRATIONS)}; got {width}, {dropout} and {integration!r}."
+            )
+        self.dimension, self.integration = dimension, integration
+        self.settings: dict[str, Any] = {"width": width, "integration": integration}
+        if dropout > 0:
+            self.settings["dropout"] = dropout
+        self.encoder = Encoder(dimension, width)
+        self.registration = Decoder(dimension, width, dimension, finest=1, dropout=dropout)
+        self.segmentation = (
+            Decoder(dimension, width, 1, finest=0, dropout=dropout) if segmentation else None
+        )
+        for head in self.registration.heads:
+            head.start_at(0.0)
+        if self.segmentation is not None:
+            for head in self.segmentation.heads:
+                head.start_at(MASK_START)
+        self.to(memory_format=CHANNELS_LAST[dimension])
+
+    def forward(self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES) -> Prediction:
+        """Predict for a batch of pairs.
+
+        Parameters
+        ----------
+        fixed, moving : Tensor, shape (N, 1, *spatial)
+            Any size: padded by the border values to multiples of 16, and cut back. On the scale
+            of ``preprocessing.normalise``.
+        scales : int
+            How many scales to predict, from the finest, 1 to 3. The scales have the sizes of
+            ``fixed`` divided by 1, 2 and 4, rounded up.
+        """
+        velocities, masks = self.maps(fixed, moving, scales)
+        displacements = [
+            _exponential_doubled(v) if self.integration == "half" else exponential(double(v))
+            for v in velocities
+        ]
+        return Prediction(
+            tuple(_cut(double(v), fixed, s) for s, v in enumerate(velocities)),
+            tuple(_cut(u, fixed, s) for s, u in enumerate(displacements)),
+            tuple(_cut(m, fixed, s) for s, m in enumerate(masks)),
+        )
+
+    def maps(
+        self, fixed: Tensor, moving: Tensor, scales: int = SCALES
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Velocities at half the size of their scales, in its voxels, and noncorrespondences.
+
+        All on the padded grid: the part of the network that is convolutions only.
+        """
+        if fixed.shape != moving.shape or fixed.ndim != self.dimension + 2 or fixed.shape[1] != 1:
+            raise ShapeError(
+                f"fixed and moving must have one shape (N, 1, *spatial) with {self.dimension} "
+                f"axes; got {tuple(fixed.shape)} and {tuple(moving.shape)}. "
+                "Resample moving onto the grid of fixed first."
+            )
+        features = self.encoder(padded(torch.cat([moving, fixed], 1)))
+        velocities = self.registration(features, scales)
+        if self.segmentation is None:
+            return velocities, []
+        return velocities, [logit.sigmoid() for logit in self.segmentation(features, scales)]
+
+
+def padded(x: Tensor) -> Tensor:
+    """Repeat the far borders until every axis divides by 16; channels last in memory."""
+    missing = [-n % 2**POOLINGS for n in x.shape[2:]]
+    if any(missing):
+        widths = [width for n in reversed(missing) for width in (0, n)]
+        x = functional.pad(x, widths, mode="replicate")
+    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim - 2])
+
+
+def _exponential_doubled(velocity: Tensor) -> Tensor:
+    """exp(v) for a velocity in voxels half as large as its own: exponentiate, then enlarge."""
+    return 2 * double(exponential((velocity / 2).contiguous()))
+
+
+def _cut(x: Tensor, like: Tensor, scale: int) -> Tensor:
+    for axis in range(2, x.ndim):
+        x = x.narrow(axis, 0, -(-like.shape[axis] // 2**scale))
+    return x.contiguous()
