@@ -29,6 +29,10 @@ class ImageWriteError(NCRError, OSError):
     """A file cannot be written; nothing partial is left behind."""
 
 
+class CheckpointError(NCRError, OSError):
+    """Saved weights or a saved training state cannot be read, or are not what was written."""
+
+
 class MemoryLimitError(NCRError, MemoryError):
     """The work needs more memory than there is."""
 

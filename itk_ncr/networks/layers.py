@@ -22,12 +22,12 @@ class _RepeatBorder(torch.autograd.Function):
     """Padding by the border values, one voxel; its adjoint adds slabs instead of scattering."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         del ctx
         return functional.pad(x, (1,) * (2 * (x.ndim - 2)), mode="replicate")
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         del ctx
         for axis in range(2, gradient.ndim):
             size = gradient.shape[axis] - 2
@@ -96,6 +96,8 @@ class Head(nn.Sequential):
     def start_at(self, value: float, spread: float = 1e-5) -> None:
         """Set the last layer so that the output begins near one value everywhere."""
         last = self[-1]
+        assert isinstance(last, nn.Conv2d | nn.Conv3d)
+        assert last.bias is not None
         nn.init.normal_(last.weight, std=spread)
         nn.init.constant_(last.bias, value)
 

@@ -16,7 +16,7 @@ from itk_ncr.prediction import Prediction
 SCALES = 3
 POOLINGS = 4
 INTEGRATIONS = ("full", "half")
-# S starts at sigmoid(-2) = 0.12: close to "everything corresponds", yet not where its gradient dies.
+# S starts at sigmoid(-2) = 0.12: near "everything corresponds", yet not where its gradient dies.
 MASK_START = -2.0
 
 
@@ -67,6 +67,12 @@ class Decoder(nn.Module):
             Head(dimension, width * joined[level][-1], outputs) for level in self.levels[-SCALES:]
         )
         self.dropout = dropout
+
+    def start_at(self, value: float) -> None:
+        """Let every head say one value at first."""
+        for head in self.heads:
+            assert isinstance(head, Head)
+            head.start_at(value)
 
     def forward(self, features: list[Tensor], scales: int = SCALES) -> list[Tensor]:
         """What the heads say, finest first."""
@@ -132,14 +138,14 @@ class NCRNet(nn.Module):
         self.segmentation = (
             Decoder(dimension, width, 1, finest=0, dropout=dropout) if segmentation else None
         )
-        for head in self.registration.heads:
-            head.start_at(0.0)
+        self.registration.start_at(0.0)
         if self.segmentation is not None:
-            for head in self.segmentation.heads:
-                head.start_at(MASK_START)
-        self.to(memory_format=CHANNELS_LAST[dimension])
+            self.segmentation.start_at(MASK_START)
+        nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
 
-    def forward(self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES) -> Prediction:
+    def forward(
+        self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES, find_mask: bool = True
+    ) -> Prediction:
         """Predict for a batch of pairs.
 
         Parameters
@@ -150,8 +156,10 @@ class NCRNet(nn.Module):
         scales : int
             How many scales to predict, from the finest, 1 to 3. The scales have the sizes of
             ``fixed`` divided by 1, 2 and 4, rounded up.
+        find_mask : bool
+            False leaves the decoder of the noncorrespondence alone, its statistics too.
         """
-        velocities, masks = self.maps(fixed, moving, scales)
+        velocities, masks = self.maps(fixed, moving, scales, find_mask)
         displacements = [
             _exponential_doubled(v) if self.integration == "half" else exponential(double(v))
             for v in velocities
@@ -163,7 +171,7 @@ class NCRNet(nn.Module):
         )
 
     def maps(
-        self, fixed: Tensor, moving: Tensor, scales: int = SCALES
+        self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Velocities at half the size of their scales, in its voxels, and noncorrespondences.
 
@@ -176,10 +184,11 @@ class NCRNet(nn.Module):
                 "Resample moving onto the grid of fixed first."
             )
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))
-        velocities = self.registration(features, scales)
-        if self.segmentation is None:
+        velocities = [_full_precision(v) for v in self.registration(features, scales)]
+        if self.segmentation is None or not find_mask:
             return velocities, []
-        return velocities, [logit.sigmoid() for logit in self.segmentation(features, scales)]
+        logits = self.segmentation(features, scales)
+        return velocities, [_full_precision(logit).sigmoid() for logit in logits]
 
 
 def padded(x: Tensor) -> Tensor:
@@ -189,6 +198,11 @@ def padded(x: Tensor) -> Tensor:
         widths = [width for n in reversed(missing) for width in (0, n)]
         x = functional.pad(x, widths, mode="replicate")
     return x.contiguous(memory_format=CHANNELS_LAST[x.ndim - 2])
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    """Half precision serves the convolutions only."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _exponential_doubled(velocity: Tensor) -> Tensor:
