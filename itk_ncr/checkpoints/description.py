@@ -1,0 +1,161 @@
+"""What there is to know about a trained model, beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from itk_ncr.errors import ArgumentError
+
+# Letters of an orientation: the side towards which an index grows, and its axis in LPS space.
+SIDES = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A trained model in words and numbers; every value is plain JSON.
+
+    Attributes
+    ----------
+    name : str
+        By which it is chosen.
+    network : str
+        Row of ``NETWORKS``.
+    network_settings : dict
+        ``build_network(network, **network_settings)`` rebuilds it.
+    dimension : int
+        2 or 3.
+    contrast : str
+        What it was trained on: "brain-t1", "oct", or a word of yours.
+    preset : str
+        Row of ``SOLVER_PRESETS`` for the refinement.
+    spacing_mm : tuple of float, in array order
+        Voxel size it was trained at: (z, y, x) or (y, x).
+    orientation : str or None
+        3D: three letters, one for each index i, j, k (so in the reverse of array order): the side
+        towards which the index grows. "LPS" is an identity direction in ITK. None (2D): the array
+        as it lies with an identity direction.
+    size : tuple of int, in array order
+        Typical training grid.
+    variant : str
+        "ncr-u", "regnet", ...
+    training : dict
+        Recipe (the command), seed, steps, wall_seconds, data_hash, code_version.
+    figures : dict
+        Measured on held-out data.
+    licence : dict
+        Of the weights and of the data they were trained on.
+    limits : str
+        What it must not be used for, or is known to do badly.
+    """
+
+    name: str
+    network: str
+    network_settings: dict[str, Any]
+    dimension: int
+    contrast: str
+    preset: str
+    spacing_mm: tuple[float, ...]
+    orientation: str | None
+    size: tuple[int, ...]
+    variant: str
+    training: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    licence: dict[str, Any] = field(default_factory=dict)
+    limits: str = ""
+
+    def __post_init__(self) -> None:
+        if self.dimension not in (2, 3):
+            raise ArgumentError(f"dimension must be 2 or 3; got {self.dimension!r}.")
+        spacing = tuple(float(s) for s in self.spacing_mm)
+        if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):
+            raise ArgumentError(
+                f"spacing_mm must be {self.dimension} positive numbers in array order; "
+                f"got {self.spacing_mm}."
+            )
+        size = tuple(int(n) for n in self.size)
+        if len(size) != self.dimension or min(size) < 1:
+            raise ArgumentError(
+                f"size must be {self.dimension} positive numbers in array order; got {self.size}."
+            )
+        object.__setattr__(self, "spacing_mm", spacing)
+        object.__setattr__(self, "size", size)
+        axes = sorted(SIDES.get(letter, -1) for letter in self.orientation or "")
+        if self.dimension == 3 and axes != [0, 1, 2]:
+            raise ArgumentError(
+                "orientation must name a side for each of three axes, such as 'LPS' or 'RAS'; "
+                f"got {self.orientation!r}."
+            )
+        if self.dimension == 2 and self.orientation is not None:
+            raise ArgumentError(f"orientation must be None in 2D; got {self.orientation!r}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The description as plain JSON values."""
+        values = dataclasses.asdict(self)
+        return values | {"spacing_mm": list(self.spacing_mm), "size": list(self.size)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelDescription:
+        """The description of :meth:`as_dict`.
+
+        Raises
+        ------
+        ArgumentError
+            If an entry is missing, unknown, or out of its range.
+        """
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        needed = {
+            entry.name
+            for entry in dataclasses.fields(cls)
+            if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        }
+        wrong = sorted(set(values) - known) + sorted(needed - set(values))
+        if wrong:
+            raise ArgumentError(
+                f"description of a model must have the entries {', '.join(sorted(known))}; "
+                f"unknown or missing: {', '.join(wrong)}."
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ArgumentError(f"description of a model must be right; {error}.") from error
+
+
+def card(description: ModelDescription, sha256: str) -> str:
+    """The model card: the description as Markdown, for people."""
+    d = description
+    grid = " x ".join(map(str, d.size))
+    spacing = " x ".join(f"{s:g}" for s in d.spacing_mm)
+    lines = [
+        f"# {d.name}",
+        "",
+        f"{d.variant} ({d.network}), {d.dimension}D, {d.contrast}. Trained on grids of {grid} "
+        f"voxels of {spacing} mm (array order)"
+        + (f", orientation {d.orientation}." if d.orientation else "."),
+        "",
+        f"Refined with the solver preset `{d.preset}`. SHA-256 of the weights: `{sha256}`.",
+        "",
+    ]
+    for title, entries in (
+        ("Training", d.training),
+        ("Figures on held-out data", d.figures),
+        ("Licence", d.licence),
+        ("Network", d.network_settings),
+    ):
+        if entries:
+            lines += [f"## {title}", "", *_bullets(entries), ""]
+    if d.limits:
+        lines += ["## Limits", "", d.limits, ""]
+    return "\n".join([*lines, "For research use only.", ""])
+
+
+def _bullets(entries: Mapping[str, Any], indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}- {key}:", *_bullets(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}- {key}: {value}")
+    return lines

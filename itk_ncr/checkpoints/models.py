@@ -1,0 +1,226 @@
+"""Trained models: a folder each, with weights, description and card; some come with the package.
+
+``weights.safetensors`` holds the tensors, ``model.json`` the description and the SHA-256 of the
+weights, ``card.md`` the description for people. Nothing outside the folder is ever read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itk_ncr.checkpoints.description import ModelDescription, card
+from itk_ncr.checkpoints.state import read_state, replace_file, require_no_pickle, write_state
+from itk_ncr.errors import ArgumentError, CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
+SHIPPED = Path(__file__).parent / "shipped"
+# Batch normalisation divides by these: eleven bits are too few.
+FULL_PRECISION = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """Where a model lies and what it is; nothing of it is loaded.
+
+    Attributes
+    ----------
+    folder : Path
+    description : ModelDescription
+    sha256 : str
+        Of the file of weights, as it was written.
+    """
+
+    folder: Path
+    description: ModelDescription
+    sha256: str
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    network: nn.Module,
+    description: ModelDescription,
+    half: bool = False,
+) -> StoredModel:
+    """Write a model: weights, description, card. ``model.json`` comes last, so it is never partial.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it does not exist; the files of an earlier model in it are replaced.
+    network : Module
+        With ``settings``, by which it can be rebuilt: they replace those of the description.
+    description : ModelDescription
+    half : bool
+        Store weights in half precision; running statistics of batch normalisation stay as they are.
+
+    Raises
+    ------
+    ArgumentError
+        If a weight is not finite, or too large for half precision.
+    CheckpointError
+        If the system refuses.
+    """
+    settings = dict(getattr(network, "settings", description.network_settings))
+    description = dataclasses.replace(description, network_settings=settings)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # An earlier model in this folder ends here: its description would not fit the new weights.
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot write '{folder}': {error.strerror}.") from error
+    tensors = {name: _stored(name, t, half) for name, t in network.state_dict().items()}
+    write_state(folder / WEIGHTS, tensors, {"description": description.as_dict()})
+    sha256 = _sha256(folder / WEIGHTS)
+    replace_file(folder / CARD, card(description, sha256).encode())
+    content = {"description": description.as_dict(), "sha256": sha256}
+    replace_file(folder / DESCRIPTION, (json.dumps(content, indent=2) + "\n").encode())
+    return StoredModel(folder, description, sha256)
+
+
+def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescription]:
+    """The network of a model with its weights, in evaluation mode on the CPU, and its description.
+
+    Parameters
+    ----------
+    model : str or path
+        Name of a model that comes with the package, or the folder of one.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such model; the known names are in the message.
+    CheckpointError
+        If its files are damaged or do not fit each other.
+    """
+    from itk_ncr.networks import build_network
+
+    found = find_model(model)
+    tensors = _verified(found)
+    description = found.description
+    settings = {**description.network_settings, "dimension": description.dimension}
+    network = build_network(description.network, **settings)
+    wanted = network.state_dict()
+    if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in tensors.items()}:
+        odd = sorted(
+            n
+            for n in wanted.keys() | tensors.keys()
+            if n not in wanted or n not in tensors or wanted[n].shape != tensors[n].shape
+        )
+        raise CheckpointError(
+            f"weights of model '{found.folder}' must fit its network {description.network!r}; "
+            f"{len(odd)} tensors do not, {odd[0]!r} first. Take another copy."
+        )
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False), description
+
+
+def shipped_models() -> dict[str, ModelDescription]:
+    """The models that come with the package, by name."""
+    folders = sorted(path.parent for path in SHIPPED.glob(f"*/{DESCRIPTION}"))
+    return {folder.name: _read_description(folder).description for folder in folders}
+
+
+def verify_model(model: str | os.PathLike[str]) -> str:
+    """Check that the files of a model are what was written, and return its SHA-256.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such model.
+    CheckpointError
+        If the weights, or the description beside them, have changed.
+    """
+    found = find_model(model)
+    _verified(found)
+    return found.sha256
+
+
+def find_model(model: str | os.PathLike[str]) -> StoredModel:
+    """Where a model lies, by its name or folder; nothing of it is loaded.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such model; the known names are in the message.
+    CheckpointError
+        If its description cannot be read.
+    """
+    known = sorted(shipped_models())
+    folder = SHIPPED / str(model) if str(model) in known else Path(model)
+    require_no_pickle(folder)
+    if not (folder / DESCRIPTION).is_file():
+        names = f"one of {', '.join(known)}" if known else "the name of one (none is installed)"
+        raise ArgumentError(
+            f"model must be {names}, or a folder with {DESCRIPTION} and {WEIGHTS}; got '{model}'."
+        )
+    return _read_description(folder)
+
+
+def _read_description(folder: Path) -> StoredModel:
+    path = folder / DESCRIPTION
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        description = ModelDescription.from_dict(content["description"])
+        sha256 = content["sha256"]
+        if not isinstance(sha256, str):
+            raise ValueError("its sha256 is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"cannot read '{path}': {type(error).__name__}: {reason}") from error
+    return StoredModel(folder, description, sha256)
+
+
+def _verified(found: StoredModel) -> Mapping[str, Tensor]:
+    """The weights of a model, if its three files agree."""
+    path = found.folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"cannot read '{path}': there is no such file.")
+    sha256 = _sha256(path)
+    if sha256 != found.sha256:
+        raise CheckpointError(
+            f"cannot use model '{found.folder}': SHA-256 of {WEIGHTS} must be {found.sha256}; got "
+            f"{sha256}. Take another copy."
+        )
+    tensors, record = read_state(path)
+    if record.get("description") != found.description.as_dict():
+        raise CheckpointError(
+            f"cannot use model '{found.folder}': {DESCRIPTION} is not the description its weights "
+            "were written with. Take another copy."
+        )
+    return tensors
+
+
+def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
+    """A tensor as it is kept."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return tensor
+    kept = tensor if not half or name.endswith(FULL_PRECISION) else tensor.to(torch.float16)
+    if not torch.isfinite(kept).all():
+        raise ArgumentError(
+            f"weights must be finite{' in half precision' if half else ''}; got others in {name!r}."
+        )
+    return kept
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            for part in iter(lambda: file.read(1 << 20), b""):
+                digest.update(part)
+    except OSError as error:
+        raise CheckpointError(f"cannot read '{path}': {error.strerror}.") from error
+    return digest.hexdigest()

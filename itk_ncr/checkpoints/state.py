@@ -1,0 +1,185 @@
+"""Named tensors and a record in one file that is either complete and right, or not there.
+
+The file is a safetensors file, which holds numbers and cannot hold code. Its metadata has one
+entry: JSON with the record, a version, and a SHA-256 over record and tensors, for a flipped bit in
+a weight would otherwise load without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itk_ncr.errors import ArgumentError, CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT_VERSION = 1
+# The one entry of the metadata: with more, safetensors writes them in an order that changes from
+# run to run, and equal states would not be equal files.
+ENTRY = "itk_ncr"
+# Files of these names are pickles as a rule: reading one runs whatever its author put in.
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+
+
+def write_state(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> None:
+    """Write tensors and a record so that the file is complete, or as it was before.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; its folder must exist. Nothing else is ever visible under this name.
+    tensors : mapping of str to Tensor
+        Of any device and type; copied to the CPU.
+    record : mapping
+        Plain JSON values; numbers must be finite.
+
+    Raises
+    ------
+    ArgumentError
+        If the record is no JSON.
+    CheckpointError
+        If the system refuses the file. Nothing is left behind.
+    """
+    from safetensors.torch import save
+
+    # Copies: tensors may be views of each other, which the format does not know.
+    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    try:
+        text = json.dumps(record, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"record must hold plain JSON values and finite numbers; {error}."
+        ) from error
+    entry = {"version": FORMAT_VERSION, "sha256": _digest(plain, text), "record": text}
+    replace_file(Path(path), save(plain, metadata={ENTRY: json.dumps(entry, sort_keys=True)}))
+
+
+def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`write_state` wrote.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        On the CPU.
+    record : dict
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, damaged, not of this package, or of a later version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    require_no_pickle(path)
+    if not path.is_file():
+        raise CheckpointError(f"cannot read '{path}': there is no such file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            entry = _entry(path, file.metadata())
+            # Copies: the file is mapped, and may be cut short while somebody still computes.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot read '{path}': it is no safetensors file, or truncated ({_line(error)})."
+        ) from error
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"cannot read '{path}': {_line(error)}.") from error
+    if _digest(tensors, entry["record"]) != entry["sha256"]:
+        raise CheckpointError(
+            f"cannot read '{path}': it is damaged (its SHA-256 is not that of its content). "
+            "Take another copy."
+        )
+    return tensors, json.loads(entry["record"])
+
+
+def require_no_pickle(path: Path) -> None:
+    """Refuse what may run code when it is opened, by its name."""
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(
+            f"weights must be a .safetensors file or a model's folder; got '{path}'. Files of this "
+            "kind can run code when they are opened, so this one was not."
+        )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in place in one step, on the disk before it is seen.
+
+    Raises
+    ------
+    CheckpointError
+        If the system refuses; the old file is still there.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(f"cannot write '{path}': {_line(error)}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _entry(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Our entry of a file's metadata."""
+    try:
+        entry = json.loads((metadata or {})[ENTRY])
+        version = int(entry["version"])
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"cannot read '{path}': it was not written by itk_ncr. Give a file of `itk-ncr train`."
+        ) from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"cannot read '{path}': its format has version {version}, this program knows "
+            f"{FORMAT_VERSION}. Install a later itk_ncr."
+        )
+    if not isinstance(entry.get("record"), str) or not isinstance(entry.get("sha256"), str):
+        raise CheckpointError(f"cannot read '{path}': its record is damaged. Take another copy.")
+    return dict(entry)
+
+
+def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
+    """SHA-256 of the record and of every tensor's name, type, shape and values."""
+    import torch
+
+    digest = hashlib.sha256(record.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()).rstrip(".")
