@@ -8,14 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError
+from itk_ncr.networks.grids import (
+    INTEGRATIONS,
+    POOLINGS,
+    cut_back,
+    full_precision,
+    integrate_doubled,
+    padded,
+    require_pair,
+)
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Head, double
-from itk_ncr.ops import exponential
 from itk_ncr.prediction import Prediction
 
 SCALES = 3
-POOLINGS = 4
-INTEGRATIONS = ("full", "half")
 # S starts at sigmoid(-2) = 0.12: near "everything corresponds", yet not where its gradient dies.
 MASK_START = -2.0
 
@@ -160,14 +166,11 @@ class NCRNet(nn.Module):
             False leaves the decoder of the noncorrespondence alone, its statistics too.
         """
         velocities, masks = self.maps(fixed, moving, scales, find_mask)
-        displacements = [
-            _exponential_doubled(v) if self.integration == "half" else exponential(double(v))
-            for v in velocities
-        ]
+        displacements = [integrate_doubled(v, self.integration) for v in velocities]
         return Prediction(
-            tuple(_cut(double(v), fixed, s) for s, v in enumerate(velocities)),
-            tuple(_cut(u, fixed, s) for s, u in enumerate(displacements)),
-            tuple(_cut(m, fixed, s) for s, m in enumerate(masks)),
+            tuple(cut_back(double(v), fixed, s) for s, v in enumerate(velocities)),
+            tuple(cut_back(u, fixed, s) for s, u in enumerate(displacements)),
+            tuple(cut_back(m, fixed, s) for s, m in enumerate(masks)),
         )
 
     def maps(
@@ -177,40 +180,10 @@ class NCRNet(nn.Module):
 
         All on the padded grid: the part of the network that is convolutions only.
         """
-        if fixed.shape != moving.shape or fixed.ndim != self.dimension + 2 or fixed.shape[1] != 1:
-            raise ShapeError(
-                f"fixed and moving must have one shape (N, 1, *spatial) with {self.dimension} "
-                f"axes; got {tuple(fixed.shape)} and {tuple(moving.shape)}. "
-                "Resample moving onto the grid of fixed first."
-            )
+        require_pair(fixed, moving, self.dimension)
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))
-        velocities = [_full_precision(v) for v in self.registration(features, scales)]
+        velocities = [full_precision(v) for v in self.registration(features, scales)]
         if self.segmentation is None or not find_mask:
             return velocities, []
         logits = self.segmentation(features, scales)
-        return velocities, [_full_precision(logit).sigmoid() for logit in logits]
-
-
-def padded(x: Tensor) -> Tensor:
-    """Repeat the far borders until every axis divides by 16; channels last in memory."""
-    missing = [-n % 2**POOLINGS for n in x.shape[2:]]
-    if any(missing):
-        widths = [width for n in reversed(missing) for width in (0, n)]
-        x = functional.pad(x, widths, mode="replicate")
-    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim - 2])
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    """Half precision serves the convolutions only."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _exponential_doubled(velocity: Tensor) -> Tensor:
-    """exp(v) for a velocity in voxels half as large as its own: exponentiate, then enlarge."""
-    return 2 * double(exponential((velocity / 2).contiguous()))
-
-
-def _cut(x: Tensor, like: Tensor, scale: int) -> Tensor:
-    for axis in range(2, x.ndim):
-        x = x.narrow(axis, 0, -(-like.shape[axis] // 2**scale))
-    return x.contiguous()
+        return velocities, [full_precision(logit).sigmoid() for logit in logits]
