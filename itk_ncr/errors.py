@@ -33,6 +33,10 @@ class CheckpointError(NCRError, OSError):
     """Saved weights or a saved training state cannot be read, or are not what was written."""
 
 
+class TrainingError(NCRError, RuntimeError):
+    """A training cannot go on; what it had learnt is on the disk."""
+
+
 class MemoryLimitError(NCRError, MemoryError):
     """The work needs more memory than there is."""
 

@@ -41,6 +41,8 @@ class FunctionalSettings:
         Price of a masked voxel, and of a unit of the mask's boundary.
     overlap_weight : float
         Price of 1 - Dice (lambda).
+    overlap_per_class : bool
+        Dice of every label by itself, then their mean; default: pooled, as published.
     level_weights : tuple of float
         Weights of the scales in a multi-resolution sum, finest first.
     level_spacing : tuple of float
@@ -64,6 +66,7 @@ class FunctionalSettings:
     tau: float = 0.05
     kappa: float = 0.02
     overlap_weight: float = 0.0
+    overlap_per_class: bool = False
     level_weights: tuple[float, ...] = (1.0,)
     level_spacing: tuple[float, ...] = (1.0,)
     smoothness_kind: str = "gradient"
@@ -195,7 +198,8 @@ class MumfordShahFunctional:
         if noncorrespondence is not None:
             parts["volume"], parts["perimeter"] = self._regions(noncorrespondence, foreground)
         if labels is not None and settings.overlap_weight > 0:
-            parts["overlap"] = settings.overlap_weight * (1 - dice(*labels))
+            overlap = dice(*labels, per_class=settings.overlap_per_class)
+            parts["overlap"] = settings.overlap_weight * (1 - overlap.view(len(fixed), -1).mean(1))
         return FunctionalValue(total=sum(parts.values(), none), **parts)
 
     def _smoothness(

@@ -1,0 +1,151 @@
+"""What a training minimises for one batch: the functional at every scale, and what is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from itk_ncr.data import Batch
+from itk_ncr.losses import FunctionalValue, MumfordShahFunctional, dice, multi_resolution
+from itk_ncr.networks import halve
+from itk_ncr.ops import warp
+from itk_ncr.prediction import Prediction
+from itk_ncr.training.settings import TrainingSettings
+
+# A lesion this small has no Dice to speak of at a coarse scale.
+LEAST_VOXELS = 4
+
+
+class Objective:
+    """The loss of a batch, in named parts."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self.settings = settings
+        self.functional = MumfordShahFunctional(settings.functional)
+        self.mask_functional = (
+            None
+            if settings.mask_functional is None
+            else MumfordShahFunctional(settings.mask_functional)
+        )
+
+    def __call__(
+        self, prediction: Prediction, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Evaluate the loss.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            Without noncorrespondence: the registration loss.
+        batch : Batch
+        generator : torch.Generator
+            Draws the labels of this step.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Scalars; "total" is the sum of the others.
+        """
+        settings = self.settings
+        planes = self._labels(batch, generator)
+        fixed, moving, lesion = batch.fixed, batch.moving, batch.lesion
+        values: list[FunctionalValue] = []
+        mask_values: list[FunctionalValue] = []
+        supervision = fixed.new_zeros(())
+        weights = settings.functional.level_weights[: len(prediction.velocity)]
+        for scale, (velocity, displacement) in enumerate(
+            zip(prediction.velocity, prediction.displacement, strict=True)
+        ):
+            if scale:
+                fixed, moving = halve(fixed), halve(moving)
+                planes = None if planes is None else (halve(planes[0]), halve(planes[1]))
+                lesion = None if lesion is None else halve(lesion)
+            moved = warp(moving, displacement)
+            mask = prediction.noncorrespondence[scale] if prediction.noncorrespondence else None
+            labels = None if planes is None else (warp(planes[0], displacement), planes[1])
+            if mask is None or self.mask_functional is None:
+                values.append(
+                    self.functional(moved, fixed, velocity, mask, labels=labels, level=scale)
+                )
+            else:
+                known = mask.detach()
+                if lesion is not None and settings.mask_supervision > 0:
+                    known = torch.maximum(known, lesion)
+                value = self.functional(moved, fixed, velocity, known, labels=labels, level=scale)
+                values.append(replace(value, total=value.total - value.volume - value.perimeter))
+                mask_values.append(
+                    _of_the_mask(
+                        self.mask_functional(
+                            moved.detach(), fixed, velocity.detach(), mask, level=scale
+                        )
+                    )
+                )
+            if mask is not None and lesion is not None and settings.mask_supervision > 0:
+                supervision = supervision + weights[scale] * supervised_mask(mask, lesion).mean()
+        value = multi_resolution(values, weights)
+        parts = {"registration": value.distance.mean(), **_means(value)}
+        total = value.total.mean()
+        if mask_values:
+            of_mask = multi_resolution(mask_values, weights)
+            parts |= {
+                "mask": of_mask.distance.mean(),
+                "volume": of_mask.volume.mean(),
+                "perimeter": of_mask.perimeter.mean(),
+            }
+            total = total + of_mask.total.mean()
+        if settings.mask_supervision > 0 and prediction.noncorrespondence:
+            parts["mask_supervision"] = settings.mask_supervision * supervision
+            total = total + parts["mask_supervision"]
+        if settings.displacement_supervision > 0 and batch.displacement is not None:
+            error = (prediction.displacement[0] - batch.displacement).square().sum(1)
+            if batch.lesion is not None:
+                error = error * (1 - batch.lesion[:, 0])
+            parts["displacement"] = settings.displacement_supervision * error.mean()
+            total = total + parts["displacement"]
+        return {"total": total, **parts}
+
+    def _labels(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """One plane per label, of the moving and of the fixed image."""
+        settings = self.settings
+        if settings.variant == "ncr-u" or settings.labels == "none":
+            return None
+        if settings.functional.overlap_weight == 0:
+            return None
+        fixed, moving = batch.fixed_labels, batch.moving_labels
+        if fixed is None or moving is None:
+            if settings.labels == "all":
+                return None
+            return (batch.moving > 0).to(batch.fixed), (batch.fixed > 0).to(batch.fixed)
+        if settings.labels == "foreground":
+            planes = [(labels > 0).to(batch.fixed.dtype)[:, None] for labels in (moving, fixed)]
+            return planes[0], planes[1]
+        shared = torch.unique(fixed)
+        shared = shared[torch.isin(shared, torch.unique(moving)) & (shared > 0)]
+        if len(shared) == 0:
+            return None
+        chosen = torch.randperm(len(shared), generator=generator)[: settings.most_labels]
+        wanted = shared[chosen].view(1, -1, *(1,) * (fixed.ndim - 1))
+        planes = [(labels[:, None] == wanted).to(batch.fixed.dtype) for labels in (moving, fixed)]
+        return planes[0], planes[1]
+
+
+def supervised_mask(mask: Tensor, lesion: Tensor) -> Tensor:
+    """Cross-entropy, and one minus Dice where there is a lesion; shape (N,)."""
+    axes = tuple(range(1, mask.ndim))
+    entropy = functional.binary_cross_entropy(mask, lesion, reduction="none").mean(axes)
+    ill = (lesion.sum(axes) >= LEAST_VOXELS).to(mask.dtype)
+    return entropy + ill * (1 - dice(mask, lesion))
+
+
+def _of_the_mask(value: FunctionalValue) -> FunctionalValue:
+    """What the mask answers for: its distance and its size, not the velocity."""
+    none = torch.zeros_like(value.total)
+    total = value.distance + value.volume + value.perimeter
+    return replace(value, total=total, smoothness=none, overlap=none)
+
+
+def _means(value: FunctionalValue) -> dict[str, Tensor]:
+    return {name: part.mean() for name, part in value.parts().items() if name != "distance"}

@@ -1,0 +1,152 @@
+"""Everything a training depends on, but for its images: one frozen record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from itk_ncr.errors import ArgumentError
+from itk_ncr.losses import PRESETS, FunctionalSettings
+
+VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s")
+LABELS = ("none", "foreground", "all")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training; with the images and the seed they determine the weights.
+
+    Attributes
+    ----------
+    dimension : int
+    variant : str
+        "regnet": no mask. "ncr-b": mask from the start, with labels. "ncr-u": mask from the start,
+        without labels. "ncr-s": two steps, first without, then with the mask.
+    functional : FunctionalSettings
+        What is minimised.
+    mask_functional : FunctionalSettings, optional
+        What is minimised over the mask alone, where that is not the functional of the velocity;
+        neither then shapes the other's unknown.
+    network_settings : dict
+        Width and the like.
+    labels : "none", "foreground" or "all"
+        What the overlap term sees: everything that is labelled, or every label ("ncr-u": none).
+    most_labels : int
+        At most this many labels per step, drawn anew.
+    mask_supervision : float
+        Weight of cross-entropy and Dice against known lesions; 0 trains without.
+    displacement_supervision : float
+        Weight of the mean squared error against known displacements, in voxels.
+    steps : int
+        Optimiser steps in all.
+    batch, accumulate : int
+        Pairs in a forward pass, and passes per step.
+    learning_rate, decay, decays : float, float, int
+        The rate starts there and is multiplied by ``decay`` at each of ``decays - 1`` equal
+        intervals: ``rate * decay ** floor(decays * step / steps)``.
+    clip : float
+        Largest norm of the gradient.
+    first_part : float
+        Share of the steps without mask, of "ncr-s".
+    head_warm_up : int
+        Steps at the start of the second part in which only the mask's decoder learns.
+    seed : int
+    precision : "float32" or "bfloat16"
+        Of the convolutions.
+    scales : int
+        How many scales are predicted and summed.
+
+    References
+    ----------
+    Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4, for variants and defaults
+    but for the decay of the learning rate, which it does not print: that of the authors' later
+    trainings.
+    """
+
+    dimension: int
+    variant: str = "ncr-s"
+    functional: FunctionalSettings = PRESETS["mri-2d"]
+    mask_functional: FunctionalSettings | None = None
+    network_settings: Mapping[str, Any] = field(default_factory=lambda: {"width": 8})
+    labels: str = "foreground"
+    most_labels: int = 32
+    mask_supervision: float = 0.0
+    displacement_supervision: float = 0.0
+    steps: int = 5000
+    batch: int = 4
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    decay: float = 0.8
+    decays: int = 10
+    clip: float = 10.0
+    first_part: float = 0.5
+    head_warm_up: int = 0
+    seed: int = 0
+    precision: str = "float32"
+    scales: int = 3
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("dimension", (2, 3)),
+            ("variant", VARIANTS),
+            ("labels", LABELS),
+            ("precision", PRECISIONS),
+            ("scales", (1, 2, 3)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ArgumentError(
+                    f"{name} must be one of {', '.join(map(str, choices))}; "
+                    f"got {getattr(self, name)!r}."
+                )
+        for name in ("steps", "batch", "accumulate", "decays", "most_labels"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        for name in ("learning_rate", "decay", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ArgumentError(f"{name} must be positive; got {getattr(self, name)}.")
+        for name in ("mask_supervision", "displacement_supervision", "head_warm_up"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ArgumentError(f"{name} must not be negative; got {getattr(self, name)}.")
+        if not 0 <= self.first_part <= 1:
+            raise ArgumentError(f"first_part must lie in [0, 1]; got {self.first_part}.")
+        if len(self.functional.level_weights) < self.scales:
+            raise ArgumentError(
+                f"functional must weigh {self.scales} scales; "
+                f"got level_weights {self.functional.level_weights}."
+            )
+
+    @property
+    def network(self) -> str:
+        """The row of ``NETWORKS``."""
+        return "regnet" if self.variant == "regnet" else "ncr-net"
+
+    def masks_at(self, step: int) -> bool:
+        """Whether the mask takes part in a step."""
+        if self.variant == "ncr-s":
+            return step >= self.first_masked_step
+        return self.variant != "regnet"
+
+    @property
+    def first_masked_step(self) -> int:
+        """Where the second part of "ncr-s" begins."""
+        return round(self.first_part * self.steps) if self.variant == "ncr-s" else 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.learning_rate * self.decay ** (self.decays * step // self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        values = dataclasses.asdict(self)
+        return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
