@@ -1,0 +1,51 @@
+"""Pairs to learn from: manifests, augmentation, phantom lesions, synthetic truth."""
+
+from itk_ncr.data.augmentation import AUGMENTATIONS, Augmentation
+from itk_ncr.data.manifest import Manifest, Subject, read_manifest
+from itk_ncr.data.phantoms import (
+    APPEARANCES,
+    NAMED_LESIONS,
+    NO_JITTER,
+    TEST_LESIONS,
+    Appearance,
+    Jitter,
+    LesionBank,
+    LesionMask,
+    NamedLesion,
+    insert_lesion,
+    random_blob,
+)
+from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
+from itk_ncr.data.sample import Batch, Sample, Source, collate
+from itk_ncr.data.sources import AllToAll, GivenPairs, Lesions
+from itk_ncr.data.store import Layout
+
+__all__ = [
+    "APPEARANCES",
+    "AUGMENTATIONS",
+    "NAMED_LESIONS",
+    "NO_JITTER",
+    "SLICE_PLANE",
+    "TEST_LESIONS",
+    "AllToAll",
+    "Appearance",
+    "Augmentation",
+    "Batch",
+    "GivenPairs",
+    "Jitter",
+    "Layout",
+    "LesionBank",
+    "LesionMask",
+    "Lesions",
+    "Manifest",
+    "NamedLesion",
+    "Placement",
+    "Sample",
+    "SlicePlane",
+    "Source",
+    "Subject",
+    "collate",
+    "insert_lesion",
+    "random_blob",
+    "read_manifest",
+]

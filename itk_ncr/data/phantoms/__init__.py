@@ -1,0 +1,25 @@
+"""Phantom lesions: shapes that are real, appearances that are modelled."""
+
+from itk_ncr.data.phantoms.appearance import APPEARANCES, Appearance, insert_lesion
+from itk_ncr.data.phantoms.bank import (
+    NO_JITTER,
+    Jitter,
+    LesionBank,
+    LesionMask,
+    random_blob,
+)
+from itk_ncr.data.phantoms.named import NAMED_LESIONS, TEST_LESIONS, NamedLesion
+
+__all__ = [
+    "APPEARANCES",
+    "NAMED_LESIONS",
+    "NO_JITTER",
+    "TEST_LESIONS",
+    "Appearance",
+    "Jitter",
+    "LesionBank",
+    "LesionMask",
+    "NamedLesion",
+    "insert_lesion",
+    "random_blob",
+]

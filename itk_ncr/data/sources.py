@@ -1,0 +1,338 @@
+"""Pairs of real images: all-to-all or given, with augmentation and inserted lesions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from itk_ncr.data.augmentation import (
+    Augmentation,
+    Side,
+    add_noise,
+    change_contrast,
+    draw_motions,
+    move,
+    uniform,
+)
+from itk_ncr.data.manifest import Manifest, pairs_of_different_patients
+from itk_ncr.data.phantoms import (
+    APPEARANCES,
+    NAMED_LESIONS,
+    LesionBank,
+    LesionMask,
+    insert_lesion,
+    random_blob,
+)
+from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
+from itk_ncr.data.sample import Sample
+from itk_ncr.data.store import Layout, Prepared, Store
+from itk_ncr.errors import ArgumentError
+from itk_ncr.preprocessing import match_histogram, normalise
+
+SIDES = ("fixed", "moving", "both")
+NO_LESION = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Lesions:
+    """Which lesions a source inserts.
+
+    Attributes
+    ----------
+    bank : LesionBank, optional
+        Real masks; None: blobs only.
+    probability : float
+        Of a lesion in an image that may have one.
+    where : str
+        "fixed", "moving", or "both": each image by itself.
+    appearances : sequence of str
+        Rows of ``phantoms.APPEARANCES``, drawn alike.
+    blobs : float
+        Share of random blobs among the lesions; those that no mask of the bank fits are blobs, too.
+    """
+
+    bank: LesionBank | None
+    probability: float = 0.8
+    where: str = "fixed"
+    appearances: tuple[str, ...] = tuple(APPEARANCES)
+    blobs: float = 0.2
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.appearances if name not in APPEARANCES]
+        if self.where not in SIDES or unknown or not self.appearances:
+            raise ArgumentError(
+                f"where must be one of {', '.join(SIDES)} and appearances of "
+                f"{', '.join(APPEARANCES)}; got {self.where!r} and {self.appearances}."
+            )
+        for name in ("probability", "blobs"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"{name} must be in [0, 1]; got {getattr(self, name)}.")
+
+    def draw(
+        self, placement: Placement, inside: Tensor, generator: torch.Generator
+    ) -> Tensor | None:
+        """A mask within the object, or none as often as the probability says."""
+        if uniform(generator, 0, 1) >= self.probability or not inside.any():
+            return None
+        mask = None
+        if self.bank is not None and uniform(generator, 0, 1) >= self.blobs:
+            mask = self.bank.draw(placement, inside, generator)
+        return random_blob(inside, placement.spacing_mm, generator) if mask is None else mask
+
+
+class PairSource:
+    """Pairs of a manifest by number; see :class:`AllToAll` and :class:`GivenPairs`.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    pairs : sequence of (int, int, str)
+        Fixed and moving, as positions in the manifest, and the version of the fixed image: "none"
+        or a row of ``phantoms.NAMED_LESIONS``.
+    layout : Layout
+        Grid of training.
+    labels : bool
+        Whether samples carry labels.
+    augmentation : Augmentation, optional
+    lesions : Lesions, optional
+        Inserted at random; a sample's ``lesion`` is then known (perhaps all 0).
+    named_masks : folder, optional
+        Where the masks of the named lesions are.
+    match : bool
+        Match the histogram of the moving image to the fixed one as registration does.
+    preload : bool
+        Read everything now, so that faults are found now.
+    plane : SlicePlane
+        Where the pixels of 2D slices lie.
+
+    Raises
+    ------
+    ImageReadError
+        Naming all files that cannot be used.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        pairs: Sequence[tuple[int, int, str]],
+        *,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
+        labels: bool = True,
+        augmentation: Augmentation | None = None,
+        lesions: Lesions | None = None,
+        named_masks: str | os.PathLike[str] | None = None,
+        match: bool = True,
+        preload: bool = True,
+        plane: SlicePlane = SLICE_PLANE,
+    ) -> None:
+        self.manifest = manifest
+        self.pairs = tuple(pairs)
+        self.augmentation = augmentation
+        self.lesions = lesions
+        self.match = match
+        self.store = Store(manifest, layout, labels=labels, plane=plane)
+        self._named = _read_named(self.pairs, named_masks)
+        if preload:
+            self.store.prepare(sorted({i for pair in self.pairs for i in pair[:2]}))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of the samples (of the first, if sizes differ)."""
+        return tuple(self.store[self.pairs[0][0]].image.shape[1:])
+
+    def sample(self, index: int, generator: torch.Generator) -> Sample:
+        """The pair of that number; everything random is drawn from the generator.
+
+        A lesion of the moving image counts as lesion where it lies on the moving grid: where it is
+        in the fixed image, nobody knows before the registration.
+        """
+        i, j, version = self.pairs[index]
+        subjects = self.manifest.subjects
+        name = f"{subjects[i].image.name} <- {subjects[j].image.name}"
+        if version != NO_LESION:
+            name += f" with {version}"
+        fixed = self._side(i, "fixed", version, generator)
+        moving = self._side(j, "moving", NO_LESION, generator)
+        if self.augmentation is not None:
+            fixed, moving = self._augmented(fixed, moving, i, generator)
+        if self.match:
+            moving = Side(_matched(moving.image, fixed.image), moving.labels, moving.lesion)
+        known = [side.lesion for side in (fixed, moving) if side.lesion is not None]
+        labelled = fixed.labels is not None and moving.labels is not None
+        return Sample(
+            name=name,
+            fixed=fixed.image,
+            moving=moving.image,
+            fixed_labels=fixed.labels if labelled else None,
+            moving_labels=moving.labels if labelled else None,
+            lesion=torch.stack(known).amax(0) if known else None,
+        )
+
+    def _side(self, position: int, role: str, version: str, generator: torch.Generator) -> Side:
+        prepared = self.store[position]
+        image = prepared.image.float()
+        lesion = None if prepared.lesion is None else prepared.lesion
+        if version != NO_LESION:
+            image, inserted = self._with_named(position, image, prepared, version)
+            lesion = inserted if lesion is None else lesion | inserted
+        elif self.lesions is not None and self.lesions.where in (role, "both"):
+            placement = self.store.placement(position)
+            mask = self.lesions.draw(placement, prepared.inside, generator)
+            if mask is not None:
+                names = self.lesions.appearances
+                appearance = APPEARANCES[names[int(uniform(generator, 0, len(names)))]]
+                image = insert_lesion(
+                    image, mask, appearance, generator,
+                    white=prepared.white, spacing_mm=placement.spacing_mm,
+                )  # fmt: skip
+                image = _normalised(image)
+                lesion = mask if lesion is None else lesion | mask
+        if lesion is None and role == "fixed" and (self.lesions is not None or self._named):
+            lesion = torch.zeros_like(prepared.inside)
+        return Side(image, prepared.labels, None if lesion is None else lesion[None].float())
+
+    def _with_named(
+        self, position: int, image: Tensor, prepared: Prepared, version: str
+    ) -> tuple[Tensor, Tensor]:
+        """The image with a named lesion: always the same texture in the same image."""
+        placement = self.store.placement(position)
+        mask = self._named[version].on(placement, prepared.inside.shape) & prepared.inside
+        seed = position * len(NAMED_LESIONS) + list(NAMED_LESIONS).index(version)
+        ill = insert_lesion(
+            image, mask, NAMED_LESIONS[version].appearance, torch.Generator().manual_seed(seed),
+            white=prepared.white, spacing_mm=placement.spacing_mm,
+        )  # fmt: skip
+        return _normalised(ill), mask
+
+    def _augmented(
+        self, fixed: Side, moving: Side, position: int, generator: torch.Generator
+    ) -> tuple[Side, Side]:
+        augmentation = self.augmentation
+        assert augmentation is not None
+        motions = draw_motions(
+            augmentation,
+            generator,
+            fixed.image.shape[1:],
+            self.store.placement(position).spacing_mm,
+        )
+        sides = []
+        for side, motion in zip((fixed, moving), motions, strict=True):
+            moved = move(side, motion, fill_outside=augmentation.fill_outside)
+            image = moved.image
+            if augmentation.gamma > 0 or augmentation.bias > 0:
+                image = _normalised(change_contrast(image, augmentation, generator))
+            image = add_noise(image, augmentation.noise, generator)
+            sides.append(Side(image, moved.labels, moved.lesion))
+        return sides[0], sides[1]
+
+
+class AllToAll(PairSource):
+    """Every image with every image of another patient in its group, in both orders.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    split : str, optional
+        "train", "val", "test"; None: all subjects.
+    moving_split : str or "all", optional
+        Where moving images come from; default: the same split. "all" is the published protocol of
+        testing: each test patient as fixed image, all others as moving ones.
+    versions : sequence of str
+        Every pair once for each version of the fixed image: "none", "L1" to "L4".
+    **options
+        As of :class:`PairSource`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str | None = "train",
+        *,
+        moving_split: str | None = None,
+        versions: Sequence[str] = (NO_LESION,),
+        **options: object,
+    ) -> None:
+        moving = None if moving_split == "all" else moving_split or split
+        pairs = pairs_of_different_patients(
+            manifest, manifest.positions(split), manifest.positions(moving)
+        )
+        named = [(i, j, version) for i, j in pairs for version in versions]
+        if not named:
+            raise ArgumentError(
+                f"data must have images of two patients in the split {split!r}; got "
+                f"{len(manifest.patients(split))}. Add images or choose another split."
+            )
+        super().__init__(manifest, named, **options)  # type: ignore[arg-type]
+
+
+class GivenPairs(PairSource):
+    """The pairs that the manifest names, such as two visits of a patient.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    split : str, optional
+        Of the fixed image; None: all pairs.
+    both_orders : bool
+        Add every pair with fixed and moving exchanged.
+    **options
+        As of :class:`PairSource`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str | None = "train",
+        *,
+        both_orders: bool = False,
+        **options: object,
+    ) -> None:
+        chosen = set(manifest.positions(split))
+        pairs = [(i, j, NO_LESION) for i, j in manifest.pairs if i in chosen]
+        if both_orders:
+            pairs += [(j, i, NO_LESION) for i, j, _ in pairs]
+        if not pairs:
+            raise ArgumentError(
+                f"data must name pairs in the split {split!r}; got none. Give a CSV with the "
+                "columns subject, fixed, moving, or use all-to-all."
+            )
+        super().__init__(manifest, pairs, **options)  # type: ignore[arg-type]
+
+
+def _read_named(
+    pairs: Sequence[tuple[int, int, str]], folder: str | os.PathLike[str] | None
+) -> dict[str, LesionMask]:
+    used = sorted({version for *_, version in pairs} - {NO_LESION})
+    unknown = [version for version in used if version not in NAMED_LESIONS]
+    if unknown or (used and folder is None):
+        raise ArgumentError(
+            f"versions must be {NO_LESION!r} or one of {', '.join(NAMED_LESIONS)}, and named_masks "
+            f"the folder of their masks; got {', '.join(used)} and {folder}."
+        )
+    return {
+        version: LesionMask.read(
+            Path(os.fspath(folder or "")) / f"{NAMED_LESIONS[version].mask}.nii.gz"
+        )
+        for version in used
+    }
+
+
+def _normalised(image: Tensor) -> Tensor:
+    """On the scale that registration would put the image on."""
+    return torch.from_numpy(normalise(image.numpy()).values)
+
+
+def _matched(moving: Tensor, fixed: Tensor) -> Tensor:
+    """The moving image with the fixed one's histogram, where registration would match it."""
+    values, accepted = match_histogram(
+        moving.numpy(), fixed.numpy(), moving.numpy() > 0, fixed.numpy() > 0
+    )
+    return torch.from_numpy(values) if accepted else moving

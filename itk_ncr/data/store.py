@@ -1,0 +1,221 @@
+"""Images of a manifest on the scale and grid of training, kept in memory once read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from itk_ncr.data.manifest import Manifest, raise_faults, read_grid
+from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
+from itk_ncr.errors import ArgumentError, ImageReadError, ImageValueError, NCRError
+from itk_ncr.fields import downsample
+from itk_ncr.images import read_image
+from itk_ncr.preprocessing import normalise
+
+LARGEST_LABEL = np.iinfo(np.int16).max
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The grid of training, from the grid of the files.
+
+    Attributes
+    ----------
+    size : sequence of int, array order, optional
+        Crop or pad (with background, around the middle) to this many voxels of the file. Default:
+        as the images are.
+    reduce : int or one per axis
+        Voxels become this many times larger afterwards.
+    ignore_labels : sequence of int
+        Label values that count as no label.
+    """
+
+    size: tuple[int, ...] | None = None
+    reduce: int | tuple[int, ...] = 1
+    ignore_labels: tuple[int, ...] = ()
+
+    def shape(self, original: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the grid of training for a file of the given shape."""
+        shape = self._cropped(original)
+        factors = (self.reduce,) * len(shape) if isinstance(self.reduce, int) else self.reduce
+        if len(factors) != len(shape) or min(factors) < 1:
+            raise ArgumentError(
+                f"reduce must be at least 1, one number or one per axis of {tuple(shape)}; "
+                f"got {self.reduce}. Give it in array order."
+            )
+        return tuple(max(1, round(n / f)) for n, f in zip(shape, factors, strict=True))
+
+    def _cropped(self, original: Sequence[int]) -> tuple[int, ...]:
+        size = tuple(original) if self.size is None else self.size
+        if len(size) != len(original) or min(size) < 1:
+            raise ArgumentError(
+                f"size must have one positive number per axis of {tuple(original)}; got "
+                f"{self.size}. Give it in array order."
+            )
+        return size
+
+    def crop(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The array cropped and padded around its middle."""
+        size = self._cropped(array.shape)
+        if size == array.shape:
+            return array
+        result = np.zeros(size, array.dtype)
+        taken, put = [], []
+        for n, m in zip(array.shape, size, strict=True):
+            start = (n - m) // 2
+            taken.append(slice(max(start, 0), min(start + m, n)))
+            put.append(slice(max(-start, 0), max(-start, 0) + min(n, m)))
+        result[tuple(put)] = array[tuple(taken)]
+        return result
+
+    def place(self, placement: Placement, original: Sequence[int]) -> Placement:
+        """Where the grid of training lies, given where the file's does."""
+        size = self._cropped(original)
+        start = [(n - m) // 2 for n, m in zip(original, size, strict=True)]
+        steps = [
+            1.0 if n == m or m == 1 else (n - 1) / (m - 1)
+            for n, m in zip(size, self.shape(original), strict=True)
+        ]
+        return placement.cropped(start).stretched(steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One image of a manifest on the grid of training.
+
+    Attributes
+    ----------
+    image : Tensor, shape (1, *spatial), float16
+        On the scale of ``preprocessing.normalise``.
+    inside : Tensor, shape (*spatial), bool
+        The object: foreground, holes filled.
+    white : float
+        Upper quartile of the foreground: in T1 brains the white matter.
+    labels : Tensor, shape (*spatial), uint8 or int16, optional
+    lesion : Tensor, shape (*spatial), bool, optional
+    """
+
+    image: Tensor
+    inside: Tensor
+    white: float
+    labels: Tensor | None
+    lesion: Tensor | None
+
+
+class Store:
+    """Reads, normalises and reduces the images of a manifest, each once.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    layout : Layout
+    labels : bool
+        Whether to read label maps.
+    plane : SlicePlane
+        Where the pixels of 2D slices lie that carry no geometry.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        layout: Layout,
+        *,
+        labels: bool = True,
+        plane: SlicePlane = SLICE_PLANE,
+    ) -> None:
+        self.manifest, self.layout, self.plane = manifest, layout, plane
+        self.labels = labels
+        self._prepared: dict[int, Prepared] = {}
+        self._placements: dict[int, Placement] = {}
+
+    def prepare(self, positions: Sequence[int]) -> None:
+        """Read these images now, and name all that cannot be used in one error.
+
+        Raises
+        ------
+        ImageReadError
+            If a file cannot be read, has nothing to show, or unusable labels.
+        """
+        faults = []
+        for position in positions:
+            try:
+                self[position]
+            except NCRError as error:
+                faults.append(str(error))
+        raise_faults(faults)
+
+    def __getitem__(self, position: int) -> Prepared:
+        if position not in self._prepared:
+            self._prepared[position] = self._read(position)
+        return self._prepared[position]
+
+    def placement(self, position: int) -> Placement:
+        """Where the voxels of the training grid lie in space."""
+        if position not in self._placements:
+            subject = self.manifest.subjects[position]
+            grid = read_grid(subject.image)
+            whole = Placement.of(grid, slice_mm=subject.slice_mm, plane=self.plane)
+            self._placements[position] = self.layout.place(whole, grid.shape)
+        return self._placements[position]
+
+    def _read(self, position: int) -> Prepared:
+        subject = self.manifest.subjects[position]
+        try:
+            whole = normalise(read_image(subject.image).array, str(subject.image))
+        except ImageValueError as error:
+            raise ImageReadError(str(error)) from None
+        shape = self.layout.shape(whole.values.shape)
+        values = torch.from_numpy(np.asarray(self.layout.crop(whole.values)))[None, None]
+        image = downsample(values, shape)[0]
+        foreground = self._mask(whole.foreground)
+        tissue = image[0][foreground]
+        if not len(tissue):
+            raise ImageReadError(
+                f"{str(subject.image)!r} must show something in its middle; got background only. "
+                "Choose a larger size."
+            )
+        return Prepared(
+            image=image.half(),
+            inside=filled(foreground),
+            white=float(torch.quantile(tissue[:: max(1, len(tissue) // 100_000)], 0.75)),
+            labels=self._labels(position),
+            lesion=None
+            if subject.lesion is None
+            else self._mask(read_image(subject.lesion).array > 0),
+        )
+
+    def _mask(self, mask: NDArray[np.bool_]) -> Tensor:
+        """A mask on the training grid: at least half of a voxel must be in it."""
+        cropped = torch.from_numpy(np.asarray(self.layout.crop(mask), np.float32))
+        return downsample(cropped[None, None], self.layout.shape(mask.shape))[0, 0] >= 0.5
+
+    def _labels(self, position: int) -> Tensor | None:
+        path = self.manifest.subjects[position].labels
+        if path is None or not self.labels:
+            return None
+        array = read_image(path, "label map").array
+        if (array != np.rint(array)).any() or array.min() < 0 or array.max() > LARGEST_LABEL:
+            raise ImageReadError(
+                f"{str(path)!r} must hold whole numbers from 0 to {LARGEST_LABEL}; got "
+                f"{array.min():g} to {array.max():g}. Convert it to labels first."
+            )
+        kind = np.uint8 if array.max() <= np.iinfo(np.uint8).max else np.int16
+        labels = np.where(np.isin(array, self.layout.ignore_labels), 0, array).astype(kind)
+        labels = self.layout.crop(labels)
+        for axis, n in enumerate(self.layout.shape(array.shape)):
+            nearest = np.rint(np.linspace(0, labels.shape[axis] - 1, n)).astype(int)
+            labels = labels.take(nearest, axis)
+        return torch.from_numpy(np.ascontiguousarray(labels))
+
+
+def filled(mask: Tensor) -> Tensor:
+    """The mask with its holes filled."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(mask.numpy().astype(np.uint8))
+    return torch.from_numpy(sitk.GetArrayFromImage(sitk.BinaryFillhole(image)) > 0)
