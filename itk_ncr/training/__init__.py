@@ -2,6 +2,18 @@
 
 from itk_ncr.training.loop import Report, Training
 from itk_ncr.training.objective import Objective
+from itk_ncr.training.recipes import BUDGETS, RECIPES, Recipe, Sampling, recipe
 from itk_ncr.training.settings import VARIANTS, TrainingSettings
 
-__all__ = ["VARIANTS", "Objective", "Report", "Training", "TrainingSettings"]
+__all__ = [
+    "BUDGETS",
+    "RECIPES",
+    "VARIANTS",
+    "Objective",
+    "Recipe",
+    "Report",
+    "Sampling",
+    "Training",
+    "TrainingSettings",
+    "recipe",
+]

@@ -1,0 +1,257 @@
+"""Trainings by name: the paper's, and those of the models that ship."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from itk_ncr.data import (
+    AUGMENTATIONS,
+    AllToAll,
+    Augmentation,
+    GivenPairs,
+    Layout,
+    LesionBank,
+    Lesions,
+    Manifest,
+    Source,
+)
+from itk_ncr.errors import ArgumentError
+from itk_ncr.losses import PRESETS, FunctionalSettings
+from itk_ncr.training.settings import TrainingSettings
+
+BUDGETS = ("full", "small")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pairs are drawn from images.
+
+    Attributes
+    ----------
+    reduce : int
+        Voxels become this many times larger.
+    augmentation : Augmentation
+    lesions : float
+        Probability that a lesion is inserted into the fixed image; needs 2D slices or volumes that
+        lie in one space.
+    blobs : float
+        Share of random blobs among them; the others have real shapes if a folder of masks is given.
+    match : bool
+        Match histograms as a registration does.
+    ignore_labels : tuple of int
+        Label values that count as no label.
+    """
+
+    reduce: int = 1
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    lesions: float = 0.0
+    blobs: float = 0.2
+    match: bool = True
+    ignore_labels: tuple[int, ...] = ()
+
+    def source(
+        self,
+        manifest: Manifest,
+        split: str | None = "train",
+        *,
+        lesion_masks: str | os.PathLike[str] | None = None,
+    ) -> Source:
+        """The pairs of a split: those that the manifest names, or all of different patients."""
+        bank = None if lesion_masks is None else LesionBank.from_folder(lesion_masks)
+        options: dict[str, Any] = {
+            "layout": Layout(reduce=self.reduce, ignore_labels=self.ignore_labels),
+            "augmentation": self.augmentation,
+            "match": self.match,
+        }
+        if self.lesions > 0:
+            options["lesions"] = Lesions(bank, probability=self.lesions, blobs=self.blobs)
+        if manifest.pairs:
+            return GivenPairs(manifest, split, both_orders=True, **options)
+        return AllToAll(manifest, split, **options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return asdict(self) | {"ignore_labels": list(self.ignore_labels)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training, but for its images.
+
+    Attributes
+    ----------
+    settings : TrainingSettings
+        Of the full budget.
+    sampling : Sampling
+    contrast : str
+        What it is for, see ``ModelDescription``.
+    preset : str
+        Row of ``SOLVER_PRESETS`` for the refinement.
+    small : dict
+        Changes of the settings for the small budget, which two CPU cores finish in a quarter of an
+        hour.
+    small_reduce : int
+        Factor on the voxels' size for the small budget.
+    """
+
+    settings: TrainingSettings
+    sampling: Sampling
+    contrast: str
+    preset: str
+    small: Mapping[str, Any] = field(default_factory=dict)
+    small_reduce: int = 1
+
+    def with_budget(self, budget: str) -> Recipe:
+        """The same recipe with the steps and the resolution of a budget."""
+        if budget not in BUDGETS:
+            raise ArgumentError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}.")
+        if budget == "full":
+            return self
+        augmentation = self.sampling.augmentation
+        return replace(
+            self,
+            settings=replace(self.settings, **self.small),
+            sampling=replace(
+                self.sampling,
+                reduce=self.sampling.reduce * self.small_reduce,
+                augmentation=replace(
+                    augmentation, shift_voxels=augmentation.shift_voxels / self.small_reduce
+                ),
+            ),
+        )
+
+
+# 40 heads, five folds: 32 x 31 pairs in 5 versions per epoch; 500 epochs, batches of 10.
+_PAPER_MRI_STEPS = 500 * 32 * 31 * 5 // 10
+# 193 pairs of 25 B-scans, four fifths of them for training; 500 epochs, batches of 10.
+_PAPER_OCT_STEPS = 500 * (193 * 25 * 4 // 5) // 10
+_MRI = AUGMENTATIONS["mri"]
+# Two values without a name and the fluid outside the brain: no anatomy to align.
+_NO_ANATOMY = (1, 46, 69)
+# A small budget pays for fewer steps with longer ones.
+_SMALL: dict[str, Any] = {"steps": 3000, "batch": 8, "learning_rate": 1e-3}
+
+# What the shipped brain models minimise over the velocity: local correlation, which a bias field or
+# another scanner does not mislead, and the overlap of the labels of the training images.
+_LOCAL = FunctionalSettings(
+    similarity="lncc",
+    similarity_settings={"radius": 3, "noise": 0.03},
+    alpha=0.15,
+    overlap_weight=1.0,
+    overlap_per_class=True,
+    level_weights=(0.7, 0.2, 0.1),
+)
+
+RECIPES: dict[str, Recipe] = {
+    "mri-2d": Recipe(
+        TrainingSettings(2, functional=PRESETS["mri-2d"], steps=_PAPER_MRI_STEPS, batch=10),
+        Sampling(augmentation=_MRI, lesions=0.8, ignore_labels=_NO_ANATOMY),
+        contrast="brain-t1",
+        preset="mri-2d",
+        small=_SMALL,
+        small_reduce=2,
+    ),
+    "mri-3d": Recipe(
+        TrainingSettings(
+            3,
+            functional=PRESETS["mri-3d"],
+            network_settings={"width": 4, "integration": "half"},
+            steps=_PAPER_MRI_STEPS,
+            batch=5,
+        ),
+        Sampling(augmentation=_MRI, lesions=0.8, ignore_labels=_NO_ANATOMY),
+        contrast="brain-t1",
+        preset="mri-3d",
+        small=_SMALL | {"batch": 1, "precision": "bfloat16"},
+        small_reduce=2,
+    ),
+    "oct": Recipe(
+        TrainingSettings(2, functional=PRESETS["oct"], steps=_PAPER_OCT_STEPS, batch=10),
+        Sampling(augmentation=AUGMENTATIONS["oct"], match=False),
+        contrast="oct",
+        preset="oct",
+        small=_SMALL | {"batch": 4},
+        small_reduce=2,
+    ),
+    "brain-t1-2d": Recipe(
+        TrainingSettings(
+            2,
+            variant="ncr-b",
+            functional=_LOCAL,
+            mask_functional=PRESETS["mri-2d"],
+            network_settings={"width": 8, "integration": "half"},
+            labels="all",
+            most_labels=32,
+            mask_supervision=0.2,
+            steps=8000,
+            batch=4,
+            learning_rate=1e-3,
+        ),
+        Sampling(
+            augmentation=replace(_MRI, shift_voxels=2.0, gamma=0.2, bias=0.15),
+            lesions=0.7,
+            ignore_labels=_NO_ANATOMY,
+        ),
+        contrast="brain-t1",
+        preset="mri-2d",
+        small={"steps": 1500},
+    ),
+    "brain-t1-3d": Recipe(
+        TrainingSettings(
+            3,
+            variant="ncr-b",
+            functional=replace(_LOCAL, similarity_settings={"radius": 2, "noise": 0.03}),
+            mask_functional=replace(PRESETS["mri-2d"], similarity="ncc"),
+            network_settings={"width": 8, "integration": "half"},
+            labels="all",
+            most_labels=32,
+            mask_supervision=0.2,
+            steps=6000,
+            batch=1,
+            learning_rate=1e-3,
+            precision="bfloat16",
+        ),
+        Sampling(
+            reduce=2,
+            augmentation=replace(_MRI, shift_voxels=1.0, gamma=0.2, bias=0.15),
+            lesions=0.7,
+            ignore_labels=_NO_ANATOMY,
+        ),
+        contrast="brain-t1",
+        preset="mri-3d",
+        small={"steps": 1500},
+    ),
+    "oct-2d": Recipe(
+        TrainingSettings(
+            2,
+            variant="ncr-s",
+            functional=PRESETS["oct"],
+            network_settings={"width": 8, "integration": "half"},
+            labels="none",
+            steps=3000,
+            batch=4,
+            learning_rate=1e-3,
+            head_warm_up=100,
+        ),
+        Sampling(augmentation=AUGMENTATIONS["oct"], match=False),
+        contrast="oct",
+        preset="oct",
+        small={"steps": 1000},
+    ),
+}
+
+
+def recipe(name: str, budget: str = "full") -> Recipe:
+    """A recipe by name, with the steps and resolution of a budget.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of that name, or no such budget.
+    """
+    if name not in RECIPES:
+        raise ArgumentError(f"preset must be one of {', '.join(RECIPES)}; got {name!r}.")
+    return RECIPES[name].with_budget(budget)
