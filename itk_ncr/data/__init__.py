@@ -18,7 +18,9 @@ from itk_ncr.data.phantoms import (
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.sample import Batch, Sample, Source, collate
 from itk_ncr.data.sources import AllToAll, GivenPairs, Lesions
+from itk_ncr.data.splits import Fold, data_hash, divide, fold_audit, folds, in_fold
 from itk_ncr.data.store import Layout
+from itk_ncr.data.synthetic import Synthesis, SyntheticPairs
 
 __all__ = [
     "APPEARANCES",
@@ -31,6 +33,7 @@ __all__ = [
     "Appearance",
     "Augmentation",
     "Batch",
+    "Fold",
     "GivenPairs",
     "Jitter",
     "Layout",
@@ -44,7 +47,14 @@ __all__ = [
     "SlicePlane",
     "Source",
     "Subject",
+    "Synthesis",
+    "SyntheticPairs",
     "collate",
+    "data_hash",
+    "divide",
+    "fold_audit",
+    "folds",
+    "in_fold",
     "insert_lesion",
     "random_blob",
     "read_manifest",

@@ -98,7 +98,8 @@ def read_manifest(
     ----------
     path : path
         A folder with one image per patient, ``NAME.nii.gz`` and optionally ``NAME_seg.nii.gz``
-        (``NAME_t1.nii.gz`` goes with ``NAME_seg.nii.gz`` too). Or a CSV with the columns subject
+        (``NAME_t1.nii.gz`` goes with ``NAME_seg.nii.gz`` too); of label maps only, each is its own
+        image. Or a CSV with the columns subject
         (patient), image and optionally labels, lesion, split (train, val, test), group, slice_mm;
         or subject, fixed, moving and optionally fixed_labels, moving_labels, lesion (of fixed),
         split, group, slice_mm for given pairs. Paths are relative to the CSV.
@@ -137,6 +138,9 @@ def _from_folder(folder: Path, label_endings: tuple[str, ...]) -> Manifest:
             images[stem] = file
         else:
             labels[stem[: -len(ending)]] = file
+    if not images:
+        # Label maps alone: synthetic pairs need nothing else.
+        images, labels = labels, labels
     if not images:
         raise ArgumentError(
             f"data must hold images; got none in {str(folder)!r}. "

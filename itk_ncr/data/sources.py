@@ -36,6 +36,8 @@ from itk_ncr.preprocessing import match_histogram, normalise
 
 SIDES = ("fixed", "moving", "both")
 NO_LESION = "none"
+# Of white matter's intensity: what is darker is fluid or, in OCT, the vitreous.
+TISSUE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +76,24 @@ class Lesions:
                 raise ArgumentError(f"{name} must be in [0, 1]; got {getattr(self, name)}.")
 
     def draw(
-        self, placement: Placement, inside: Tensor, generator: torch.Generator
+        self,
+        placement: Placement,
+        inside: Tensor,
+        generator: torch.Generator,
+        tissue: Tensor | None = None,
     ) -> Tensor | None:
-        """A mask within the object, or none as often as the probability says."""
+        """A mask within the object, or none as often as the probability says.
+
+        Blobs have their centre in ``tissue``, a mask like ``inside``, if that is given.
+        """
         if uniform(generator, 0, 1) >= self.probability or not inside.any():
             return None
         mask = None
         if self.bank is not None and uniform(generator, 0, 1) >= self.blobs:
             mask = self.bank.draw(placement, inside, generator)
-        return random_blob(inside, placement.spacing_mm, generator) if mask is None else mask
+        if mask is not None:
+            return mask
+        return random_blob(inside, placement.spacing_mm, generator, centres=tissue)
 
 
 class PairSource:
@@ -185,7 +196,8 @@ class PairSource:
             lesion = inserted if lesion is None else lesion | inserted
         elif self.lesions is not None and self.lesions.where in (role, "both"):
             placement = self.store.placement(position)
-            mask = self.lesions.draw(placement, prepared.inside, generator)
+            tissue = image[0] > TISSUE * prepared.white
+            mask = self.lesions.draw(placement, prepared.inside, generator, tissue)
             if mask is not None:
                 names = self.lesions.appearances
                 appearance = APPEARANCES[names[int(uniform(generator, 0, len(names)))]]

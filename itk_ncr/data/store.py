@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itk_ncr.data.manifest import Manifest, raise_faults, read_grid
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
+from itk_ncr.data.rendering import upper_quartile
 from itk_ncr.errors import ArgumentError, ImageReadError, ImageValueError, NCRError
 from itk_ncr.fields import downsample
 from itk_ncr.images import read_image
@@ -182,7 +183,7 @@ class Store:
         return Prepared(
             image=image.half(),
             inside=filled(foreground),
-            white=float(torch.quantile(tissue[:: max(1, len(tissue) // 100_000)], 0.75)),
+            white=upper_quartile(tissue),
             labels=self._labels(position),
             lesion=None
             if subject.lesion is None

@@ -248,15 +248,17 @@ def random_blob(
     generator: torch.Generator,
     *,
     radius_mm: tuple[float, float] = (4.0, 30.0),
+    centres: Tensor | None = None,
 ) -> Tensor:
     """A lesion of random place, size and outline within the object: bool (*spatial).
 
     A ball whose radius wobbles: its logarithm is drawn uniformly, and smooth noise moves the
-    outline by a quarter of it.
+    outline by a quarter of it. Its centre lies in ``centres``, if that is given.
     """
     low, high = (math.log(r) for r in radius_mm)
     radius = math.exp(uniform(generator, low, high))
-    candidates = torch.nonzero(inside)
+    possible = inside if centres is None else inside & centres
+    candidates = torch.nonzero(possible if possible.any() else inside)
     centre = candidates[int(uniform(generator, 0, len(candidates)))].tolist()
     reach = [math.ceil(1.75 * radius / s) for s in spacing_mm]
     box = tuple(
