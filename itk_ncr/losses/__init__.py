@@ -6,6 +6,7 @@ from itk_ncr.losses.functional import (
     MumfordShahFunctional,
     multi_resolution,
 )
+from itk_ncr.losses.kl import velocity_divergence
 from itk_ncr.losses.local_correlation import LocalNCC, local_ncc, local_ncc_map
 from itk_ncr.losses.overlap import dice
 from itk_ncr.losses.presets import PRESETS, PUBLISHED, PublishedWeights
@@ -50,5 +51,6 @@ __all__ = [
     "multi_resolution",
     "perimeter",
     "smoothness",
+    "velocity_divergence",
     "volume",
 ]

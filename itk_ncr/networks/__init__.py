@@ -10,13 +10,18 @@ from torch import nn
 from itk_ncr.errors import ArgumentError
 from itk_ncr.networks.layers import halve
 from itk_ncr.networks.ncr import NCRNet
+from itk_ncr.networks.voxelmorph import Posterior, VoxelMorph
 
 
 def _regnet(dimension: int, **settings: Any) -> nn.Module:
     return NCRNet(dimension, segmentation=False, **settings)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"ncr-net": NCRNet, "regnet": _regnet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "ncr-net": NCRNet,
+    "regnet": _regnet,
+    "voxelmorph": VoxelMorph,
+}
 
 
 def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
@@ -40,4 +45,4 @@ def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
     return NETWORKS[name](dimension, **settings)
 
 
-__all__ = ["NETWORKS", "NCRNet", "build_network", "halve"]
+__all__ = ["NETWORKS", "NCRNet", "Posterior", "VoxelMorph", "build_network", "halve"]

@@ -1,0 +1,211 @@
+"""Diffeomorphic VoxelMorph: the rival that models no noncorrespondence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from itk_ncr.errors import ArgumentError
+from itk_ncr.networks.grids import (
+    INTEGRATIONS,
+    cut_back,
+    full_precision,
+    integrate_doubled,
+    padded,
+    require_pair,
+)
+from itk_ncr.networks.layers import CHANNELS_LAST, CONVOLUTIONS, double, halve
+from itk_ncr.ops import exponential
+from itk_ncr.prediction import Prediction
+
+ENCODER = (16, 32, 32, 32)
+DECODER = (32, 32, 32, 32)
+# Convolutions behind the decoder, and whether they see the full resolution. "miccai": Dalca 2018,
+# "tmi": Balakrishnan 2019.
+TAILS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "miccai": ((16,), False),
+    "tmi": ((32, 16, 16), True),
+}
+SLOPE = 0.2
+SPREAD = 1e-5  # standard deviation of the first weights of both heads, as published
+LOG_VARIANCE_START = -10.0
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Normal distribution of the velocity, on the grid of the head; no covariances.
+
+    Attributes
+    ----------
+    mean : Tensor, shape (N, D, *spatial)
+        Velocity in voxels of the fixed image, whatever the grid of the head.
+    log_variance : Tensor, shape (N, D, *spatial)
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One velocity; differentiable through both parameters."""
+        noise = torch.randn(
+            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+        )
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+
+class VoxelMorph(nn.Module):
+    """U-Net that predicts one stationary velocity, or a distribution of it.
+
+    Parameters
+    ----------
+    dimension : int
+        2 or 3.
+    filters : "miccai" or "tmi"
+        "miccai": the head is at half resolution. "tmi": two times as many layers at full
+        resolution; the head is there.
+    integration : "full" or "half"
+        Where the velocity is exponentiated; "half", as published, enlarges the displacement.
+    probabilistic : bool
+        Adds a head for the logarithm of the variance, see :meth:`posterior`, and
+        ``losses.velocity_divergence`` for its loss.
+
+    References
+    ----------
+    Dalca et al., MICCAI 2018, doi:10.1007/978-3-030-00928-1_82; Balakrishnan et al., IEEE TMI 38,
+    2019, doi:10.1109/TMI.2019.2897538.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        filters: str = "miccai",
+        integration: str = "half",
+        probabilistic: bool = False,
+    ) -> None:
+        super().__init__()
+        if dimension not in (2, 3):
+            raise ArgumentError(f"dimension must be 2 or 3; got {dimension}.")
+        if filters not in TAILS or integration not in INTEGRATIONS:
+            raise ArgumentError(
+                f"filters must be one of {', '.join(TAILS)} and integration one of "
+                f"{', '.join(INTEGRATIONS)}; got {filters!r} and {integration!r}."
+            )
+        self.dimension, self.integration = dimension, integration
+        self.settings: dict[str, Any] = {
+            "filters": filters,
+            "integration": integration,
+            "probabilistic": probabilistic,
+        }
+        convolution = CONVOLUTIONS[dimension]
+        tail, self.reaches_full = TAILS[filters]
+        self.encoder = nn.ModuleList(
+            convolution(before, after, 3, stride=2, padding=1)
+            for before, after in zip((2, *ENCODER[:-1]), ENCODER, strict=True)
+        )
+        skips = (0, *ENCODER[-2::-1])
+        self.decoder = nn.ModuleList(
+            convolution(before + skip, after, 3, padding=1)
+            for before, skip, after in zip(
+                (ENCODER[-1], *DECODER[:-1]), skips, DECODER, strict=True
+            )
+        )
+        first = DECODER[-1] + (2 if self.reaches_full else 0)
+        self.tail = nn.ModuleList(
+            convolution(before, after, 3, padding=1)
+            for before, after in zip((first, *tail[:-1]), tail, strict=True)
+        )
+        self.velocity = convolution(tail[-1], dimension, 3, padding=1)
+        self.log_variance = (
+            convolution(tail[-1], dimension, 3, padding=1) if probabilistic else None
+        )
+        for head, start in ((self.velocity, 0.0), (self.log_variance, LOG_VARIANCE_START)):
+            if head is not None:
+                nn.init.normal_(head.weight, std=SPREAD)
+                nn.init.constant_(head.bias, start)  # type: ignore[arg-type]
+        nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
+
+    def forward(
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        *,
+        scales: int = 1,
+        find_mask: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Prediction:
+        """Predict for a batch of pairs.
+
+        Parameters
+        ----------
+        fixed, moving : Tensor, shape (N, 1, *spatial)
+            Any size; on the scale of ``preprocessing.normalise``.
+        scales : int
+            Accepted as by the other networks; this one has a single scale.
+        find_mask : bool
+            Accepted likewise; there is no noncorrespondence to find.
+        generator : torch.Generator, optional
+            Draws the velocity from :meth:`posterior`. Default: its mean.
+        """
+        del scales, find_mask
+        posterior = self.posterior(fixed, moving)
+        velocity = posterior.mean if generator is None else posterior.sample(generator)
+        return self._prediction(velocity, fixed)
+
+    def both_ways(self, fixed: Tensor, moving: Tensor) -> tuple[Prediction, Prediction]:
+        """Moving onto fixed and, by the negative velocity, fixed onto moving.
+
+        For a symmetric loss: warp ``moving`` by the first displacement and ``fixed`` by the second.
+        """
+        velocity = self.posterior(fixed, moving).mean
+        return self._prediction(velocity, fixed), self._prediction(-velocity, fixed)
+
+    def posterior(self, fixed: Tensor, moving: Tensor) -> Posterior:
+        """The distribution of the velocity on the padded grid of the head.
+
+        Raises
+        ------
+        ShapeError
+            If the images do not fit.
+        """
+        mean, log_variance = self.maps(fixed, moving)
+        return Posterior(mean, log_variance)
+
+    def maps(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance: the part of the network that is convolutions only.
+
+        Without a head for it the logarithm is minus infinity: a sample is the mean.
+        """
+        require_pair(fixed, moving, self.dimension)
+        pair = padded(torch.cat([moving, fixed], 1))
+        features = [pair]
+        for layer in self.encoder:
+            features.append(functional.leaky_relu(layer(features[-1]), SLOPE))
+        x = features.pop()
+        for position, layer in enumerate(self.decoder):
+            if position > 0:
+                x = torch.cat([double(x, "nearest"), features.pop()], 1)
+            x = functional.leaky_relu(layer(x), SLOPE)
+        if self.reaches_full:
+            x = torch.cat([double(x, "nearest"), pair], 1)
+        for layer in self.tail:
+            x = functional.leaky_relu(layer(x), SLOPE)
+        mean = full_precision(self.velocity(x))
+        if self.log_variance is None:
+            return mean, torch.full_like(mean, -torch.inf)
+        return mean, full_precision(self.log_variance(x))
+
+    def _prediction(self, velocity: Tensor, fixed: Tensor) -> Prediction:
+        """From a velocity on the grid of the head, in voxels of the fixed image."""
+        if not self.reaches_full:
+            displacement = integrate_doubled(velocity, self.integration)
+            velocity = double(velocity)
+        elif self.integration == "half":
+            displacement = integrate_doubled(halve(velocity), "half")
+        else:
+            displacement = exponential(velocity.contiguous())
+        return Prediction((cut_back(velocity, fixed),), (cut_back(displacement, fixed),))

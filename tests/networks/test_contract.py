@@ -1,0 +1,237 @@
+"""What every row of NETWORKS promises, in 2D and 3D."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.testing import assert_close
+
+from itk_ncr import ops
+from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.networks import NETWORKS, build_network
+
+SMALL = {"ncr-net": {"width": 4}, "regnet": {"width": 4}, "voxelmorph": {}}
+SIZES = {2: (64, 96), 3: (16, 16, 32)}
+ODD_SIZES = {2: (181, 217), 3: (15, 16, 20)}
+
+rows = pytest.mark.parametrize("name", NETWORKS)
+dimensions = pytest.mark.parametrize("dimension", [2, 3])
+
+
+def everything(prediction):
+    return (*prediction.velocity, *prediction.displacement, *prediction.noncorrespondence)
+
+
+def velocity_heads(network, dimension):
+    """The layers that say the velocity: nothing else has that many channels here."""
+    return [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.out_channels == dimension
+    ]
+
+
+@rows
+@dimensions
+def test_scales_have_the_size_of_fixed_divided_by_powers_of_two(name, dimension, lively, pair):
+    prediction = lively(name, dimension, **SMALL[name])(*pair(*SIZES[dimension], batch=2))
+    assert len(prediction.velocity) == len(prediction.displacement) >= 1
+    assert len(prediction.noncorrespondence) in (0, len(prediction.velocity))
+    for scale, (velocity, displacement) in enumerate(
+        zip(prediction.velocity, prediction.displacement, strict=True)
+    ):
+        expected = (2, dimension, *(n // 2**scale for n in SIZES[dimension]))
+        assert velocity.shape == displacement.shape == expected
+    for scale, mask in enumerate(prediction.noncorrespondence):
+        assert mask.shape == (2, 1, *(n // 2**scale for n in SIZES[dimension]))
+        assert (mask > 0).all()
+        assert (mask < 1).all()
+    assert all(t.dtype == torch.float32 and t.isfinite().all() for t in everything(prediction))
+
+
+@rows
+@dimensions
+def test_any_size_gives_what_padding_by_hand_gives(name, dimension, lively, pair):
+    size = ODD_SIZES[dimension]
+    fixed, moving = pair(*size)
+    network = lively(name, dimension, **SMALL[name])
+    widths = [w for n in reversed(size) for w in (0, -n % 16)]
+    by_hand = [functional.pad(x, widths, mode="replicate") for x in (fixed, moving)]
+    with torch.inference_mode():
+        found, wanted = network(fixed, moving), network(*by_hand)
+    for ours, theirs in zip(everything(found), everything(wanted), strict=True):
+        interior = tuple(slice(0, n) for n in ours.shape[2:])
+        assert_close(ours, theirs[(..., *interior)], rtol=0, atol=1e-5)
+    scale = len(found.velocity) - 1
+    assert found.velocity[-1].shape[2:] == tuple(-(-n // 2**scale) for n in size)
+
+
+@rows
+@dimensions
+def test_gradients_reach_every_parameter(name, dimension, lively, pair, generator):
+    settings = SMALL[name] | ({"probabilistic": False} if name == "voxelmorph" else {})
+    network = lively(name, dimension, **settings)
+    prediction = network(*pair(*(16 for _ in range(dimension))))
+    found = [*prediction.displacement, *prediction.noncorrespondence]
+    loss = sum((x * torch.randn(x.shape, generator=generator)).sum() for x in found)
+    loss.backward()
+    deaf = [
+        key
+        for key, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
+    ]
+    assert deaf == []
+
+
+@rows
+@dimensions
+def test_heads_of_zeros_give_exactly_the_identity(name, dimension, lively, pair):
+    network = lively(name, dimension, **SMALL[name])
+    fixed, moving = pair(*ODD_SIZES[dimension])
+    with torch.inference_mode():
+        assert network(fixed, moving).displacement[0].any()
+        for head in velocity_heads(network, dimension):
+            head.weight.zero_()
+            head.bias.zero_()
+        prediction = network(fixed, moving)
+    assert not any(u.any() for u in prediction.displacement)
+    assert torch.equal(ops.warp(moving, prediction.displacement[0]), moving)
+
+
+@rows
+@dimensions
+def test_a_fresh_network_begins_close_to_the_identity(name, dimension, pair):
+    network = build_network(name, dimension=dimension, **SMALL[name]).eval()
+    with torch.inference_mode():
+        assert network(*pair(*SIZES[dimension])).displacement[0].abs().max() < 1e-2
+
+
+@rows
+@dimensions
+def test_a_constant_velocity_moves_the_rim_as_much_as_the_centre(name, dimension, lively, pair):
+    network = lively(name, dimension, **SMALL[name])
+    with torch.inference_mode():
+        for head in velocity_heads(network, dimension):
+            head.weight.zero_()
+            head.bias.fill_(0.05)
+        prediction = network(*pair(*SIZES[dimension]))
+    for displacement in prediction.displacement:
+        assert_close(displacement, torch.full_like(displacement, 0.05), rtol=0, atol=1e-6)
+
+
+@rows
+@dimensions
+def test_a_batch_gives_what_its_pairs_give(name, dimension, lively, pair):
+    network = lively(name, dimension, **SMALL[name])
+    fixed, moving = pair(*SIZES[dimension], batch=2)
+    # The first pair moves far, so that a number of squarings shared in the batch would show.
+    fixed[0] *= 20
+    with torch.inference_mode():
+        together = network(fixed, moving)
+        alone = [network(fixed[n : n + 1], moving[n : n + 1]) for n in range(2)]
+    for n, single in enumerate(alone):
+        # oneDNN adds in another order; a rough field of 10 voxels makes a hundred times more of it.
+        for a, b in zip(together.velocity, single.velocity, strict=True):
+            assert (a[n : n + 1] - b).abs().max() < 1e-5 * a.abs().max()
+        for a, b in zip(together.displacement, single.displacement, strict=True):
+            assert (a[n : n + 1] - b).abs().max() < 1e-3 * a.abs().max()
+        for a, b in zip(together.noncorrespondence, single.noncorrespondence, strict=True):
+            assert_close(a[n : n + 1], b, rtol=0, atol=1e-4)
+
+
+@rows
+@dimensions
+def test_the_velocity_is_not_overwritten_by_its_integral(name, dimension, lively, pair):
+    network = lively(name, dimension, integration="full", **SMALL[name])
+    with torch.inference_mode():
+        prediction = network(*pair(*SIZES[dimension]))
+    velocity, displacement = prediction.velocity[0], prediction.displacement[0]
+    assert (velocity - displacement).abs().max() > 1e-3
+    assert_close(ops.exponential(velocity), displacement, rtol=0, atol=1e-5)
+
+
+@rows
+@dimensions
+def test_half_resolution_integration_changes_little(name, dimension, lively, pair):
+    network = lively(name, dimension, integration="half", **SMALL[name])
+    full = build_network(name, dimension=dimension, **{**network.settings, "integration": "full"})
+    full.load_state_dict(network.state_dict())
+    images = pair(*SIZES[dimension])
+    with torch.inference_mode():
+        coarse, fine = network(*images), full.eval()(*images)
+    size = fine.displacement[0].abs().mean()
+    # The velocities are noise from voxel to voxel, the worst case for a coarser grid.
+    assert (coarse.displacement[0] - fine.displacement[0]).abs().mean() < 0.5 * size
+    assert torch.equal(coarse.velocity[0], fine.velocity[0])
+
+
+@rows
+@dimensions
+def test_settings_and_weights_rebuild_the_network(name, dimension, lively, pair):
+    network = lively(name, dimension, **SMALL[name])
+    settings = json.loads(json.dumps(network.settings))
+    again = build_network(name, dimension=dimension, **settings)
+    assert again.settings == network.settings
+    again.load_state_dict(network.state_dict())
+    images = pair(*SIZES[dimension])
+    with torch.inference_mode():
+        for a, b in zip(
+            everything(network(*images)), everything(again.eval()(*images)), strict=True
+        ):
+            assert torch.equal(a, b)
+
+
+class Maps(nn.Module):
+    """The convolutions alone, as an exporter sees them."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, fixed, moving):
+        found = self.network.maps(fixed, moving)
+        return tuple(t for part in found for t in (part if isinstance(part, list) else [part]))
+
+
+@rows
+@pytest.mark.parametrize("exporter", ["trace", "export"])
+def test_the_convolutions_can_be_exported(name, exporter, lively, pair):
+    maps = Maps(lively(name, 2, **SMALL[name]).requires_grad_(False))
+    images = pair(32, 32)
+    if exporter == "trace":
+        exported = torch.jit.trace(maps, images, check_trace=False)
+    else:
+        exported = torch.export.export(maps, images).module()
+    others = pair(32, 32)
+    found, wanted = exported(*others), maps(*others)
+    for a, b in zip(found, wanted, strict=True):
+        assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@rows
+def test_pairs_that_do_not_fit_are_refused(name):
+    network = build_network(name, dimension=2, **SMALL[name])
+    for fixed, moving in (
+        (torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 48)),
+        (torch.zeros(1, 2, 32, 32), torch.zeros(1, 2, 32, 32)),
+        (torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 1, 16, 16, 16)),
+    ):
+        with pytest.raises(ShapeError, match="one shape"):
+            network(fixed, moving)
+
+
+@rows
+def test_settings_out_of_range_are_refused(name):
+    with pytest.raises(ArgumentError, match="dimension must be 2 or 3; got 4"):
+        build_network(name, dimension=4)
+    with pytest.raises(ArgumentError, match="integration"):
+        build_network(name, dimension=2, integration="quarter")
+
+
+def test_an_unknown_network_is_refused_by_the_known_names():
+    with pytest.raises(ArgumentError, match="ncr-net, regnet, voxelmorph"):
+        build_network("u-net", dimension=2)
