@@ -80,7 +80,14 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(lines, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    click.echo(f"{path}: {len(rows)} rows")
+
+
+def write_manifests(data: Path, out: Path) -> None:
+    """Write the three manifests for DATA into OUT."""
+    out.mkdir(parents=True, exist_ok=True)
+    write(out / "ixi-2d.csv", ixi_rows(data, out, LEVELS))
+    write(out / "ixi-3d.csv", ixi_rows(data, out, None))
+    write(out / "oct.csv", oct_rows(data, out))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,10 +95,9 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 def main(data: Path, out: Path) -> None:
     """Write ixi-2d.csv, ixi-3d.csv and oct.csv for DATA into OUT."""
-    out.mkdir(parents=True, exist_ok=True)
-    write(out / "ixi-2d.csv", ixi_rows(data, out, LEVELS))
-    write(out / "ixi-3d.csv", ixi_rows(data, out, None))
-    write(out / "oct.csv", oct_rows(data, out))
+    write_manifests(data, out)
+    for file in sorted(out.glob("*.csv")):
+        click.echo(f"{file}: {sum(1 for _ in file.open()) - 1} rows")
 
 
 if __name__ == "__main__":
