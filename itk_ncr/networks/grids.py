@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +11,7 @@ from torch.nn import functional
 from itk_ncr.errors import ShapeError
 from itk_ncr.networks.layers import CHANNELS_LAST, double
 from itk_ncr.ops import exponential
+from itk_ncr.prediction import Prediction
 
 POOLINGS = 4
 INTEGRATIONS = ("full", "half")
@@ -45,11 +48,35 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def integrate_doubled(velocity: Tensor, integration: str) -> Tensor:
-    """Displacement on a grid twice as fine, of a velocity in voxels of that finer grid.
+def integrate_doubled(velocity: Tensor, integration: str) -> tuple[Tensor, Tensor]:
+    """Velocity and displacement on a grid twice as fine, of a velocity in voxels of that grid.
 
     "full" enlarges the velocity and exponentiates it; "half" exponentiates and enlarges.
     """
+    enlarged = double(velocity)
     if integration == "half":
-        return 2 * double(exponential((velocity / 2).contiguous()))
-    return exponential(double(velocity))
+        return enlarged, 2 * double(exponential((velocity / 2).contiguous()))
+    return enlarged, exponential(enlarged)
+
+
+def predict(
+    velocities: Sequence[Tensor], masks: Sequence[Tensor], fixed: Tensor, integration: str
+) -> Prediction:
+    """What the heads said, finest first on the padded grids, as a prediction for ``fixed``.
+
+    Parameters
+    ----------
+    velocities : sequence of Tensor
+        At half the resolution of their scales, in voxels of these.
+    masks : sequence of Tensor
+        Noncorrespondences at the resolution of their scales, or none.
+    fixed : Tensor, shape (N, 1, *spatial)
+    integration : "full" or "half"
+        See :func:`integrate_doubled`.
+    """
+    fields = [integrate_doubled(v, integration) for v in velocities]
+    return Prediction(
+        tuple(cut_back(v, fixed, s) for s, (v, _) in enumerate(fields)),
+        tuple(cut_back(u, fixed, s) for s, (_, u) in enumerate(fields)),
+        tuple(cut_back(m, fixed, s) for s, m in enumerate(masks)),
+    )

@@ -12,10 +12,9 @@ from itk_ncr.errors import ArgumentError
 from itk_ncr.networks.grids import (
     INTEGRATIONS,
     POOLINGS,
-    cut_back,
     full_precision,
-    integrate_doubled,
     padded,
+    predict,
     require_pair,
 )
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Head, double
@@ -166,12 +165,7 @@ class NCRNet(nn.Module):
             False leaves the decoder of the noncorrespondence alone, its statistics too.
         """
         velocities, masks = self.maps(fixed, moving, scales, find_mask)
-        displacements = [integrate_doubled(v, self.integration) for v in velocities]
-        return Prediction(
-            tuple(cut_back(double(v), fixed, s) for s, v in enumerate(velocities)),
-            tuple(cut_back(u, fixed, s) for s, u in enumerate(displacements)),
-            tuple(cut_back(m, fixed, s) for s, m in enumerate(masks)),
-        )
+        return predict(velocities, masks, fixed, self.integration)
 
     def maps(
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True

@@ -202,10 +202,9 @@ class VoxelMorph(nn.Module):
     def _prediction(self, velocity: Tensor, fixed: Tensor) -> Prediction:
         """From a velocity on the grid of the head, in voxels of the fixed image."""
         if not self.reaches_full:
-            displacement = integrate_doubled(velocity, self.integration)
-            velocity = double(velocity)
+            velocity, displacement = integrate_doubled(velocity, self.integration)
         elif self.integration == "half":
-            displacement = integrate_doubled(halve(velocity), "half")
+            displacement = integrate_doubled(halve(velocity), "half")[1]
         else:
             displacement = exponential(velocity.contiguous())
         return Prediction((cut_back(velocity, fixed),), (cut_back(displacement, fixed),))
