@@ -163,8 +163,7 @@ def data_hash(manifest: Manifest) -> str:
     total = hashlib.sha256()
     for file in files:
         name = os.path.relpath(file, root).replace(os.sep, "/")
-        with open(file, "rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
         total.update(f"{name} {content}\n".encode())
     for s in manifest.subjects:
         names = [os.path.relpath(f.resolve(), root).replace(os.sep, "/") for f in s.files]

@@ -145,7 +145,7 @@ class Store:
         faults = []
         for position in positions:
             try:
-                self[position]
+                self[position], self.placement(position)
             except NCRError as error:
                 faults.append(str(error))
         raise_faults(faults)
