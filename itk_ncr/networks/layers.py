@@ -16,6 +16,9 @@ BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
 }
 MODES = {2: "bilinear", 3: "trilinear"}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+HALF_TYPES = (torch.bfloat16, torch.float16)
+# Fewer than a vector register holds make channels last slow.
+FEW_CHANNELS = 4
 
 
 class _RepeatBorder(torch.autograd.Function):
@@ -102,10 +105,49 @@ class Head(nn.Sequential):
         nn.init.constant_(last.bias, value)
 
 
+class _Double(torch.autograd.Function):
+    """Linear enlargement by 2; its adjoint goes axis by axis.
+
+    That of torch took 75 ms instead of 15 for 16 channels of 96 x 112 x 96, channels last, where
+    the gradient is a part of a larger one (as behind every ``cat``).
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        del ctx
+        return _doubled(x)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        del ctx
+        # Three roundings to half precision would be two too many.
+        kept = gradient.float() if gradient.dtype in HALF_TYPES else gradient
+        for axis in range(2, gradient.ndim):
+            size = gradient.shape[axis] // 2
+            pairs = kept.unflatten(axis, (size, 2))
+            even, odd = pairs.unbind(axis + 1)
+            kept = torch.add(even, odd).mul_(0.75)
+            kept.narrow(axis, 0, size - 1).add_(even.narrow(axis, 1, size - 1), alpha=0.25)
+            kept.narrow(axis, 1, size - 1).add_(odd.narrow(axis, 0, size - 1), alpha=0.25)
+            kept.select(axis, 0).add_(even.select(axis, 0), alpha=0.25)
+            kept.select(axis, size - 1).add_(odd.select(axis, size - 1), alpha=0.25)
+        return kept.to(gradient.dtype)
+
+
 def double(x: Tensor, mode: str | None = None) -> Tensor:
     """Enlarge every spatial axis by 2; voxels are halved, so no corner voxel keeps its centre."""
     if mode == "nearest":
         return functional.interpolate(x, scale_factor=2, mode="nearest")
+    # On CUDA torch's own is one kernel.
+    if mode is None and torch.is_grad_enabled() and x.requires_grad and not x.is_cuda:
+        doubled: Tensor = _Double.apply(x)
+        return doubled
+    return _doubled(x, mode)
+
+
+def _doubled(x: Tensor, mode: str | None = None) -> Tensor:
+    if x.shape[1] < FEW_CHANNELS:
+        x = x.contiguous()  # 12 ms instead of 23 for a velocity, 48 x 56 x 48
     return functional.interpolate(
         x, scale_factor=2, mode=mode or MODES[x.ndim - 2], align_corners=False
     )

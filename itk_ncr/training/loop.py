@@ -19,6 +19,7 @@ from itk_ncr.checkpoints import read_state, write_state
 from itk_ncr.data import Batch, Source, collate
 from itk_ncr.errors import ArgumentError, TrainingError
 from itk_ncr.networks import NCRNet, build_network
+from itk_ncr.training.memory import keep_freed_memory
 from itk_ncr.training.objective import Objective
 from itk_ncr.training.settings import TrainingSettings
 
@@ -110,6 +111,7 @@ class Training:
             If the loss is not finite any more; the state before it is in ``failed.safetensors``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        keep_freed_memory()
         started = saved = time.perf_counter()
         first, before = self.step, self.seconds
         for batches in self._batches():
