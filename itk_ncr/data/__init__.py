@@ -1,6 +1,7 @@
 """Pairs to learn from: manifests, augmentation, phantom lesions, synthetic truth."""
 
 from itk_ncr.data.augmentation import AUGMENTATIONS, Augmentation
+from itk_ncr.data.lesions import Lesions
 from itk_ncr.data.manifest import Manifest, Subject, read_manifest
 from itk_ncr.data.phantoms import (
     APPEARANCES,
@@ -17,7 +18,7 @@ from itk_ncr.data.phantoms import (
 )
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.sample import Batch, Sample, Source, collate
-from itk_ncr.data.sources import AllToAll, GivenPairs, Lesions
+from itk_ncr.data.sources import AllToAll, GivenPairs
 from itk_ncr.data.splits import Fold, data_hash, divide, fold_audit, folds, in_fold
 from itk_ncr.data.store import Layout
 from itk_ncr.data.synthetic import Synthesis, SyntheticPairs

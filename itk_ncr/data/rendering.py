@@ -48,6 +48,8 @@ class Look:
         labels: Tensor | None,
         displacement: Tensor,
         generator: torch.Generator,
+        *,
+        padding: str = "fill",
     ) -> Tensor:
         """The anatomy as an image, (1, *spatial).
 
@@ -59,11 +61,13 @@ class Look:
             Moved already.
         displacement : Tensor, shape (1, D, *spatial)
         generator : torch.Generator
+        padding : str
+            "fill": what was outside the image becomes background; "border": its border repeats.
         """
         if self.intensities is None:
             assert image is not None
             shown = image if self.curve is None else through_curve(image, self.curve)
-            return warp(shown[None], displacement, padding="fill")[0]
+            return warp(shown[None], displacement, padding=padding)[0]
         assert labels is not None
         flat = self.intensities[labels.long()][None]
         noise = torch.randn(flat.shape, generator=generator)

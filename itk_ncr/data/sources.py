@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,83 +16,21 @@ from itk_ncr.data.augmentation import (
     change_contrast,
     draw_motions,
     move,
-    uniform,
 )
+from itk_ncr.data.lesions import Lesions
 from itk_ncr.data.manifest import Manifest, pairs_of_different_patients
 from itk_ncr.data.phantoms import (
-    APPEARANCES,
     NAMED_LESIONS,
-    LesionBank,
     LesionMask,
     insert_lesion,
-    random_blob,
 )
-from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
+from itk_ncr.data.placement import SLICE_PLANE, SlicePlane
 from itk_ncr.data.sample import Sample
 from itk_ncr.data.store import Layout, Prepared, Store
 from itk_ncr.errors import ArgumentError
 from itk_ncr.preprocessing import match_histogram, normalise
 
-SIDES = ("fixed", "moving", "both")
 NO_LESION = "none"
-# Of white matter's intensity: what is darker is fluid or, in OCT, the vitreous.
-TISSUE = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Lesions:
-    """Which lesions a source inserts.
-
-    Attributes
-    ----------
-    bank : LesionBank, optional
-        Real masks; None: blobs only.
-    probability : float
-        Of a lesion in an image that may have one.
-    where : str
-        "fixed", "moving", or "both": each image by itself.
-    appearances : sequence of str
-        Rows of ``phantoms.APPEARANCES``, drawn alike.
-    blobs : float
-        Share of random blobs among the lesions; those that no mask of the bank fits are blobs, too.
-    """
-
-    bank: LesionBank | None
-    probability: float = 0.8
-    where: str = "fixed"
-    appearances: tuple[str, ...] = tuple(APPEARANCES)
-    blobs: float = 0.2
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.appearances if name not in APPEARANCES]
-        if self.where not in SIDES or unknown or not self.appearances:
-            raise ArgumentError(
-                f"where must be one of {', '.join(SIDES)} and appearances of "
-                f"{', '.join(APPEARANCES)}; got {self.where!r} and {self.appearances}."
-            )
-        for name in ("probability", "blobs"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ArgumentError(f"{name} must be in [0, 1]; got {getattr(self, name)}.")
-
-    def draw(
-        self,
-        placement: Placement,
-        inside: Tensor,
-        generator: torch.Generator,
-        tissue: Tensor | None = None,
-    ) -> Tensor | None:
-        """A mask within the object, or none as often as the probability says.
-
-        Blobs have their centre in ``tissue``, a mask like ``inside``, if that is given.
-        """
-        if uniform(generator, 0, 1) >= self.probability or not inside.any():
-            return None
-        mask = None
-        if self.bank is not None and uniform(generator, 0, 1) >= self.blobs:
-            mask = self.bank.draw(placement, inside, generator)
-        if mask is not None:
-            return mask
-        return random_blob(inside, placement.spacing_mm, generator, centres=tissue)
 
 
 class PairSource:
@@ -190,23 +127,21 @@ class PairSource:
     def _side(self, position: int, role: str, version: str, generator: torch.Generator) -> Side:
         prepared = self.store[position]
         image = prepared.image.float()
-        lesion = None if prepared.lesion is None else prepared.lesion
+        lesion, inserted = prepared.lesion, None
         if version != NO_LESION:
             image, inserted = self._with_named(position, image, prepared, version)
+        elif self.lesions is not None:
+            image, inserted = self.lesions.insert(
+                image,
+                role,
+                generator,
+                placement=self.store.placement(position),
+                inside=prepared.inside,
+                white=prepared.white,
+            )
+            image = image if inserted is None else _normalised(image)
+        if inserted is not None:
             lesion = inserted if lesion is None else lesion | inserted
-        elif self.lesions is not None and self.lesions.where in (role, "both"):
-            placement = self.store.placement(position)
-            tissue = image[0] > TISSUE * prepared.white
-            mask = self.lesions.draw(placement, prepared.inside, generator, tissue)
-            if mask is not None:
-                names = self.lesions.appearances
-                appearance = APPEARANCES[names[int(uniform(generator, 0, len(names)))]]
-                image = insert_lesion(
-                    image, mask, appearance, generator,
-                    white=prepared.white, spacing_mm=placement.spacing_mm,
-                )  # fmt: skip
-                image = _normalised(image)
-                lesion = mask if lesion is None else lesion | mask
         if lesion is None and role == "fixed" and (self.lesions is not None or self._named):
             lesion = torch.zeros_like(prepared.inside)
         return Side(image, prepared.labels, None if lesion is None else lesion[None].float())

@@ -146,6 +146,8 @@ class Store:
         for position in positions:
             try:
                 self[position], self.placement(position)
+            except ArgumentError:  # the same for every file: the layout's
+                raise
             except NCRError as error:
                 faults.append(str(error))
         raise_faults(faults)

@@ -16,8 +16,8 @@ from itk_ncr.data.augmentation import (
     draw_motions,
     uniform,
 )
+from itk_ncr.data.lesions import Lesions
 from itk_ncr.data.manifest import Manifest
-from itk_ncr.data.phantoms import APPEARANCES, insert_lesion
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.rendering import (
     Look,
@@ -29,7 +29,6 @@ from itk_ncr.data.rendering import (
     upper_quartile,
 )
 from itk_ncr.data.sample import Sample
-from itk_ncr.data.sources import Lesions
 from itk_ncr.data.store import Layout, Store
 from itk_ncr.errors import ArgumentError
 from itk_ncr.fields import resize_displacement, resize_velocity
@@ -68,6 +67,9 @@ class Synthesis:
         Standard deviation of the noise in the whole image.
     gamma, bias : float
         As of ``Augmentation``, for each image by itself.
+    fill_outside : bool
+        Whether what was outside the image becomes background; otherwise its border repeats, as it
+        should where images have no background (OCT).
     shapes : int
         Number of labels where random shapes stand in for label maps.
     """
@@ -85,6 +87,7 @@ class Synthesis:
     noise: tuple[float, float] = (0.0, 0.03)
     gamma: float = 0.25
     bias: float = 0.25
+    fill_outside: bool = True
     shapes: int = 16
 
     def __post_init__(self) -> None:
@@ -306,25 +309,25 @@ class SyntheticPairs:
         generator: torch.Generator,
     ) -> _Side:
         synthesis = self.synthesis
-        inside = warp(anatomy.inside[None, None].to(torch.uint8), map_, mode="nearest",
-                      padding="fill")[0, 0] > 0  # fmt: skip
-        labels = None
-        if anatomy.labels is not None:
-            padding = "border" if anatomy.image is None else "fill"
-            labels = warp(anatomy.labels[None, None], map_, mode="nearest", padding=padding)[0, 0]
-        image = look.show(anatomy.image, labels, map_, generator)
+        # Random shapes fill the grid, whatever moves into it.
+        fill = synthesis.fill_outside and anatomy.image is not None
+        padding = "fill" if fill else "border"
+
+        def moved(mask: Tensor) -> Tensor:
+            return warp(mask[None, None], map_, mode="nearest", padding=padding)[0, 0]
+
+        inside = moved(anatomy.inside.to(torch.uint8)) > 0
+        labels = None if anatomy.labels is None else moved(anatomy.labels)
+        image = look.show(anatomy.image, labels, map_, generator, padding=padding)
         lesion = None
-        if self.lesions is not None and self.lesions.where in (role, "both"):
-            lesion = self.lesions.draw(anatomy.placement, inside, generator)
-        if lesion is not None:
-            names = self.lesions.appearances if self.lesions else ()
-            image = insert_lesion(
+        if self.lesions is not None:
+            image, lesion = self.lesions.insert(
                 image,
-                lesion,
-                APPEARANCES[names[int(uniform(generator, 0, len(names)))]],
+                role,
                 generator,
+                placement=anatomy.placement,
+                inside=inside,
                 white=upper_quartile(image[0][inside]),
-                spacing_mm=anatomy.placement.spacing_mm,
             )
         contrast = Augmentation(gamma=synthesis.gamma, bias=synthesis.bias)
         image = change_contrast(image, contrast, generator)

@@ -291,7 +291,7 @@ def test_lesions_that_make_no_sense_are_refused(options, message) -> None:
 
 def test_a_layout_that_does_not_fit_is_refused(manifest_2d) -> None:
     for layout in (Layout(reduce=0), Layout(reduce=(2, 2, 2)), Layout(size=(10,))):
-        with pytest.raises((ArgumentError, OSError), match="must"):
+        with pytest.raises(ArgumentError, match="must"):
             AllToAll(manifest_2d, layout=layout)
 
 
