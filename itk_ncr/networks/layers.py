@@ -96,12 +96,17 @@ class Head(nn.Sequential):
             convolution(inputs // 2, outputs, 1),
         )
 
-    def start_at(self, value: float, spread: float = 1e-5) -> None:
-        """Set the last layer so that the output begins near one value everywhere."""
+    def start_at(self, value: float, spread: float | None = None) -> None:
+        """Let the output begin around one value; with ``spread``, this close to it everywhere.
+
+        A sigmoid follows the mask's head, and below it only features that raise the logit can learn
+        to: with weights near 0 they all die while the mask of healthy tissue falls.
+        """
         last = self[-1]
         assert isinstance(last, nn.Conv2d | nn.Conv3d)
         assert last.bias is not None
-        nn.init.normal_(last.weight, std=spread)
+        if spread is not None:
+            nn.init.normal_(last.weight, std=spread)
         nn.init.constant_(last.bias, value)
 
 

@@ -73,11 +73,11 @@ class Decoder(nn.Module):
         )
         self.dropout = dropout
 
-    def start_at(self, value: float) -> None:
-        """Let every head say one value at first."""
+    def start_at(self, value: float, spread: float | None = None) -> None:
+        """Let every head begin around one value, see :meth:`Head.start_at`."""
         for head in self.heads:
             assert isinstance(head, Head)
-            head.start_at(value)
+            head.start_at(value, spread)
 
     def forward(self, features: list[Tensor], scales: int = SCALES) -> list[Tensor]:
         """What the heads say, finest first."""
@@ -143,7 +143,7 @@ class NCRNet(nn.Module):
         self.segmentation = (
             Decoder(dimension, width, 1, finest=0, dropout=dropout) if segmentation else None
         )
-        self.registration.start_at(0.0)
+        self.registration.start_at(0.0, spread=1e-5)
         if self.segmentation is not None:
             self.segmentation.start_at(MASK_START)
         nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
