@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from itk_ncr.errors import ArgumentError, GeometryError, ShapeError
 
 Matrix = tuple[tuple[float, ...], ...]
+
+# Negative and positive end of the axes of LPS space.
+SIDES = (("R", "L"), ("A", "P"), ("I", "S"))
 
 # Headers hold direction cosines with as few as three digits; a true shear is larger than that.
 DIRECTION_TOLERANCE = 1e-3
@@ -255,6 +259,47 @@ class AffineMap:
                 f"inner must have {self.dimension} axes like the outer map; got {inner.dimension}."
             )
         return AffineMap.from_homogeneous(self.homogeneous @ inner.homogeneous)
+
+
+def orientation_code(grid: Grid) -> str:
+    """The side of the body towards which each index (i, j, k) grows: "LPS" for an identity.
+
+    Letters of the nearest axes: R or L, A or P, I or S; in 2D of the first two, as in a slice.
+    Beware of tools that name the side an index comes *from*: "RAI" there is "LPS" here.
+    """
+    code = []
+    for column, axis in enumerate(nearest_axes(np.asarray(grid.direction))):
+        negative, positive = SIDES[axis]
+        code.append(positive if grid.direction[axis][column] > 0 else negative)
+    return "".join(code)
+
+
+def direction_of(code: str) -> Matrix:
+    """The direction of :func:`orientation_code`, without any obliqueness.
+
+    Raises
+    ------
+    GeometryError
+        If the letters do not name one side of every axis.
+    """
+    dimension = len(code)
+    direction = np.zeros((dimension, dimension))
+    for column, letter in enumerate(code):
+        for axis, sides in enumerate(SIDES[:dimension]):
+            if letter in sides:
+                direction[axis, column] = 1.0 if letter == sides[1] else -1.0
+    if dimension not in (2, 3) or not np.array_equal(np.abs(direction).sum(0), np.ones(dimension)):
+        raise GeometryError(f"orientation must be letters such as 'LPS' or 'RAS'; got {code!r}.")
+    if not np.array_equal(np.abs(direction).sum(1), np.ones(dimension)):
+        raise GeometryError(f"orientation must name every axis once; got {code!r}.")
+    return _nested(direction)
+
+
+def nearest_axes(matrix: ArrayLike) -> tuple[int, ...]:
+    """For every column of a rotation the row that it points along most, each row once."""
+    size = np.abs(np.asarray(matrix, np.float64))
+    columns = range(size.shape[1])
+    return max(permutations(columns), key=lambda rows: sum(size[r, c] for c, r in enumerate(rows)))
 
 
 def _orthonormal(direction: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from itk_ncr.errors import ArgumentError
-
-# Letters of an orientation: the side towards which an index grows, and its axis in LPS space.
-SIDES = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
+from itk_ncr.errors import ArgumentError, GeometryError
+from itk_ncr.geometry import direction_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,9 @@ class ModelDescription:
         What it was trained on: "brain-t1", "oct", or a word of yours.
     preset : str
         Row of ``SOLVER_PRESETS`` for the refinement.
-    spacing_mm : tuple of float, in array order
-        Voxel size it was trained at: (z, y, x) or (y, x).
+    spacing_mm : tuple of float, in array order, or None
+        Voxel size it was trained at: (z, y, x) or (y, x). None: on pictures whose voxels have no
+        physical size; then images are brought to the longest side of ``size``.
     orientation : str or None
         3D: three letters, one for each index i, j, k (so in the reverse of array order): the side
         towards which the index grows. "LPS" is an identity direction in ITK. None (2D): the array
@@ -57,7 +56,7 @@ class ModelDescription:
     dimension: int
     contrast: str
     preset: str
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...] | None
     orientation: str | None
     size: tuple[int, ...]
     variant: str
@@ -69,32 +68,38 @@ class ModelDescription:
     def __post_init__(self) -> None:
         if self.dimension not in (2, 3):
             raise ArgumentError(f"dimension must be 2 or 3; got {self.dimension!r}.")
-        spacing = tuple(float(s) for s in self.spacing_mm)
-        if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):
-            raise ArgumentError(
-                f"spacing_mm must be {self.dimension} positive numbers in array order; "
-                f"got {self.spacing_mm}."
-            )
+        if self.spacing_mm is not None:
+            spacing = tuple(float(s) for s in self.spacing_mm)
+            if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):
+                raise ArgumentError(
+                    f"spacing_mm must be {self.dimension} positive numbers in array order, or "
+                    f"None; got {self.spacing_mm}."
+                )
+            object.__setattr__(self, "spacing_mm", spacing)
         size = tuple(int(n) for n in self.size)
         if len(size) != self.dimension or min(size) < 1:
             raise ArgumentError(
                 f"size must be {self.dimension} positive numbers in array order; got {self.size}."
             )
-        object.__setattr__(self, "spacing_mm", spacing)
         object.__setattr__(self, "size", size)
-        axes = sorted(SIDES.get(letter, -1) for letter in self.orientation or "")
-        if self.dimension == 3 and axes != [0, 1, 2]:
-            raise ArgumentError(
-                "orientation must name a side for each of three axes, such as 'LPS' or 'RAS'; "
-                f"got {self.orientation!r}."
-            )
-        if self.dimension == 2 and self.orientation is not None:
+        if self.dimension == 3:
+            try:
+                three = len(direction_of(self.orientation or "")) == 3
+            except GeometryError:
+                three = False
+            if not three:
+                raise ArgumentError(
+                    "orientation must name a side for each of three axes, such as 'LPS' or 'RAS'; "
+                    f"got {self.orientation!r}."
+                )
+        elif self.dimension == 2 and self.orientation is not None:
             raise ArgumentError(f"orientation must be None in 2D; got {self.orientation!r}.")
 
     def as_dict(self) -> dict[str, Any]:
         """The description as plain JSON values."""
         values = dataclasses.asdict(self)
-        return values | {"spacing_mm": list(self.spacing_mm), "size": list(self.size)}
+        spacing = None if self.spacing_mm is None else list(self.spacing_mm)
+        return values | {"spacing_mm": spacing, "size": list(self.size)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelDescription:
@@ -127,13 +132,14 @@ def card(description: ModelDescription, sha256: str) -> str:
     """The model card: the description as Markdown, for people."""
     d = description
     grid = " x ".join(map(str, d.size))
-    spacing = " x ".join(f"{s:g}" for s in d.spacing_mm)
+    spacing = "no physical size"
+    if d.spacing_mm is not None:
+        spacing = " x ".join(f"{s:g}" for s in d.spacing_mm) + " mm (array order)"
     lines = [
         f"# {d.name}",
         "",
         f"{d.variant} ({d.network}), {d.dimension}D, {d.contrast}. Trained on grids of {grid} "
-        f"voxels of {spacing} mm (array order)"
-        + (f", orientation {d.orientation}." if d.orientation else "."),
+        f"voxels of {spacing}" + (f", orientation {d.orientation}." if d.orientation else "."),
         "",
         f"Refined with the solver preset `{d.preset}`. SHA-256 of the weights: `{sha256}`.",
         "",

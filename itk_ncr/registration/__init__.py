@@ -1,13 +1,19 @@
 """Every way to register a pair."""
 
 from itk_ncr.registration.entry import REGISTRATIONS, register
-from itk_ncr.registration.presets import SOLVER_PRESETS
-from itk_ncr.registration.result import Quality, Registration, RegistrationResult
-from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.network import DEFAULT_REFINEMENT, NetworkRegistration
+from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
+from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
+from itk_ncr.registration.settings import ENGINES, RegistrationSettings
 
 __all__ = [
+    "CONTRASTS",
+    "DEFAULT_REFINEMENT",
+    "ENGINES",
     "REGISTRATIONS",
     "SOLVER_PRESETS",
+    "ModelRecord",
+    "NetworkRegistration",
     "Quality",
     "Registration",
     "RegistrationResult",

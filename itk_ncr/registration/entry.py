@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
+from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_image
+from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization
 from itk_ncr.registration.result import Registration, RegistrationResult
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 
 REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
-    "instance": InstanceOptimization
+    "instance": InstanceOptimization,
+    "network": NetworkRegistration,
 }
 
 
@@ -21,6 +26,9 @@ def register(
     moving: Any,
     *,
     preset: str = "auto",
+    engine: str = "auto",
+    model: str | os.PathLike[str] | None = None,
+    refine: int | None = None,
     lesion_mask: Any = None,
     moving_lesion_mask: Any = None,
     roi_mask: Any = None,
@@ -44,7 +52,18 @@ def register(
         Two scalar images of the same dimension, 2 or 3, each with its own spacing, origin,
         direction and size. Plain arrays have spacing 1 and origin 0.
     preset : str
-        "auto", or a row of ``itk_ncr.registration.SOLVER_PRESETS``.
+        "auto" goes by the number of axes. "brain-t1" and "oct" (``CONTRASTS``) say what the images
+        show, which nobody can see in an array: they also pick the network trained on it. A row of
+        ``SOLVER_PRESETS`` says how to solve.
+    engine : "auto", "network" or "instance"
+        "network" lets a trained network guess and the per-pair solver refine; "instance" is the
+        solver alone. "auto" is the network if ``model`` is given or the preset is a contrast that
+        a shipped model was trained on, in this dimension and at this size; else the solver.
+    model : str or path, optional
+        A shipped model (``itk_ncr.checkpoints.shipped_models()``) or the folder of your own.
+    refine : int, optional
+        Iterations of the solver after the network: 0 takes the network as it is. Default:
+        ``itk_ncr.registration.DEFAULT_REFINEMENT``.
     lesion_mask : image, optional
         Not 0 where the fixed image is known to have no partner (1 = ignore), in the physical space
         of the fixed image.
@@ -101,6 +120,9 @@ def register(
     """
     settings = RegistrationSettings(
         preset=preset,
+        engine=engine,
+        model=model if model is None else os.fspath(model),
+        refine=refine,
         affine=affine if isinstance(affine, str) else "given",
         smoothness=smoothness,
         mask_price=mask_price,
@@ -112,10 +134,10 @@ def register(
     )
     if isinstance(affine, AffineMap):
         initial_transform = affine
-    registration = REGISTRATIONS["instance"](settings)
-    return registration(
-        as_image(fixed, role="fixed image"),
-        as_image(moving, role="moving image"),
+    images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
+    chosen, remark = _choose(settings, images[0])
+    result = REGISTRATIONS[chosen](settings)(
+        *images,
         lesion_mask=_mask(lesion_mask, "lesion mask"),
         moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
         roi_mask=_mask(roi_mask, "ROI mask"),
@@ -123,6 +145,27 @@ def register(
         progress=progress,
         abort=abort,
     )
+    return dataclasses.replace(result, warnings=(*remark, *result.warnings)) if remark else result
+
+
+def _choose(settings: RegistrationSettings, fixed: Image) -> tuple[str, tuple[str, ...]]:
+    """The row of ``REGISTRATIONS`` for an image, and what the reader should know about it."""
+    if settings.engine == "instance" and (settings.model, settings.refine) != (None, None):
+        raise ArgumentError(
+            "model and refine must be left out with engine='instance'; got "
+            f"model={settings.model!r}, refine={settings.refine!r}. They belong to the network."
+        )
+    if settings.engine != "auto":
+        return settings.engine, ()
+    if settings.model is not None:
+        return "network", ()
+    name, misfit = suggested_model(settings.preset, fixed.grid)
+    if name is not None and misfit is None:
+        return "network", ()
+    remarks = [] if misfit is None else [f"{misfit} The per-pair solver was used alone."]
+    if settings.refine is not None:
+        remarks.append("refine had no effect: without model or fitting preset no network is used.")
+    return "instance", tuple(remarks)
 
 
 def _mask(mask: Any, role: str) -> Image | None:

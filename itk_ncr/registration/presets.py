@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.registration.instance import InstanceSettings, Level
+from itk_ncr.registration.solver_settings import InstanceSettings, Level
 
 # Slices have few voxels: a coarser level costs nothing and reaches further.
 _SLICE_LEVELS = (Level(8, 8, 100), Level(4, 4, 100), Level(2, 2, 80), Level(1, 2, 60))
@@ -20,12 +20,20 @@ SOLVER_PRESETS: dict[str, InstanceSettings] = {
 }
 
 
+# What the images show, and the row of SOLVER_PRESETS for it by the number of axes. A contrast also
+# picks the network that was trained on it, where there is one.
+CONTRASTS: dict[str, dict[int, str]] = {
+    "brain-t1": {2: "mri-2d", 3: "mri-3d"},
+    "oct": {2: "oct", 3: "oct"},
+}
+
+
 def solver_preset(name: str, dimension: int) -> InstanceSettings:
     """The settings of a preset; "auto" goes by the number of axes."""
     if name == "auto":
         name = "mri-3d" if dimension == 3 else "mri-2d"
-    if name not in SOLVER_PRESETS:
-        raise ArgumentError(
-            f"preset must be 'auto' or one of {', '.join(SOLVER_PRESETS)}; got {name!r}."
-        )
-    return SOLVER_PRESETS[name]
+    row = CONTRASTS.get(name, {}).get(dimension, name)
+    if row not in SOLVER_PRESETS:
+        names = dict.fromkeys([*CONTRASTS, *SOLVER_PRESETS])
+        raise ArgumentError(f"preset must be 'auto' or one of {', '.join(names)}; got {name!r}.")
+    return SOLVER_PRESETS[row]

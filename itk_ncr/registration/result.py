@@ -49,6 +49,15 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class ModelRecord:
+    """Which weights took part."""
+
+    name: str
+    sha256: str
+    """Of the file of weights."""
+
+
+@dataclass(frozen=True)
 class RegistrationResult:
     """Everything one registration found out about a pair.
 
@@ -80,6 +89,10 @@ class RegistrationResult:
         What the reader should know before trusting the result.
     settings : RegistrationSettings
         Every setting the result was made with.
+    engine : str
+        The row of ``REGISTRATIONS`` that was used: "network" or "instance".
+    model : ModelRecord or None
+        The model of the network; None without one.
     """
 
     displacement: Image
@@ -97,6 +110,8 @@ class RegistrationResult:
     mask_threshold: float
     warnings: tuple[str, ...]
     settings: RegistrationSettings
+    engine: str = "instance"
+    model: ModelRecord | None = None
 
     @property
     def mask(self) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from itk_ncr.errors import ArgumentError
 
 Progress = Callable[[float, str], None]
 """Gets the share of the work that is done, in [0, 1], and a word about it."""
+
+ENGINES = ("auto", "network", "instance")
 
 Abort = Callable[[], bool]
 """Says whether to stop."""
@@ -23,7 +26,16 @@ class RegistrationSettings:
     Attributes
     ----------
     preset : str
-        "auto" or a row of ``itk_ncr.registration.SOLVER_PRESETS``.
+        "auto", a row of ``itk_ncr.registration.CONTRASTS`` (what the images show) or one of
+        ``SOLVER_PRESETS`` (how to solve).
+    engine : str
+        "network" begins with a trained network, "instance" with nothing but the pair itself;
+        "auto" takes the network where ``model`` or ``preset`` says which.
+    model : str or None
+        Name of a model that comes with the package, or the folder of one; None goes by the preset.
+    refine : int or None
+        Iterations of the per-pair solver after the network; 0 takes the network's word, None is
+        the default number.
     affine : str
         "auto" aligns the whole images first, "none" trusts the physical coordinates, "given" is
         said where the caller brought a map.
@@ -46,6 +58,9 @@ class RegistrationSettings:
     """
 
     preset: str = "auto"
+    engine: str = "auto"
+    model: str | None = None
+    refine: int | None = None
     affine: str = "auto"
     smoothness: float = 1.0
     mask_price: float = 1.0
@@ -66,6 +81,24 @@ class RegistrationSettings:
             raise ArgumentError(
                 f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. "
                 "0.5 is the usual cut."
+            )
+        if self.engine not in ENGINES:
+            raise ArgumentError(
+                f"engine must be one of {', '.join(map(repr, ENGINES))}; got {self.engine!r}."
+            )
+        if self.model is not None:
+            if not isinstance(self.model, (str, os.PathLike)):
+                raise ArgumentError(
+                    f"model must be a name, a folder or None; got {self.model!r}. "
+                    "Save a network with itk_ncr.checkpoints.save_model first."
+                )
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if self.refine is not None and not (
+            isinstance(self.refine, int) and not isinstance(self.refine, bool) and self.refine >= 0
+        ):
+            raise ArgumentError(
+                f"refine must be a number of iterations, 0 or more; got {self.refine!r}. "
+                "0 takes the network's word."
             )
         if self.affine not in ("auto", "none", "given"):
             raise ArgumentError(

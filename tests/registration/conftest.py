@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 import itk_ncr
+from itk_ncr.checkpoints import ModelDescription, save_model
+from itk_ncr.networks import build_network
 
 
 def texture(shape, seed, sigma=2.0):
@@ -50,3 +53,52 @@ def volume_pair():
     fixed, field = bend(moving, 3, peak=2.5, sigma=5)
     grid = itk_ncr.Grid.of_array(moving.shape, spacing=(2.0, 2.0, 2.0))
     return itk_ncr.Image(fixed, grid), itk_ncr.Image(moving, grid), field
+
+
+def description_of(network, name, spacing_mm, size, orientation=None, **others):
+    """A description for a network made in a test."""
+    return ModelDescription(
+        name=name,
+        network="ncr-net",
+        network_settings=dict(getattr(network, "settings", {})),
+        dimension=len(size),
+        contrast="texture",
+        preset="mri-2d" if len(size) == 2 else "mri-3d",
+        spacing_mm=spacing_mm,
+        orientation=orientation,
+        size=size,
+        variant="ncr-u",
+        **others,
+    )
+
+
+def random_network(dimension, seed=0):
+    """A tiny network that moves things by a voxel or so, for no reason."""
+    network = build_network("ncr-net", dimension=dimension, width=4)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "heads" in name:
+                parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+            else:
+                parameter.copy_(parameter * (1 + torch.rand(parameter.shape, generator=generator)))
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def slice_model(tmp_path_factory):
+    """Folder of a random 2D model at 2 mm."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-2d"
+    network = random_network(2)
+    save_model(folder, network, description_of(network, "tiny-2d", (2.0, 2.0), (54, 48)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def volume_model(tmp_path_factory):
+    """Folder of a random 3D model that wants RAS arrays of 2.5 x 2 x 3 mm."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-3d"
+    network = random_network(3)
+    description = description_of(network, "tiny-3d", (2.5, 2.0, 3.0), (24, 36, 21), "RAS")
+    save_model(folder, network, description)
+    return folder

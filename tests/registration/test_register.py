@@ -309,9 +309,12 @@ def test_too_little_memory_is_said_beforehand(slice_pair, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRATIONS))
-def test_every_way_to_register_keeps_the_contract(name, slice_pair):
+def test_every_way_to_register_keeps_the_contract(name, slice_pair, slice_model):
     fixed, moving, _ = slice_pair
-    result = REGISTRATIONS[name](RegistrationSettings(affine="none"))(fixed, moving)
+    model = str(slice_model) if name == "network" else None
+    settings = RegistrationSettings(affine="none", model=model)
+    result = REGISTRATIONS[name](settings)(fixed, moving)
+    assert result.engine == name
     assert result.displacement.array.shape == (*fixed.grid.shape, 2)
     for image in (result.warped, result.noncorrespondence, result.jacobian, result.inverse_error):
         assert image.grid == fixed.grid

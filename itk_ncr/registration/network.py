@@ -1,0 +1,191 @@
+"""A trained network guesses velocity and mask of a pair; the per-pair solver refines them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from itk_ncr.checkpoints import ModelDescription, find_model, load_model, shipped_models
+from itk_ncr.errors import ArgumentError, GeometryError, ShapeError
+from itk_ncr.geometry import AffineMap, Grid
+from itk_ncr.images import Image
+from itk_ncr.registration.orientation import Turn
+from itk_ncr.registration.pairwise import register_pair, solver_settings, threads
+from itk_ncr.registration.preparation import Aligned, GivenMasks, as_tensor
+from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
+from itk_ncr.registration.result import ModelRecord, RegistrationResult
+from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
+from itk_ncr.registration.start import Start
+
+# Iterations of refinement unless the caller says otherwise, half of them at the finest level.
+DEFAULT_REFINEMENT = 60
+# An image is this many times larger or smaller than what a network saw, along no axis: beyond, it
+# shows something else, or its header is wrong.
+EXTENT_RATIO = 3.0
+# Estimated peak of a pass, in bytes per voxel of the network's grid and channel at full resolution:
+# 81 to 107 were measured, in 2D and 3D.
+BYTES_PER_WIDTH = 120
+# oneDNN splits the sums of its convolutions by threads, so the last bits would depend on their
+# number. A pass of 96 x 112 x 96 voxels takes one thread .9 s with width 4 and 1.7 s with width 8.
+PASS_THREADS = 1
+MODELS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class NetworkRegistration:
+    """Registers a pair with a trained network, and refines the result by the per-pair solver."""
+
+    settings: RegistrationSettings = field(default_factory=RegistrationSettings)
+
+    def __call__(
+        self,
+        fixed: Image,
+        moving: Image,
+        *,
+        lesion_mask: Image | None = None,
+        moving_lesion_mask: Image | None = None,
+        roi_mask: Image | None = None,
+        initial_transform: AffineMap | None = None,
+        progress: Progress | None = None,
+        abort: Abort | None = None,
+    ) -> RegistrationResult:
+        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such model, or neither model nor preset says which to take.
+        ShapeError
+            If the model is for another number of axes.
+        GeometryError
+            If the image is of quite another size than what the model was trained on.
+        CheckpointError
+            If the files of the model are damaged.
+        """
+        settings = self.settings
+        stored = find_model(settings.model or _model_of_preset(settings.preset, fixed.grid))
+        description = stored.description
+        if description.dimension != fixed.dimension:
+            raise ShapeError(
+                f"model {description.name!r} must get {description.dimension}D images; got "
+                f"{fixed.dimension}D. Choose another model."
+            )
+        reason = misfit(description, fixed.grid)
+        if reason is not None:
+            raise GeometryError(reason)
+        iterations = DEFAULT_REFINEMENT if settings.refine is None else settings.refine
+        preset = settings.preset if settings.preset in SOLVER_PRESETS else description.preset
+        result = register_pair(
+            fixed,
+            moving,
+            settings,
+            solver_settings(settings, preset, fixed.dimension),
+            masks=GivenMasks(lesion_mask, moving_lesion_mask, roi_mask),
+            initial_transform=initial_transform,
+            progress=progress,
+            abort=abort,
+            guess=NetworkGuess(_network(stored.folder, stored.sha256), description),
+            iterations=iterations,
+        )
+        record = ModelRecord(description.name, stored.sha256)
+        return dataclasses.replace(result, engine="network", model=record)
+
+
+@dataclass(frozen=True)
+class NetworkGuess:
+    """One pass of a network, at the resolution and in the orientation it was trained with."""
+
+    network: nn.Module
+    description: ModelDescription
+
+    def memory(self, fixed: Grid) -> int:
+        """Estimated peak in bytes."""
+        width = self.description.network_settings.get("width", 8)
+        return int(network_grid(self.description, fixed).voxels * width * BYTES_PER_WIDTH)
+
+    def __call__(self, pair: Aligned) -> Start:
+        """Velocity and, if the network models one, mask, on the network's grid as stored."""
+        grid = network_grid(self.description, pair.fixed.grid)
+        turn = Turn.towards(grid, self.description.orientation)
+        images = pair.on(grid)
+        fixed, moving = (turn.image(as_tensor(i)) for i in (images.fixed, images.moving))
+        with torch.inference_mode(), threads(PASS_THREADS):
+            prediction = self.network(fixed, moving, scales=1)
+        # Copies: what was made in inference mode cannot take part in a later descent.
+        velocity = turn.field_back(prediction.velocity[0].clone())
+        if not prediction.noncorrespondence:
+            return Start(velocity)
+        return Start(velocity, turn.image_back(prediction.noncorrespondence[0].clone()))
+
+
+def network_grid(description: ModelDescription, grid: Grid) -> Grid:
+    """The grid of a network's pass: ends and axes of the fixed grid, voxels as in training."""
+    if description.spacing_mm is None:
+        factor = (max(description.size) - 1) / max(max(grid.size) - 1, 1)
+        shape = [round((n - 1) * factor) + 1 for n in grid.shape]
+    else:
+        turn = Turn.towards(grid, description.orientation)
+        wanted = turn.sizes(description.spacing_mm)
+        shape = [
+            round((n - 1) * h / w) + 1
+            for n, h, w in zip(grid.shape, grid.spacing[::-1], wanted, strict=True)
+        ]
+    return grid.resized(shape)
+
+
+def misfit(description: ModelDescription, grid: Grid) -> str | None:
+    """Why an image should not be given to a model, in a sentence; None where it should."""
+    if description.spacing_mm is None:
+        return None
+    turn = Turn.towards(grid, description.orientation)
+    sizes = zip(turn.sizes(description.size), turn.sizes(description.spacing_mm), strict=True)
+    seen = [n * h for n, h in sizes]
+    extent = [n * h for n, h in zip(grid.shape, grid.spacing[::-1], strict=True)]
+    if all(s / EXTENT_RATIO <= e <= s * EXTENT_RATIO for s, e in zip(seen, extent, strict=True)):
+        return None
+    return (
+        f"model {description.name!r} must get images of about {_millimetres(seen)}; got "
+        f"{_millimetres(extent)}. Check the spacing, or use engine='instance'."
+    )
+
+
+def suggested_model(preset: str, grid: Grid) -> tuple[str | None, str | None]:
+    """The shipped model for a contrast and a grid, or None; and why it should not be used."""
+    if preset not in CONTRASTS:  # a row of the solver's says nothing about what the images show
+        return None, None
+    for name, description in shipped_models().items():
+        if description.contrast == preset and description.dimension == grid.dimension:
+            return name, misfit(description, grid)
+    return None, None
+
+
+def _model_of_preset(preset: str, grid: Grid) -> str:
+    name, _ = suggested_model(preset, grid)
+    if name is None:
+        known = [
+            f"{name} (preset {d.contrast!r}, {d.dimension}D)"
+            for name, d in shipped_models().items()
+        ]
+        raise ArgumentError(
+            "model must be given with engine='network', or the preset name what a shipped one was "
+            f"trained on; got preset {preset!r} for {grid.dimension}D images. "
+            f"There is: {', '.join(known) or 'none'}."
+        )
+    return name
+
+
+@lru_cache(maxsize=MODELS_KEPT)
+def _network(folder: Path, sha256: str) -> nn.Module:
+    """The network in a folder; its digest is there for new weights to be loaded anew."""
+    del sha256
+    return load_model(folder)[0]
+
+
+def _millimetres(values: list[float]) -> str:
+    """Lengths in array order as x, y(, z)."""
+    return " x ".join(f"{value:.4g}" for value in reversed(values)) + " mm"

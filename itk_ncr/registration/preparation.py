@@ -1,0 +1,216 @@
+"""Two images made ready: on one scale of intensity, aligned by an affine, on a common grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from itk_ncr.errors import GeometryError, ImageValueError, ShapeError
+from itk_ncr.fields import downsample, reduced_shape
+from itk_ncr.geometry import AffineMap, Grid
+from itk_ncr.images import Image, resample
+from itk_ncr.ops import resize
+from itk_ncr.preprocessing import Normalised, match_histogram, normalise
+from itk_ncr.registration.affine import AffineSettings, align, overlap
+from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.settings import Progress, RegistrationSettings
+
+# Less of the fixed image inside the moving one than this is no overlap.
+LEAST_OVERLAP = 0.02
+# Share of the work that is done when the images are aligned, for the progress.
+AFFINE_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """What the caller knows; each in its own space, None where there is nothing to say."""
+
+    lesion: Image | None = None
+    moving_lesion: Image | None = None
+    roi: Image | None = None
+
+    def all(self) -> tuple[Image | None, ...]:
+        """The three of them."""
+        return self.lesion, self.moving_lesion, self.roi
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """Both images on one grid.
+
+    Attributes
+    ----------
+    grid : Grid
+    fixed, moving : ndarray, float32
+        On the scale of ``preprocessing``; the moving one seen through the affine.
+    foreground : ndarray of bool
+        Where either shows something and both have voxels.
+    """
+
+    grid: Grid
+    fixed: NDArray[np.float32]
+    moving: NDArray[np.float32]
+    foreground: NDArray[np.bool_]
+
+
+class Aligned:
+    """Both images on one scale of intensity, aligned by an affine, each on its own grid."""
+
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        settings: RegistrationSettings,
+        check: Callable[[], None],
+        report: Progress,
+        initial: AffineMap | None,
+    ) -> None:
+        self.fixed, self.moving = fixed, moving
+        self.warnings: list[str] = []
+        self.fixed_scaled = self._scaled(fixed, "fixed image")
+        self.moving_scaled = self._scaled(moving, "moving image")
+        if settings.affine == "auto":
+            report(0.01, "affine")
+            similarity = "mind" if settings.preset == "multimodal" else "ncc-centred"
+            self.affine = align(
+                Image(self.fixed_scaled.values, fixed.grid),
+                Image(self.moving_scaled.values, moving.grid),
+                start=initial,
+                settings=AffineSettings(similarity),
+                check=check,
+            )
+        else:
+            self.affine = initial or AffineMap.identity(fixed.dimension)
+        report(AFFINE_SHARE, "affine")
+        self.overlap = overlap(self.affine, fixed.grid, moving.grid)
+        if self.overlap < LEAST_OVERLAP:
+            raise GeometryError(
+                "moving image must overlap the fixed image in physical space; got "
+                f"{100 * self.overlap:.1f} % overlap. Check origin and direction, or use "
+                "affine='auto'."
+            )
+
+    def on(self, grid: Grid) -> OnGrid:
+        """Both images on a grid with the ends of the fixed one; the moving one through the affine.
+
+        What a network was trained on is made here too.
+        """
+        fixed, moving = self.fixed, self.moving
+        fixed_values = to_grid(Image(self.fixed_scaled.values, fixed.grid), grid)
+        seen = seen_from(Image(self.moving_scaled.values, moving.grid), grid, self.affine)
+        foreground = Image(self.moving_scaled.foreground.astype(np.float32), moving.grid)
+        whole = Image(np.ones(moving.grid.shape, np.float32), moving.grid)
+        inside = resample(whole, grid, affine=self.affine, mode="nearest").array > 0
+        fixed_foreground = Image(self.fixed_scaled.foreground.astype(np.float32), fixed.grid)
+        fixed_shows = to_grid(fixed_foreground, grid) > 0.5
+        moving_shows = seen_from(foreground, grid, self.affine) > 0.5
+        matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
+        return OnGrid(grid, fixed_values, matched, (fixed_shows | moving_shows) & inside)
+
+    def _scaled(self, image: Image, name: str) -> Normalised:
+        bad = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
+        if bad:
+            self.warnings.append(f"{name} has {bad} NaN or infinite voxels; they are background.")
+        return normalise(image.array, name)
+
+    def pair(self, images: OnGrid, given: GivenMasks) -> Pair:
+        """The pair for the solver, with what the caller knows about it."""
+        grid, foreground = images.grid, images.foreground
+        lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
+        if roi is not None:
+            used = _mask_on(roi, grid)
+            if not used.any():
+                raise ImageValueError(
+                    "ROI mask must cover part of the fixed image; got no voxel of it. "
+                    "Check its polarity (1 = use) and its space."
+                )
+            foreground = foreground & used
+        known = None if lesion is None else _mask_on(lesion, grid)
+        if known is not None:
+            if not known.any():
+                self.warnings.append("lesion mask covers no voxel of the fixed image.")
+            elif not (foreground & ~known).any():
+                raise ImageValueError(
+                    "lesion mask must leave part of the fixed image; got all of it masked. "
+                    "Check its polarity (1 = ignore)."
+                )
+        known_moving = None
+        if moving_lesion is not None:
+            known_moving = _mask_on(moving_lesion, grid, self.affine)
+            if not known_moving.any():
+                self.warnings.append("moving lesion mask covers no voxel of the moving image.")
+        if not foreground.any():
+            raise ImageValueError(
+                "images must have some foreground in common; got none. Check the masks."
+            )
+        return Pair(
+            as_tensor(images.fixed),
+            as_tensor(images.moving),
+            as_tensor(foreground),
+            None if known is None else as_tensor(known),
+            None if known_moving is None else as_tensor(known_moving),
+            grid.spacing[::-1],
+        )
+
+
+def working_grid(grid: Grid, most_voxels: int) -> Grid:
+    """The grid that a pair is solved on: the fixed one, or a coarser one with the same ends."""
+    factor = 1.0
+    shape = grid.shape
+    smallest = min(grid.spacing)
+    while int(np.prod(shape, dtype=np.int64)) > most_voxels:
+        factor *= 1.02
+        factors = [max(1.0, factor * smallest / h) for h in grid.spacing[::-1]]
+        shape = reduced_shape(grid.shape, factors, minimum=8)
+    return grid if shape == grid.shape else grid.resized(shape)
+
+
+def to_grid(image: Image, grid: Grid) -> NDArray[np.float32]:
+    """An image on another grid with the same ends; smoothed first along axes that get coarser."""
+    values = as_tensor(image.array)
+    coarser = [min(n, m) for n, m in zip(image.grid.shape, grid.shape, strict=True)]
+    return resize(downsample(values, coarser), grid.shape)[0, 0].numpy()
+
+
+def seen_from(moving: Image, grid: Grid, affine: AffineMap) -> NDArray[np.float32]:
+    """The moving image through the affine; a finer one is reduced first, against aliasing."""
+    fine = np.asarray(moving.grid.spacing)[::-1]
+    size = np.abs(np.linalg.det(np.asarray(affine.matrix))) ** (1 / grid.dimension)
+    wanted = min(grid.spacing) * size
+    shape = reduced_shape(moving.grid.shape, [max(1.0, wanted / h) for h in fine], minimum=2)
+    if shape != moving.grid.shape:
+        moving = Image(to_grid(moving, moving.grid.resized(shape)), moving.grid.resized(shape))
+    array = resample(moving, grid, affine=affine).array
+    return array.astype(np.float32, copy=False)
+
+
+def _mask_on(mask: Image, grid: Grid, affine: AffineMap | None = None) -> NDArray[np.bool_]:
+    """A mask of any grid on the working grid, by physical coordinates."""
+    binary = Image((np.nan_to_num(mask.array) != 0).astype(np.float32), mask.grid)
+    coverage = (
+        resample(binary, grid) if affine is None else Image(seen_from(binary, grid, affine), grid)
+    )
+    return coverage.array >= 0.5
+
+
+def require_pair(fixed: Image, moving: Image, *masks: Image | None) -> None:
+    """Raise a :class:`ShapeError` unless all images are scalar and have the same axes."""
+    for name, image in (("fixed image", fixed), ("moving image", moving)):
+        if image.is_vector:
+            raise ShapeError(f"{name} must be scalar; got {image.components} components.")
+    for other in (moving, *masks):
+        if other is not None and other.dimension != fixed.dimension:
+            raise ShapeError(
+                f"images and masks must have the {fixed.dimension} axes of the fixed image; "
+                f"got one with {other.dimension}."
+            )
+
+
+def as_tensor(array: NDArray[np.generic]) -> Tensor:
+    """A scalar array as a tensor, (1, 1, *spatial), float32, copied."""
+    return torch.from_numpy(np.array(array, np.float32, order="C"))[None, None]

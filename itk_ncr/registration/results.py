@@ -1,0 +1,173 @@
+"""From a velocity and a mask on the working grid to a result in the spaces of both images."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from itk_ncr.fields import inverse_consistency, jacobian_statistics, resize_velocity
+from itk_ncr.geometry import Grid
+from itk_ncr.images import Image, inverse_physical_displacement, physical_displacement, resample
+from itk_ncr.ops import exponential_pair, jacobian_determinant, warp
+from itk_ncr.registration.energy import distance_to, evidence_map, features
+from itk_ncr.registration.instance import Solution
+from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability, snap_to_edges
+from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.preparation import Aligned
+from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
+from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.solver_settings import InstanceSettings
+
+# A registration that masks more of the foreground than this has more likely failed.
+SUSPICIOUS_SHARE = 0.35
+
+
+@torch.no_grad()
+def make_result(
+    settings: RegistrationSettings,
+    solver: InstanceSettings,
+    prepared: Aligned,
+    working: Grid,
+    pair: Pair,
+    solution: Solution,
+    started: float,
+    predicted: Tensor | None = None,
+) -> RegistrationResult:
+    """Fields at full resolution, masks in both spaces, figures.
+
+    Parameters
+    ----------
+    settings : RegistrationSettings
+    solver : InstanceSettings
+    prepared : Aligned
+    working : Grid
+        Of the pair.
+    pair : Pair
+    solution : Solution
+    started : float
+        ``time.perf_counter()`` at the beginning.
+    predicted : Tensor, shape (1, 1, *spatial), optional
+        Noncorrespondence of the fixed image on the working grid, from somebody who knows; default:
+        from what masking a voxel would save.
+    """
+    fixed, moving, affine = prepared.fixed, prepared.moving, prepared.affine
+    u, u_inverse = exponential_pair(resize_velocity(solution.velocity, working.shape))
+    there = _probabilities(settings, solver, pair, solution.mask, u, u_inverse, predicted)
+    probability, probability_moving, distances = there
+    if working.shape != fixed.grid.shape:
+        u, u_inverse = exponential_pair(resize_velocity(solution.velocity, fixed.grid.shape))
+    back = affine.inverse()
+    on_fixed = resample(_image(probability, working), fixed.grid)
+    on_moving = resample(_image(probability_moving, working), moving.grid, affine=back)
+    displacement = physical_displacement(u, fixed.grid, fixed.grid, affine)
+    determinant = jacobian_determinant(u)
+    statistics = jacobian_statistics(u)
+    error = inverse_consistency(u, u_inverse)
+    spacing = fixed.grid.spacing[::-1]
+    error_mm = inverse_consistency(u, u_inverse, spacing=spacing)
+    finite = np.nan_to_num(moving.array, nan=_low(moving), posinf=_low(moving), neginf=_low(moving))
+    warped = resample(Image(finite, moving.grid), fixed.grid, displacement=displacement)
+    foreground = _byte(prepared.fixed_scaled.foreground, fixed.grid)
+    foreground_moving = _byte(prepared.moving_scaled.foreground, moving.grid)
+    masked = masked_share(on_fixed, foreground, settings.mask_threshold)
+    masked_moving = masked_share(on_moving, foreground_moving, settings.mask_threshold)
+    if masked > SUSPICIOUS_SHARE:
+        prepared.warnings.append(
+            f"{100 * masked:.0f} % of the fixed foreground found no partner: check the alignment, "
+            "the contrast, or raise mask_price."
+        )
+    folding = float(statistics.folding_fraction.max())
+    if folding > 0:
+        prepared.warnings.append(f"{100 * folding:.3g} % of the voxels fold; raise smoothness.")
+    quality = Quality(
+        distance_before=distances[0],
+        distance_outside=distances[1],
+        masked_fraction=masked,
+        masked_fraction_moving=masked_moving,
+        minimum_jacobian=float(statistics.minimum.min()),
+        folding_fraction=folding,
+        inverse_error_mean_voxel=float(error.double().mean()),
+        inverse_error_max_voxel=float(error.max()),
+        overlap_fraction=prepared.overlap,
+        iterations=len(solution.energies),
+        seconds=time.perf_counter() - started,
+    )
+    volume_change = float(np.linalg.det(np.asarray(affine.matrix)))
+    return RegistrationResult(
+        displacement=displacement,
+        displacement_inverse=inverse_physical_displacement(
+            u_inverse, fixed.grid, moving.grid, affine
+        ),
+        deformation=physical_displacement(u, fixed.grid, fixed.grid),
+        warped=Image(warped.array.astype(np.float32, copy=False), fixed.grid),
+        noncorrespondence=on_fixed,
+        noncorrespondence_moving=on_moving,
+        jacobian=_image(determinant * volume_change, fixed.grid),
+        inverse_error=_image(error_mm, fixed.grid),
+        foreground=foreground,
+        foreground_moving=foreground_moving,
+        affine=affine,
+        quality=quality,
+        mask_threshold=settings.mask_threshold,
+        warnings=tuple(prepared.warnings),
+        settings=settings,
+    )
+
+
+def _probabilities(
+    settings: RegistrationSettings,
+    solver: InstanceSettings,
+    pair: Pair,
+    mask: Tensor,
+    u: Tensor,
+    u_inverse: Tensor,
+    predicted: Tensor | None,
+) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """Noncorrespondence in fixed and in (affinely aligned) moving space; distances."""
+    fixed, moving = features(solver, pair.fixed), features(solver, pair.moving)
+    moved = warp(moving, u)
+    correspondence = 1 - mask
+    there, back = torch.zeros_like(mask), torch.zeros_like(mask)
+    if settings.mask == "auto" and predicted is not None:
+        # One statement about the pair, seen from both sides.
+        there, back = predicted, warp(predicted, u_inverse)
+    elif settings.mask == "auto":
+        evidence = evidence_map(solver, moved, fixed, pair.foreground, correspondence)
+        there = _probability(solver, evidence, pair.fixed)
+        seen = warp(pair.foreground, u_inverse, mode="nearest")
+        unmasked = warp(correspondence, u_inverse)
+        evidence = evidence_map(solver, warp(fixed, u_inverse), moving, seen, unmasked)
+        back = _probability(solver, evidence, pair.moving)
+    for known, forth in ((pair.known, True), (pair.known_moving, False)):
+        if known is not None:
+            carried = warp(known, u_inverse if forth else u)
+            there = torch.maximum(there, known if forth else carried)
+            back = torch.maximum(back, carried if forth else known)
+    before = distance_to(solver, fixed, None, pair.foreground)(moving)
+    kept = (there <= settings.mask_threshold).to(there.dtype)
+    outside = pair.foreground * kept
+    after = distance_to(solver, fixed, kept, outside)(moved) if outside.any() else before
+    return there, back, (float(before), float(after))
+
+
+def _probability(solver: InstanceSettings, evidence: Tensor, image: Tensor) -> Tensor:
+    level_set = MaskStep(solver.perimeter).level_set_function(evidence)
+    level_set = snap_to_edges(level_set, image, solver.price)
+    return noncorrespondence_probability(level_set, solver.price)
+
+
+def _byte(mask: NDArray[np.bool_], grid: Grid) -> Image:
+    return Image(mask.astype(np.uint8), grid)
+
+
+def _low(image: Image) -> float:
+    finite = image.array[np.isfinite(image.array)]
+    return float(finite.min())
+
+
+def _image(tensor: Tensor, grid: Grid) -> Image:
+    return Image(tensor[0, 0].numpy(), grid)
