@@ -1,13 +1,20 @@
 """The loop that makes weights, what it minimises, and the recipes of the models that ship."""
 
-from itk_ncr.training.loop import Report, Training
+from itk_ncr.training.distributed import joined_processes
+from itk_ncr.training.logs import LOSSES, tensorboard
+from itk_ncr.training.loop import FAILED, STATE, Report, Training
 from itk_ncr.training.objective import Objective
 from itk_ncr.training.recipes import BUDGETS, RECIPES, Recipe, Sampling, recipe
-from itk_ncr.training.settings import VARIANTS, TrainingSettings
+from itk_ncr.training.settings import PRECISIONS, VARIANTS, TrainingSettings
+from itk_ncr.training.validation import Validation
 
 __all__ = [
     "BUDGETS",
+    "FAILED",
+    "LOSSES",
+    "PRECISIONS",
     "RECIPES",
+    "STATE",
     "VARIANTS",
     "Objective",
     "Recipe",
@@ -15,5 +22,8 @@ __all__ = [
     "Sampling",
     "Training",
     "TrainingSettings",
+    "Validation",
+    "joined_processes",
     "recipe",
+    "tensorboard",
 ]

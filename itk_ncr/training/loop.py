@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,15 +17,16 @@ from itk_ncr.checkpoints import read_state, write_state
 from itk_ncr.data import Batch, Source, collate
 from itk_ncr.errors import ArgumentError, TrainingError
 from itk_ncr.networks import NCRNet, build_network
+from itk_ncr.training import distributed
+from itk_ncr.training.logs import Row, write_losses
 from itk_ncr.training.memory import keep_freed_memory
-from itk_ncr.training.objective import Objective
+from itk_ncr.training.objective import Objective, shared_labels
 from itk_ncr.training.settings import TrainingSettings
+from itk_ncr.training.streams import generator_of
+from itk_ncr.training.validation import Validation
 
 STATE = "state.safetensors"
 FAILED = "failed.safetensors"
-LOSSES = "losses.csv"
-# Odd and large, so that neighbouring seeds and steps share no random stream.
-SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Report:
 class Training:
     """One training in one folder: start it, stop it, start it again.
 
+    Several processes may share it, see :mod:`itk_ncr.training.distributed`; the first one writes.
+
     Parameters
     ----------
     settings : TrainingSettings
@@ -62,6 +63,17 @@ class Training:
         A state is written at least this often.
     log_every : int
         Steps per row of ``losses.csv``, which holds their mean.
+    validation : Validation, optional
+        Pairs to look at meanwhile. What is found goes to ``losses.csv`` and nowhere else.
+    device : str
+        Where the network is trained. Only the CPU gives the same bits every time.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no pairs, or the folder holds a training of other settings or data.
+    CheckpointError
+        If its state cannot be read.
     """
 
     settings: TrainingSettings
@@ -70,6 +82,8 @@ class Training:
     data_hash: str = ""
     checkpoint_seconds: float = 120.0
     log_every: int = 20
+    validation: Validation | None = None
+    device: str = "cpu"
     step: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     rows: list[dict[str, float]] = field(default_factory=list, init=False)
@@ -84,7 +98,9 @@ class Training:
             torch.manual_seed(settings.seed)
             self.network: nn.Module = build_network(
                 settings.network, dimension=settings.dimension, **settings.network_settings
-            )
+            ).to(self.device)
+        distributed.synchronise_batch_norm(self.network)
+        self._share = distributed.share_of(settings.batch)
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         self.objective = Objective(settings)
@@ -97,8 +113,18 @@ class Training:
         *,
         progress: Callable[[Report], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        listener: Callable[[Row], None] | None = None,
     ) -> nn.Module:
         """Train to the end, or until ``stop`` says so; the state is on the disk either way.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told after every step.
+        stop : callable, optional
+            Asked after every step.
+        listener : callable, optional
+            Told every row of ``losses.csv``.
 
         Returns
         -------
@@ -108,7 +134,8 @@ class Training:
         Raises
         ------
         TrainingError
-            If the loss is not finite any more; the state before it is in ``failed.safetensors``.
+            If loss or gradient are not finite any more; the state before that step is in
+            ``failed.safetensors``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
@@ -119,11 +146,11 @@ class Training:
             self.step += 1
             now = time.perf_counter()
             self.seconds = before + now - started
-            self._log(losses)
+            self._log(losses, listener)
             if progress is not None:
                 pace = (now - started) / (self.step - first)
                 progress(Report(self.step, self.settings.steps, losses, pace))
-            if stop is not None and stop():
+            if distributed.any_process(stop is not None and stop()):
                 break
             if now - saved >= self.checkpoint_seconds:
                 self.save()
@@ -132,13 +159,16 @@ class Training:
         return self.network.eval()
 
     def save(self) -> None:
-        """Write the state and the losses."""
-        write_state(self.folder / STATE, self._tensors(), self._record())
-        self._write_losses()
+        """Write the state and the losses; of several processes, the first does."""
+        if distributed.rank() == 0:
+            write_state(self.folder / STATE, self._tensors(), self._record())
+            write_losses(self.folder, self.rows)
 
     def _one_step(self, batches: list[Batch]) -> dict[str, float]:
         settings = self.settings
         masks = settings.masks_at(self.step)
+        # What a forward pass changes before anybody knows whether its loss is a number.
+        statistics = {name: b.clone() for name, b in self.network.named_buffers()}
         self.network.train()
         self._freeze(masks)
         for group in self.optimizer.param_groups:
@@ -146,7 +176,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         for number, batch in enumerate(batches):
-            generator = _generator(settings.seed, self.step, -1 - number)
+            batch = batch.to(self.device)
             with torch.autocast(
                 batch.fixed.device.type,
                 dtype=torch.bfloat16,
@@ -155,29 +185,63 @@ class Training:
                 prediction = self.network(
                     batch.fixed, batch.moving, scales=settings.scales, find_mask=masks
                 )
-            losses = self.objective(prediction, batch, generator)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(batches)
-            if not math.isfinite(sums["total"]):
-                self._fail(batch)
+            generator = generator_of(settings.seed, self.step, -1 - number)
+            losses = self.objective(prediction, batch, generator, self._shared_labels(batch))
+            everyone = self._everyone(losses, batch)
+            for name in losses:
+                mean = sum(float(one["losses"].get(name, 0.0)) for one in everyone) / len(everyone)
+                sums[name] = sums.get(name, 0.0) + mean / len(batches)
+            odd = [
+                n
+                for one in everyone
+                if not math.isfinite(one["losses"]["total"])
+                for n in one["names"]
+            ]
+            if odd:
+                self._fail("loss", odd, statistics)
             (losses["total"] / len(batches)).backward()
-        nn.utils.clip_grad_norm_(self.parameters, settings.clip, error_if_nonfinite=False)
+        distributed.average_gradients(self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip, error_if_nonfinite=False)
+        if not math.isfinite(float(norm)):
+            names = [n for b in batches for n in b.names]
+            everyone = distributed.gathered({"names": names})
+            self._fail("gradient", [n for one in everyone for n in one["names"]], statistics)
         self.optimizer.step()
         return sums
 
+    def _everyone(self, losses: Mapping[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
+        """Losses and pairs of all processes."""
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        return distributed.gathered({"losses": values, "names": list(batch.names)})
+
+    def _shared_labels(self, batch: Batch) -> Tensor | None:
+        """The labels to draw from; None where one process's batch says it all."""
+        if self.settings.labels != "all" or distributed.size() == 1:
+            return None
+        return shared_labels(batch, distributed.labels_anywhere)
+
     def _freeze(self, masks: bool) -> None:
-        """In the warm-up of a fresh head nothing else learns."""
+        """In the warm-up of a fresh head nothing else learns.
+
+        The running statistics of batch normalisation go on following the data everywhere: weights
+        that stay make features that stay, and the head gets used to what it will be given later.
+        """
         settings = self.settings
         warm = masks and self.step - settings.first_masked_step < settings.head_warm_up
         assert isinstance(self.network, NCRNet)
         for part in (self.network.encoder, self.network.registration):
             part.requires_grad_(not warm)
 
-    def _fail(self, batch: Batch) -> None:
-        write_state(self.folder / FAILED, self._tensors(), self._record())
+    def _fail(self, what: str, names: list[str], statistics: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, buffer in self.network.named_buffers():
+                buffer.copy_(statistics[name])
+        if distributed.rank() == 0:
+            write_state(self.folder / FAILED, self._tensors(), self._record())
+            write_losses(self.folder, self.rows)
         raise TrainingError(
-            f"loss must stay finite; got NaN or infinity in step {self.step} with the pair(s) "
-            f"{', '.join(batch.names)}. Check these images, or lower the learning rate; the state "
+            f"{what} must stay finite; got NaN or infinity in step {self.step} with the pair(s) "
+            f"{', '.join(names)}. Check these images, or lower the learning rate; the state "
             f"before it is in '{self.folder / FAILED}'."
         )
 
@@ -199,7 +263,7 @@ class Training:
             collate(
                 [
                     self._sample(step * settings.accumulate * size + part * size + i)
-                    for i in range(size)
+                    for i in self._share
                 ]
             )
             for part in range(settings.accumulate)
@@ -208,28 +272,36 @@ class Training:
     def _sample(self, position: int) -> Any:
         """The pair at a position of the endless sequence of shuffled epochs."""
         epoch, place = divmod(position, len(self.source))
-        order = torch.randperm(
-            len(self.source), generator=_generator(self.settings.seed, epoch, -7)
-        )
-        return self.source.sample(int(order[place]), _generator(self.settings.seed, position, 1))
+        seed = self.settings.seed
+        order = torch.randperm(len(self.source), generator=generator_of(seed, epoch, -7))
+        return self.source.sample(int(order[place]), generator_of(seed, position, 1))
 
-    def _log(self, losses: Mapping[str, float]) -> None:
+    def _log(self, losses: Mapping[str, float], listener: Callable[[Row], None] | None) -> None:
         for name, value in losses.items():
             self._since.setdefault(name, []).append(value)
+        row: dict[str, float] = {}
         if self.step % self.log_every == 0 or self.step == self.settings.steps:
-            row = {"step": float(self.step), "seconds": self.seconds}
-            row |= {name: sum(v) / len(v) for name, v in self._since.items()}
-            self.rows.append(row)
+            row = {name: sum(v) / len(v) for name, v in self._since.items()}
             self._since = {}
+        if self.validation is not None and self.validation.due(self.step, self.settings.steps):
+            row |= self._validate(self.validation)
+        if row:
+            row = {"step": float(self.step), "seconds": self.seconds, **row}
+            self.rows.append(row)
+            if listener is not None:
+                listener(row)
 
-    def _write_losses(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, names, restval="")
-        writer.writeheader()
-        for row in self.rows:
-            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
-        (self.folder / LOSSES).write_text(text.getvalue())
+    def _validate(self, validation: Validation) -> dict[str, float]:
+        """Figures of the validation pairs; of several processes the first one looks."""
+        if distributed.rank() != 0:
+            return {}
+        settings = self.settings
+        return validation(
+            self.network,
+            self.objective.functional,
+            masks=settings.masks_at(self.step - 1),
+            seed=settings.seed,
+        )
 
     def _record(self) -> dict[str, Any]:
         return {
@@ -249,14 +321,28 @@ class Training:
                 tensors[f"adam.{name}.{key}"] = value
         return tensors
 
+    def _require_the_same(self, record: Mapping[str, Any]) -> None:
+        """Refuse to go on with a training of something else."""
+        # What an earlier version could not choose, it had at its default.
+        defaults = TrainingSettings(self.settings.dimension).as_dict()
+        there, here = {**defaults, **record.get("settings", {})}, self.settings.as_dict()
+        other = [name for name in here if here[name] != there.get(name)]
+        if other or record.get("kind") != "training":
+            name = other[0] if other else "kind"
+            raise ArgumentError(
+                f"folder must hold a training of the same settings; '{self.folder}' holds one with "
+                f"{name} {there.get(name)} instead of {here.get(name)}. "
+                "Choose a new folder, or the old settings."
+            )
+        if record.get("data_hash") != self.data_hash:
+            raise ArgumentError(
+                f"folder must hold a training of the same data; '{self.folder}' holds one of other "
+                "images, or of the same ones drawn otherwise. Choose a new folder, or the old data."
+            )
+
     def _resume(self) -> None:
         tensors, record = read_state(self.folder / STATE)
-        for what, here in (("settings", self.settings.as_dict()), ("data_hash", self.data_hash)):
-            if record.get(what) != here:
-                raise ArgumentError(
-                    f"folder must hold a training of the same {what.replace('_', ' ')}; "
-                    f"'{self.folder}' holds another. Choose a new folder, or the old settings."
-                )
+        self._require_the_same(record)
         self.step, self.seconds = record["step"], record["seconds"]
         self.rows, self._since = record["rows"], record["since"]
         self.network.load_state_dict(
@@ -270,9 +356,3 @@ class Training:
                     # Laid out as the parameter is: sums in another order would differ in last bits.
                     state[key] = torch.empty_like(parameter).copy_(state[key])
                 self.optimizer.state[parameter] = state
-
-
-def _generator(seed: int, position: int, stream: int) -> torch.Generator:
-    """A random stream of its own for every (seed, position, stream)."""
-    mixed = (seed * SEED_STRIDE + position) * SEED_STRIDE + stream
-    return torch.Generator().manual_seed(mixed % 2**63)

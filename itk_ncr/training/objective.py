@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -32,7 +33,11 @@ class Objective:
         )
 
     def __call__(
-        self, prediction: Prediction, batch: Batch, generator: torch.Generator
+        self,
+        prediction: Prediction,
+        batch: Batch,
+        generator: torch.Generator,
+        label_values: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Evaluate the loss.
 
@@ -43,6 +48,8 @@ class Objective:
         batch : Batch
         generator : torch.Generator
             Draws the labels of this step.
+        label_values : Tensor, optional
+            The values to draw from; default: those of the batch.
 
         Returns
         -------
@@ -50,7 +57,7 @@ class Objective:
             Scalars; "total" is the sum of the others.
         """
         settings = self.settings
-        planes = self._labels(batch, generator)
+        planes = self._labels(batch, generator, label_values)
         fixed, moving, lesion = batch.fixed, batch.moving, batch.lesion
         values: list[FunctionalValue] = []
         mask_values: list[FunctionalValue] = []
@@ -107,7 +114,9 @@ class Objective:
             total = total + parts["displacement"]
         return {"total": total, **parts}
 
-    def _labels(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+    def _labels(
+        self, batch: Batch, generator: torch.Generator, shared: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
         """One plane per label, of the moving and of the fixed image."""
         settings = self.settings
         if settings.variant == "ncr-u" or settings.labels == "none":
@@ -122,14 +131,21 @@ class Objective:
         if settings.labels == "foreground":
             planes = [(labels > 0).to(batch.fixed.dtype)[:, None] for labels in (moving, fixed)]
             return planes[0], planes[1]
-        shared = torch.unique(fixed)
-        shared = shared[torch.isin(shared, torch.unique(moving)) & (shared > 0)]
+        shared = shared_labels(batch) if shared is None else shared.to(fixed)
         if len(shared) == 0:
             return None
         chosen = torch.randperm(len(shared), generator=generator)[: settings.most_labels]
         wanted = shared[chosen].view(1, -1, *(1,) * (fixed.ndim - 1))
         planes = [(labels[:, None] == wanted).to(batch.fixed.dtype) for labels in (moving, fixed)]
         return planes[0], planes[1]
+
+
+def shared_labels(batch: Batch, values: Callable[[Tensor], Tensor] = torch.unique) -> Tensor:
+    """Values but 0 that both label maps of a batch have, in rising order; none without labels."""
+    nothing = batch.fixed.new_zeros(0, dtype=torch.int64)
+    fixed = values(nothing if batch.fixed_labels is None else batch.fixed_labels)
+    moving = values(nothing if batch.moving_labels is None else batch.moving_labels)
+    return fixed[torch.isin(fixed, moving) & (fixed > 0)]
 
 
 def supervised_mask(mask: Tensor, lesion: Tensor) -> Tensor:
