@@ -3,7 +3,7 @@
 Light to import: torch is loaded when tensors are read or written.
 """
 
-from itk_ncr.checkpoints.description import ModelDescription
+from itk_ncr.checkpoints.description import ModelDescription, model_card
 from itk_ncr.checkpoints.models import (
     StoredModel,
     find_model,
@@ -19,6 +19,7 @@ __all__ = [
     "StoredModel",
     "find_model",
     "load_model",
+    "model_card",
     "read_state",
     "save_model",
     "shipped_models",

@@ -128,7 +128,7 @@ class ModelDescription:
             raise ArgumentError(f"description of a model must be right; {error}.") from error
 
 
-def card(description: ModelDescription, sha256: str) -> str:
+def model_card(description: ModelDescription, sha256: str) -> str:
     """The model card: the description as Markdown, for people."""
     d = description
     grid = " x ".join(map(str, d.size))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itk_ncr.checkpoints.description import ModelDescription, card
+from itk_ncr.checkpoints.description import ModelDescription, model_card
 from itk_ncr.checkpoints.state import read_state, replace_file, require_no_pickle, write_state
 from itk_ncr.errors import ArgumentError, CheckpointError
 
@@ -82,7 +82,7 @@ def save_model(
     tensors = {name: _stored(name, t, half) for name, t in network.state_dict().items()}
     write_state(folder / WEIGHTS, tensors, {"description": description.as_dict()})
     sha256 = _sha256(folder / WEIGHTS)
-    replace_file(folder / CARD, card(description, sha256).encode())
+    replace_file(folder / CARD, model_card(description, sha256).encode())
     content = {"description": description.as_dict(), "sha256": sha256}
     replace_file(folder / DESCRIPTION, (json.dumps(content, indent=2) + "\n").encode())
     return StoredModel(folder, description, sha256)

@@ -53,6 +53,8 @@ def cuda_driver() -> str | None:
 
 def environment() -> dict[str, Any]:
     """Everything that ``itk-ncr info`` tells."""
+    from itk_ncr.checkpoints import shipped_models
+
     return {
         "versions": versions(),
         "platform": platform.platform(),
@@ -60,5 +62,5 @@ def environment() -> dict[str, Any]:
         "processors": cpus(),
         "threads_set": os.environ.get("OMP_NUM_THREADS"),
         "cuda_driver": cuda_driver(),
-        "models": [],
+        "models": list(shipped_models()),
     }

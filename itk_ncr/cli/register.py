@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from itk_ncr.registration import RegistrationResult
 
 # Named here so that the help need not import the solver; a test holds them to its table.
-PRESETS = ("auto", "mri-3d", "mri-2d", "oct", "multimodal")
+PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
+ENGINES = ("auto", "network", "instance")
 _TRANSFORMS = ("affine", "initial_transform")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -63,7 +64,26 @@ def _file(name: str, help: str) -> Any:
     type=click.Choice(PRESETS),
     default="auto",
     show_default=True,
-    help="Settings by kind of image; auto goes by the number of axes.",
+    help="What the images show, or how to solve; auto goes by the number of axes.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    help="Begin with a trained network, or solve the pair alone; auto takes the network where "
+    "--model or --preset names one that fits.",
+)
+@click.option(
+    "--model",
+    metavar="NAME|DIR",
+    help="Network to begin with: see `itk-ncr models list`, or a folder of your own.",
+)
+@click.option(
+    "--refine",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Iterations of the solver after the network; 0 takes the network as it is.",
 )
 @_file("--lesion-mask", "Mask in the space of FIXED: 1 where it has no counterpart (1 = ignore).")
 @_file("--moving-lesion-mask", "The same for MOVING, in its space.")

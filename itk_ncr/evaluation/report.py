@@ -13,7 +13,10 @@ NOTICE = "research use only; not for diagnosis or treatment"
 
 def summary(result: RegistrationResult) -> dict[str, Any]:
     """What there is to say about a result in numbers, ready for JSON."""
+    model = result.model
     return {
+        "engine": result.engine,
+        "model": None if model is None else {"name": model.name, "sha256": model.sha256},
         "settings": result.settings.as_dict(),
         "mask_threshold": result.mask_threshold,
         "quality": result.quality.as_dict(),
@@ -43,5 +46,6 @@ def figures(result: RegistrationResult) -> list[tuple[str, str]]:
             f"(largest {quality.inverse_error_max_voxel:.3f})",
         ),
         ("overlap", f"{quality.overlap_fraction:.1%}"),
+        ("engine", result.engine if result.model is None else f"network {result.model.name}"),
         ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
     ]

@@ -13,7 +13,7 @@ import pytest
 from itk_ncr import __version__
 from itk_ncr.errors import ImageWriteError, MissingDependencyError, RegistrationAborted
 
-COMMANDS = ["register", "apply", "segment", "info"]
+COMMANDS = ["register", "apply", "segment", "models", "info"]
 
 
 def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
@@ -135,10 +135,12 @@ def test_every_command_explains_itself(run, command):
 
 
 def test_the_presets_offered_are_those_of_the_solver():
-    from itk_ncr.cli.register import PRESETS
-    from itk_ncr.registration.presets import SOLVER_PRESETS
+    from itk_ncr import registration
+    from itk_ncr.cli.register import ENGINES, PRESETS
 
-    assert list(PRESETS) == ["auto", *SOLVER_PRESETS]
+    rows = dict.fromkeys([*registration.CONTRASTS, *registration.SOLVER_PRESETS])
+    assert list(PRESETS) == ["auto", *rows]
+    assert ENGINES == registration.ENGINES
 
 
 def test_no_words_at_all_gives_the_help(run):
@@ -159,6 +161,10 @@ def test_no_words_at_all_gives_the_help(run):
         (["register", "a", "b", "-o", "c", "--threads", "0"], "'--threads'"),
         (["register", "a", "b", "-o", "c", "--mask", "some"], "'some' is not one of"),
         (["register", "a", "b", "-o", "c", "--preset", "liver"], "'liver' is not one of 'auto'"),
+        (["register", "a", "b", "-o", "c", "--engine", "ants"], "'ants' is not one of 'auto'"),
+        (["register", "a", "b", "-o", "c", "--refine", "-1"], "'--refine'"),
+        (["models", "sell"], "No such command 'sell'"),
+        (["models", "show"], "Missing argument 'NAME'"),
         (["register", "a", "b", "-o", "c", "--format", "mhd"], "'mhd' is not one of"),
         (["segment", "a", "-o", "b.nrrd", "--seed", "1;2"], "'1;2' is not x,y,z in mm"),
         (["segment", "a", "-o", "b.nrrd", "--seed-voxel", "1.5,2"], "is not i,j,k in voxels"),

@@ -1,0 +1,351 @@
+"""``itk-ncr train``: images in, a model for ``itk-ncr register --model`` out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from itk_ncr.cli import outputs
+from itk_ncr.cli.console import INTERRUPTED, InputError, note, progress_bar
+
+if TYPE_CHECKING:
+    from itk_ncr.data import Manifest
+    from itk_ncr.training import Plan, Recipe, Report
+
+# Named here so that the help need not import torch; a test holds them to their tables.
+PRESETS = ("mri-2d", "mri-3d", "oct", "brain-t1-2d", "brain-t1-3d", "oct-2d")
+VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s")
+BUDGETS = ("full", "small")
+PRECISIONS = ("float32", "bfloat16")
+MODEL, SPLIT = "model", "split.csv"
+# Options that change the settings of a recipe under the same name.
+CHANGES = ("variant", "steps", "batch", "accumulate", "learning_rate", "precision", "head_warm_up")
+# Seconds between lines where no bar can be drawn.
+BETWEEN_LINES = 60.0
+_COUNT = click.IntRange(min=1)
+_SHARE = click.FloatRange(0, 1, max_open=True)
+
+
+@click.command()
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder of the training; made if it does not exist, gone on with if it holds this one.",
+)
+@click.option(
+    "--preset", type=click.Choice(PRESETS), required=True, help="Settings by kind of image."
+)
+@click.option(
+    "--budget",
+    type=click.Choice(BUDGETS),
+    default="small",
+    show_default=True,
+    help="small: what a CPU can do; full: as long as the preset was meant to.",
+)
+@click.option("--variant", type=click.Choice(VARIANTS), help="Default: that of the preset.")
+@click.option("--steps", type=_COUNT, metavar="N", help="Steps of the optimiser.")
+@click.option("--batch", type=_COUNT, metavar="N", help="Pairs of a step, of all processes.")
+@click.option("--accumulate", type=_COUNT, metavar="N", help="Batches of a step.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="X")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the convolutions.")
+@click.option(
+    "--head-warm-up",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Steps in which only the fresh head for the mask learns (ncr-s).",
+)
+@click.option("--width", type=_COUNT, metavar="N", help="Channels at full resolution.")
+@click.option("--reduce", type=_COUNT, metavar="N", help="Train on voxels N times as large.")
+@click.option("--lesions", type=click.FloatRange(0, 1), metavar="SHARE", help="Images given one.")
+@click.option(
+    "--lesion-masks",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Masks whose shapes inserted lesions take. Default: random blobs.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--val",
+    type=_SHARE,
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Patients to look at meanwhile, where the images come without a split.",
+)
+@click.option(
+    "--test",
+    type=_SHARE,
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Patients not to touch at all, likewise.",
+)
+@click.option("--fold", metavar="I/K", help="Instead: test on the I-th of K parts of the patients.")
+@click.option(
+    "--validate-every", type=_COUNT, default=500, show_default=True, metavar="N", help="Steps."
+)
+@click.option("--name", help="Of the model. Default: that of DIR.")
+@click.option("--contrast", metavar="WORD", help="What the images show. Default: by preset.")
+@click.option("--licence", metavar="TEXT", help="Of the images, for the model's card.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--threads", type=_COUNT, metavar="N", help="CPU threads.")
+@click.option("--dry-run", is_flag=True, help="Check the images, say what would be done, and stop.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@click.pass_context
+def train(
+    context: click.Context,
+    images: Path,
+    output: Path,
+    preset: str,
+    budget: str,
+    width: int | None,
+    reduce: int | None,
+    lesions: float | None,
+    lesion_masks: Path | None,
+    seed: int,
+    val: float,
+    test: float,
+    fold: str | None,
+    validate_every: int,
+    name: str | None,
+    contrast: str | None,
+    licence: str | None,
+    device: str,
+    threads: int | None,
+    dry_run: bool,
+    quiet: bool,
+    **changes: Any,
+) -> None:
+    """Train a network on IMAGES.
+
+    IMAGES is a folder, or a CSV: subject, image and optionally labels, lesion, split, group; or
+    subject, fixed, moving for given pairs. All images are read and checked before training starts.
+    In a folder NAME_seg belongs to NAME as its label map.
+
+    \b
+    DIR/model/             the model: `itk-ncr register FIXED MOVING -o OUT --model DIR/model`
+    DIR/state.safetensors  the training, every two minutes
+    DIR/losses.csv         losses, and figures of the pairs that are not learnt from
+    DIR/tensorboard/       the same for TensorBoard, if it is installed
+    DIR/split.csv          which patients were trained on
+
+    Ctrl-C saves and stops. The same command goes on where it stopped; on one CPU, with the same
+    number of threads, the result is then the same bit for bit.
+
+    Several processes: `torchrun --nproc-per-node 2 -m itk_ncr train IMAGES -o DIR ...`; --batch is
+    divided among them.
+    """  # noqa: D301
+    part = _fold(fold)
+    folder = outputs.OutputFolder(output, overwrite=True)
+    if threads is not None:
+        _limit_threads(threads)
+    from itk_ncr import training
+
+    if outputs.holds_files(output) and not (output / training.STATE).is_file():
+        raise InputError(
+            f"output folder '{output}' holds files, but no training. Give another folder."
+        )
+    recipe = _changed(
+        training.recipe(preset, budget),
+        {key: changes[key] for key in CHANGES} | {"seed": seed},
+        width=width,
+        reduce=reduce,
+        lesions=lesions,
+    )
+    with training.joined_processes() as (rank, _):
+        speaks = rank == 0 and not quiet
+        plan = training.make_plan(
+            images, recipe, val=val, test=test, fold=part, lesion_masks=lesion_masks
+        )
+        if speaks:
+            for title, text in plan.summary():
+                click.echo(f"{title:<14} {text}")
+        if dry_run:
+            return
+        run = plan.training(
+            folder.folder, validate_every=validate_every, device=training.device_of(device)
+        )
+        if rank == 0:
+            output.mkdir(parents=True, exist_ok=True)
+            outputs.write_text(output / SPLIT, _split(plan.manifest))
+        if run.step and speaks:
+            click.echo(f"{'resumed':<14} after step {run.step} of {run.settings.steps}")
+        listener = training.tensorboard(output, run.step) if rank == 0 else None
+        with _Interruption() as interruption, _progress(speaks) as progress:
+            run.run(progress=progress, stop=interruption.asked, listener=listener)
+        if run.step < run.settings.steps:
+            note(
+                f"stopped after step {run.step} of {run.settings.steps}. "
+                "Give the same command again to go on."
+            )
+            context.exit(INTERRUPTED)
+        if rank == 0:
+            stored = plan.save(
+                run,
+                output / MODEL,
+                name=name or output.resolve().name,
+                contrast=contrast,
+                command=_command(context, plan),
+                licence={"data": licence} if licence else None,
+            )
+            if speaks:
+                click.echo(f"{'model':<14} {click.format_filename(stored.folder)}")
+
+
+def _changed(
+    recipe: Recipe,
+    settings: dict[str, Any],
+    *,
+    width: int | None,
+    reduce: int | None,
+    lesions: float | None,
+) -> Recipe:
+    """The recipe with what was asked for on the command line."""
+    from dataclasses import replace
+
+    wanted = {name: value for name, value in settings.items() if value is not None}
+    if width is not None:
+        wanted["network_settings"] = {**recipe.settings.network_settings, "width": width}
+    sampling = {"reduce": reduce, "lesions": lesions}
+    return replace(
+        recipe,
+        settings=replace(recipe.settings, **wanted),
+        sampling=replace(
+            recipe.sampling, **{name: v for name, v in sampling.items() if v is not None}
+        ),
+    )
+
+
+class _Interruption:
+    """Turns the first Ctrl-C, and every SIGTERM, into a wish to stop after the step."""
+
+    def __init__(self) -> None:
+        self._signals: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        return bool(self._signals)
+
+    def __enter__(self) -> _Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not the main thread
+                self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, _: object) -> None:
+        if number == signal.SIGINT and signal.SIGINT in self._signals:
+            raise InterruptedTraining
+        self._signals.append(number)
+        note("finishing the step; once more to leave at once")
+
+
+class InterruptedTraining(click.ClickException):
+    """The second Ctrl-C: what the last saved state does not hold is lost."""
+
+    exit_code = INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; the same command goes on from the last saved state")
+
+
+@dataclass
+class _Lines:
+    """Progress as lines, now and then, where no bar can be drawn."""
+
+    last: float = 0.0
+
+    def __call__(self, report: Report) -> None:
+        now = time.monotonic()
+        if now - self.last >= BETWEEN_LINES or report.step == report.steps:
+            self.last = now
+            click.echo(_text(report), err=True)
+
+
+@contextlib.contextmanager
+def _progress(speaks: bool) -> Iterator[Any]:
+    """What to call after every step; nothing where nobody listens."""
+    if not speaks:
+        yield None
+        return
+    with progress_bar("train", quiet=False) as bar:
+        lines = None if bar.is_shown else _Lines()
+
+        def tell(report: Report) -> None:
+            bar(report.step / report.steps, _text(report))
+            if lines is not None:
+                lines(report)
+
+        yield tell
+
+
+def _text(report: Report) -> str:
+    """Where the training stands, in one line."""
+    minutes, seconds = divmod(round(report.seconds_left), 60)
+    return (
+        f"step {report.step} of {report.steps}, loss {report.losses['total']:.4f}, "
+        f"{report.seconds_per_step:.3g} s per step, {minutes // 60}:{minutes % 60:02d}:"
+        f"{seconds:02d} left"
+    )
+
+
+def _split(manifest: Manifest) -> str:
+    """Patients and their splits as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["subject", "split"])
+    splits = {s.patient: s.split for s in manifest.subjects}
+    writer.writerows(splits.items())
+    return text.getvalue()
+
+
+def _fold(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise InputError(f"--fold must be I/K such as 1/5; got {text!r}. Write two whole numbers.")
+    return int(parts[0]), int(parts[1])
+
+
+def _command(context: click.Context, plan: Plan) -> str:
+    """The command that makes this model again; of paths the names only."""
+    words = ["itk-ncr", "train"]
+    silent = {"quiet", "dry_run", "name", "licence", "contrast"}
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not click.core.ParameterSource.COMMANDLINE or parameter.name in silent:
+            continue
+        shown = value.name if isinstance(value, Path) else str(value)
+        if isinstance(parameter, click.Argument):
+            words.append(shown)
+        else:
+            words += [parameter.opts[-1], shown]
+    del plan
+    return shlex.join(words)
+
+
+def _limit_threads(threads: int) -> None:
+    import SimpleITK as sitk
+    import torch
+
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
