@@ -13,7 +13,7 @@ import sys
 import click
 
 from itk_ncr import __version__
-from itk_ncr.cli import apply, info, models, register, segment
+from itk_ncr.cli import apply, info, models, register, segment, train
 from itk_ncr.cli.console import OneLineErrors
 
 __all__ = ["command_line", "main"]
@@ -44,7 +44,14 @@ def command_line(context: click.Context, traceback: bool) -> None:
         click.echo(context.get_help())
 
 
-for _command in (register.register, apply.apply, segment.segment, models.models, info.info):
+for _command in (
+    register.register,
+    apply.apply,
+    segment.segment,
+    train.train,
+    models.models,
+    info.info,
+):
     command_line.add_command(_command)
 
 

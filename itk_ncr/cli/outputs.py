@@ -89,7 +89,7 @@ class OutputFolder:
         if os.path.lexists(folder) and not folder.is_dir():
             kind = "a link to nowhere" if folder.is_symlink() else "a file"
             raise InputError(f"output folder '{folder}' is {kind}. Give the name of a folder.")
-        if _visible(folder) and not overwrite:
+        if holds_files(folder) and not overwrite:
             raise InputError(
                 f"output folder '{folder}' holds files already. "
                 "Give another folder, or add --overwrite to replace the files of an earlier run."
@@ -141,7 +141,7 @@ class OutputFolder:
                 os.rename(stage, self.folder)
                 return
         with _locked(self.folder):
-            if _visible(self.folder) and not self.overwrite:
+            if holds_files(self.folder) and not self.overwrite:
                 raise InputError(
                     f"output folder '{self.folder}' was filled by another run meanwhile. "
                     "Run again with another folder."
@@ -180,7 +180,7 @@ def _earlier_outputs(folder: Path) -> list[str]:
     return [name for name in outputs if isinstance(name, str) and Path(name).name == name]
 
 
-def _visible(folder: Path) -> bool:
+def holds_files(folder: Path) -> bool:
     """Whether a folder holds more than what unfinished runs are writing."""
     try:
         return any(not name.startswith(_PREFIX) for name in os.listdir(folder))

@@ -7,6 +7,7 @@ import csv
 import io
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ import click
 
 from itk_ncr.cli import outputs
 from itk_ncr.cli.console import INTERRUPTED, InputError, note, progress_bar
+from itk_ncr.cli.threads import limit_threads
 
 if TYPE_CHECKING:
     from itk_ncr.data import Manifest
-    from itk_ncr.training import Plan, Recipe, Report
+    from itk_ncr.training import Recipe, Report
 
 # Named here so that the help need not import torch; a test holds them to their tables.
 PRESETS = ("mri-2d", "mri-3d", "oct", "brain-t1-2d", "brain-t1-3d", "oct-2d")
@@ -152,7 +154,7 @@ def train(
     part = _fold(fold)
     folder = outputs.OutputFolder(output, overwrite=True)
     if threads is not None:
-        _limit_threads(threads)
+        limit_threads(threads)
     from itk_ncr import training
 
     if outputs.holds_files(output) and not (output / training.STATE).is_file():
@@ -199,7 +201,7 @@ def train(
                 output / MODEL,
                 name=name or output.resolve().name,
                 contrast=contrast,
-                command=_command(context, plan),
+                command=_command(context),
                 licence={"data": licence} if licence else None,
             )
             if speaks:
@@ -220,13 +222,12 @@ def _changed(
     wanted = {name: value for name, value in settings.items() if value is not None}
     if width is not None:
         wanted["network_settings"] = {**recipe.settings.network_settings, "width": width}
-    sampling = {"reduce": reduce, "lesions": lesions}
+    asked = {"reduce": reduce, "lesions": lesions}
+    sampling: dict[str, Any] = {name: v for name, v in asked.items() if v is not None}
     return replace(
         recipe,
         settings=replace(recipe.settings, **wanted),
-        sampling=replace(
-            recipe.sampling, **{name: v for name, v in sampling.items() if v is not None}
-        ),
+        sampling=replace(recipe.sampling, **sampling),
     )
 
 
@@ -285,15 +286,11 @@ def _progress(speaks: bool) -> Iterator[Any]:
     if not speaks:
         yield None
         return
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield _Lines()
+        return
     with progress_bar("train", quiet=False) as bar:
-        lines = None if bar.is_shown else _Lines()
-
-        def tell(report: Report) -> None:
-            bar(report.step / report.steps, _text(report))
-            if lines is not None:
-                lines(report)
-
-        yield tell
+        yield lambda report: bar(report.step / report.steps, _text(report))
 
 
 def _text(report: Report) -> str:
@@ -325,7 +322,7 @@ def _fold(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-def _command(context: click.Context, plan: Plan) -> str:
+def _command(context: click.Context) -> str:
     """The command that makes this model again; of paths the names only."""
     words = ["itk-ncr", "train"]
     silent = {"quiet", "dry_run", "name", "licence", "contrast"}
@@ -339,13 +336,4 @@ def _command(context: click.Context, plan: Plan) -> str:
             words.append(shown)
         else:
             words += [parameter.opts[-1], shown]
-    del plan
     return shlex.join(words)
-
-
-def _limit_threads(threads: int) -> None:
-    import SimpleITK as sitk
-    import torch
-
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

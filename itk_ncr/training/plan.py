@@ -1,0 +1,321 @@
+"""From a person's images to a training, and from the training to a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itk_ncr import __version__
+from itk_ncr.checkpoints import ModelDescription, StoredModel, save_model
+from itk_ncr.data import (
+    Augmentation,
+    Manifest,
+    Source,
+    data_hash,
+    divide,
+    fold_audit,
+    folds,
+    in_fold,
+    read_manifest,
+)
+from itk_ncr.errors import ArgumentError
+from itk_ncr.geometry import orientation_code
+from itk_ncr.images import read_image
+from itk_ncr.training.loop import Training
+from itk_ncr.training.recipes import Recipe
+from itk_ncr.training.validation import Validation
+
+# A picture's pixels have no size in millimetres, whatever its header says.
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+# Points of the loss curve that go into a model's description.
+CURVE = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a training before its first step.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        With a split.
+    recipe : Recipe
+    source : Source
+        Pairs to learn from.
+    validation : Source, optional
+        Pairs to look at.
+    hash : str
+        Of the images.
+    lesion_masks : Path, optional
+        Folder of the shapes of inserted lesions.
+    notes : tuple of str
+        What was decided on the way.
+    """
+
+    manifest: Manifest
+    recipe: Recipe
+    source: Source
+    validation: Source | None
+    hash: str
+    lesion_masks: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the training grid, array order."""
+        shape: tuple[int, ...] = self.source.shape  # type: ignore[attr-defined]
+        return shape
+
+    def training(self, folder: Path, *, validate_every: int, device: str = "cpu") -> Training:
+        """The training in its folder, at its start or where it was left.
+
+        Raises
+        ------
+        ArgumentError
+            If the folder holds a training of something else.
+        """
+        looked_at = None
+        if self.validation is not None:
+            looked_at = Validation(self.validation, validate_every)
+        return Training(
+            self.recipe.settings,
+            self.source,
+            folder,
+            data_hash=self._fingerprint(),
+            validation=looked_at,
+            device=device,
+        )
+
+    def save(
+        self,
+        training: Training,
+        folder: Path,
+        *,
+        name: str,
+        contrast: str | None = None,
+        command: str = "",
+        licence: Mapping[str, str] | None = None,
+    ) -> StoredModel:
+        """Write the trained network with everything that is known about it."""
+        recipe, settings = self.recipe, self.recipe.settings
+        subject = self.manifest.subjects[0]
+        grid = read_image(subject.image).grid
+        reduced = grid.resized(self.shape)
+        is_picture = subject.image.name.lower().endswith(PICTURES)
+        training_record = {
+            "recipe": command,
+            "seed": settings.seed,
+            "steps": training.step,
+            "wall_seconds": round(training.seconds, 1),
+            "data_hash": self.hash,
+            "code_version": code_version(),
+            "patients": len(self.manifest.patients("train")),
+            "settings": settings.as_dict(),
+            "sampling": recipe.sampling.as_dict(),
+            "loss_curve": _curve(training.rows, "total"),
+        }
+        figures = {
+            f"{key}_of_the_last_step": training.rows[-1][key]
+            for key in ("validation_distance", "validation_jaccard")
+            if training.rows and key in training.rows[-1]
+        }
+        description = ModelDescription(
+            name=name,
+            network=settings.network,
+            network_settings=dict(settings.network_settings),
+            dimension=settings.dimension,
+            contrast=contrast or recipe.contrast,
+            preset=recipe.preset,
+            spacing_mm=None if is_picture else tuple(reduced.spacing[::-1]),
+            orientation=orientation_code(grid) if settings.dimension == 3 else None,
+            size=self.shape,
+            variant=settings.variant,
+            training=training_record,
+            figures=figures,
+            licence=dict(licence or {}),
+            limits="Images like those it was trained on.",
+        )
+        return save_model(folder, training.network, description)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """What is about to happen, as pairs of a title and a text."""
+        manifest, settings = self.manifest, self.recipe.settings
+        subjects = manifest.subjects
+        counts = {
+            split: f"{len(manifest.patients(split))} {split}"
+            for split in ("train", "val", "test")
+            if manifest.patients(split)
+        }
+        seen = settings.steps * settings.batch * settings.accumulate / len(self.source)
+        with_labels = sum(s.labels is not None for s in subjects)
+        with_lesions = sum(s.lesion is not None for s in subjects)
+        images = f"{len(subjects)} of {len(manifest.patients())} patients"
+        pairs = f"{len(self.source)} for training"
+        if self.validation is not None:
+            pairs += f", {len(self.validation)} for validation"
+        split = (
+            f"{settings.first_masked_step} of them without mask"
+            if settings.variant == "ncr-s"
+            else ""
+        )
+        return [
+            ("images", f"{images}; {with_labels} with labels, {with_lesions} with lesion masks"),
+            ("grid", " x ".join(map(str, self.shape)) + " voxels (array order)"),
+            ("split", f"{', '.join(counts.values())} patients"),
+            ("pairs", pairs),
+            (
+                "network",
+                f"{settings.variant} ({settings.network}), "
+                + ", ".join(f"{k} {v}" for k, v in settings.network_settings.items()),
+            ),
+            (
+                "steps",
+                f"{settings.steps}{', ' + split if split else ''}; {settings.batch} pairs"
+                + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
+                + f" each, {seen:.3g} times every pair",
+            ),
+            ("learning rate", f"{settings.learning_rate:g}, {settings.precision}"),
+            ("lesions", self._lesions()),
+            *(("note", note) for note in self.notes),
+        ]
+
+    def _lesions(self) -> str:
+        share = self.recipe.sampling.lesions
+        if share == 0:
+            return "none inserted"
+        shapes = "random blobs" if self.lesion_masks is None else "shapes of masks and random blobs"
+        return f"inserted in {100 * share:.0f} % of the fixed images, {shapes}"
+
+    def _fingerprint(self) -> str:
+        """Of images, masks and how pairs are made of them: what a resumed training must share."""
+        parts: list[Any] = [self.hash, self.recipe.sampling.as_dict()]
+        if self.lesion_masks is not None:
+            files = sorted(p for p in self.lesion_masks.iterdir() if p.is_file())
+            parts += [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in files]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(
+    images: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    val: float = 0.1,
+    test: float = 0.1,
+    fold: tuple[int, int] | None = None,
+    lesion_masks: str | os.PathLike[str] | None = None,
+) -> Plan:
+    """Read and check all images, divide the patients, and make pairs.
+
+    Parameters
+    ----------
+    images : path
+        A folder or a CSV, see :func:`itk_ncr.data.read_manifest`.
+    recipe : Recipe
+    val, test : float
+        Shares of the patients that are held out, where the images come without a split.
+    fold : (int, int), optional
+        The i-th of k folds, from 1, instead: its patients are held out for testing.
+    lesion_masks : path, optional
+        Folder of masks whose shapes inserted lesions take.
+
+    Raises
+    ------
+    ImageReadError
+        Naming all images that cannot be used.
+    ArgumentError
+        If the images do not fit the recipe or cannot be divided.
+    """
+    manifest = read_manifest(images)
+    seed, dimension = recipe.settings.seed, recipe.settings.dimension
+    grid = read_image(manifest.subjects[0].image).grid
+    if grid.dimension != dimension:
+        raise ArgumentError(
+            f"images must be {dimension}D for this preset; got {grid.dimension}D in "
+            f"'{manifest.subjects[0].image}'. Choose another preset."
+        )
+    divided = any(s.split is not None for s in manifest.subjects)
+    notes = []
+    if divided and fold is not None:
+        raise ArgumentError(
+            "fold must not be given for images that are divided already; got a split in "
+            f"'{images}'. Leave out one of them."
+        )
+    if fold is not None:
+        number, k = fold
+        rounds = folds(manifest.patients(), k, seed)
+        if not 1 <= number <= k:
+            raise ArgumentError(f"fold must be one of 1/{k} to {k}/{k}; got {number}/{k}.")
+        notes += fold_audit(manifest, rounds, versions=1).splitlines()
+        manifest = in_fold(manifest, rounds[number - 1])
+    elif not divided:
+        manifest = divide(manifest, val=val, test=test, seed=seed)
+        notes.append(f"patients divided at random (seed {seed})")
+    masks = None if lesion_masks is None else Path(lesion_masks)
+    source = recipe.sampling.source(manifest, "train", lesion_masks=masks)
+    return Plan(
+        manifest=manifest,
+        recipe=recipe,
+        source=source,
+        validation=_validation(manifest, recipe),
+        hash=data_hash(manifest),
+        lesion_masks=masks,
+        notes=tuple(notes),
+    )
+
+
+def _validation(manifest: Manifest, recipe: Recipe) -> Source | None:
+    """Pairs of the patients that are held out for it, as they are."""
+    held_out = manifest.positions("val")
+    patients = manifest.patients("val")
+    paired = [pair for pair in manifest.pairs if pair[0] in held_out]
+    if not paired if manifest.pairs else len(patients) < 2:
+        return None
+    plain = replace(recipe.sampling, augmentation=Augmentation(), lesions=0.0)
+    return plain.source(manifest, "val")
+
+
+def code_version() -> str:
+    """Version of this package, and the commit where it runs from a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12"]
+    if not (package.parent / ".git").exists():
+        return __version__
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{found.stdout.strip()}"
+
+
+def device_of(name: str) -> str:
+    """The device of a choice: of "auto" a GPU where there is one.
+
+    Raises
+    ------
+    ArgumentError
+        If a GPU is asked for and there is none.
+    """
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    if name == "cuda" and not there:
+        raise ArgumentError("device must be there; got cuda, which torch does not see. Use cpu.")
+    return name
+
+
+def _curve(rows: list[dict[str, float]], name: str) -> list[list[float]]:
+    """Steps and means of the loss between them, few enough to read."""
+    known = [row for row in rows if name in row]
+    each = max(1, -(-len(known) // CURVE))
+    parts = [known[i : i + each] for i in range(0, len(known), each)]
+    return [
+        [part[-1]["step"], round(sum(row[name] for row in part) / len(part), 6)] for part in parts
+    ]
