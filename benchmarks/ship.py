@@ -32,8 +32,8 @@ BRAINS = {
 BRAIN_LIMITS = (
     "Trained on brain-extracted T1 images of healthy adults of one scanner type, affinely aligned "
     "to MNI space, with lesions whose appearance is modelled. Other contrasts, children, heads "
-    "with skulls and unaligned images are outside what it has seen: use the per-pair solver there. The "
-    "labels it was trained with are automatic. Not a medical device."
+    "with skulls and unaligned images are outside what it has seen: use the per-pair solver "
+    "there. The labels it was trained with are automatic. Not a medical device."
 )
 LICENCES: dict[str, dict[str, str]] = {
     "brain-t1-2d": BRAINS,

@@ -143,7 +143,7 @@ class NCRNet(nn.Module):
         self.segmentation = (
             Decoder(dimension, width, 1, finest=0, dropout=dropout) if segmentation else None
         )
-        self.registration.start_at(0.0, spread=1e-5)
+        self.registration.start_at(0.0, spread=0.05)
         if self.segmentation is not None:
             self.segmentation.start_at(MASK_START)
         nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
