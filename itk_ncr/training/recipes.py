@@ -132,7 +132,7 @@ _MRI = AUGMENTATIONS["mri"]
 # Two values without a name and the fluid outside the brain: no anatomy to align.
 _NO_ANATOMY = (1, 46, 69)
 # A small budget pays for fewer steps with longer ones.
-_SMALL: dict[str, Any] = {"steps": 3000, "batch": 8, "learning_rate": 1e-3}
+_SMALL: dict[str, Any] = {"steps": 1500, "batch": 8, "learning_rate": 1e-3}
 
 # What the shipped brain models minimise over the velocity: local correlation, which a bias field or
 # another scanner does not mislead, and the overlap of the labels of the training images.
