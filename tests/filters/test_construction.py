@@ -91,7 +91,10 @@ def test_the_function_returns_a_field_that_outlives_its_filter(dimension, pair, 
 
 
 EXAMPLES: dict[str, Any] = {
-    "preset": "auto",
+    "preset": "brain-t1",
+    "engine": "network",
+    "model": "a-model",
+    "refine": 7,
     "affine": "none",
     "smoothness": 2.5,
     "mask_price": 0.5,
