@@ -1,8 +1,8 @@
-# What there is: make demo | test | lint | bench | cuda | clean. Each sets up what it needs in .venv first,
+# What there is: make demo | test | lint | bench | models | cuda | clean. Each sets up what it needs in .venv first,
 # once: a stamp in .venv remembers it until what it was made from changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
-#   DATA=folder            images for `make bench`, see docs/benchmarks.md
+#   DATA=folder            images for `make bench` and `make models`, see docs/benchmarks.md
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
 #   TORCH_INDEX=URL        a package index with CPU builds of torch, much smaller than the usual ones
 
@@ -33,7 +33,7 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test lint bench cuda clean
+.PHONY: help demo test lint bench models cuda clean
 
 help:
 	@sed -n '1,6s/^# \{0,1\}//p' Makefile
@@ -85,6 +85,31 @@ lint: $(DEVELOPS)
 bench: $(DEVELOPS)
 	@$(BIN)/python benchmarks/kernels.py || true
 	$(if $(DATA),$(BIN)/python benchmarks/registration.py --data "$(DATA)" $(if $(shell $(BIN)/python -c 'import ants' 2>/dev/null && echo 1),,--no-ants),echo "With DATA=folder the registration is measured too: see docs/benchmarks.md.")
+
+# Makes the models that ship anew, hours on two cores; stopped, it goes on where it was. The variants
+# of docs/benchmarks.md come with them.
+RUN := build/models
+LISTS := $(RUN)/lists
+MASKS = --lesion-masks "$(DATA)/stroke_lesions/masks"
+TRAIN := $(BIN)/itk-ncr train --threads 1
+models: $(DEVELOPS)
+	@[ -d "$(DATA)" ] || { echo "error: DATA must be a folder with images; see docs/benchmarks.md" >&2; exit 1; }
+	$(BIN)/python benchmarks/manifests.py "$(DATA)" $(LISTS)
+	for d in 2 3; do
+	  $(TRAIN) $(LISTS)/ixi-$${d}d.csv --preset brain-t1-$${d}d --budget full $(MASKS) -o $(RUN)/brain-t1-$${d}d
+	done
+	$(TRAIN) $(LISTS)/oct.csv --preset oct-2d --budget full -o $(RUN)/oct-2d
+	for v in regnet ncr-b ncr-u ncr-s; do
+	  $(TRAIN) $(LISTS)/ixi-2d.csv --preset mri-2d --budget small --variant $$v $(MASKS) -o $(RUN)/small-$$v
+	done
+	$(BIN)/python benchmarks/network_quality.py --data "$(DATA)" --dimension 2 \
+	  --model brain-t1-2d=$(RUN)/brain-t1-2d/model --json $(RUN)/brain-t1-2d.json
+	$(BIN)/python benchmarks/network_quality.py --data "$(DATA)" --dimension 3 --pairs 12 \
+	  --versions none,L1,L4 --model brain-t1-3d=$(RUN)/brain-t1-3d/model --json $(RUN)/brain-t1-3d.json
+	for d in 2 3; do
+	  $(BIN)/python benchmarks/ship.py $(RUN)/brain-t1-$${d}d/model brain-t1-$${d}d --figures $(RUN)/brain-t1-$${d}d.json
+	done
+	$(BIN)/python benchmarks/ship.py $(RUN)/oct-2d/model oct-2d
 
 # Compiles the CUDA kernels for every architecture and installs nothing; nvcc must be there.
 cuda: $(VENV)/.made
