@@ -8,8 +8,10 @@ from typing import Any
 from torch import nn
 
 from itk_ncr.errors import ArgumentError
+from itk_ncr.networks.folding import fold
 from itk_ncr.networks.layers import halve
 from itk_ncr.networks.ncr import NCRNet
+from itk_ncr.networks.prepared import prepare_for_inference
 from itk_ncr.networks.voxelmorph import Posterior, VoxelMorph
 
 
@@ -45,4 +47,13 @@ def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
     return NETWORKS[name](dimension, **settings)
 
 
-__all__ = ["NETWORKS", "NCRNet", "Posterior", "VoxelMorph", "build_network", "halve"]
+__all__ = [
+    "NETWORKS",
+    "NCRNet",
+    "Posterior",
+    "VoxelMorph",
+    "build_network",
+    "fold",
+    "halve",
+    "prepare_for_inference",
+]
