@@ -117,12 +117,12 @@ def _read() -> Callable[[Path], np.ndarray]:
     return read
 
 
-@pytest.fixture(name="save")
+@pytest.fixture(name="save", scope="session")
 def _save() -> Callable[..., Path]:
     return save
 
 
-@pytest.fixture(name="blobs")
+@pytest.fixture(name="blobs", scope="session")
 def _blobs() -> Callable[..., np.ndarray]:
     return blobs
 

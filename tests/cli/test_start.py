@@ -13,7 +13,7 @@ import pytest
 from itk_ncr import __version__
 from itk_ncr.errors import ImageWriteError, MissingDependencyError, RegistrationAborted
 
-COMMANDS = ["register", "apply", "segment", "models", "info"]
+COMMANDS = ["register", "apply", "segment", "train", "models", "info"]
 
 
 def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
@@ -29,7 +29,7 @@ def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "words", [["--version"], ["--help"], ["info"], ["register", "--help"], ["registr"]]
+    "words", [["--version"], ["--help"], ["info"], ["register", "--help"], ["train", "--help"], ["registr"]]
 )
 def test_starting_imports_no_heavy_library(words, tmp_path):
     program = (

@@ -81,8 +81,9 @@ run.run()
     _, record = read_state(tmp_path / "two" / STATE)
     assert record["step"] == 4
     for mine, theirs in zip(one.rows, record["rows"], strict=True):
-        for name in ("total", "registration", "overlap", "volume"):
-            assert mine[name] == pytest.approx(theirs[name], rel=2e-3), (name, mine["step"])
+        # 1.2e-5 was measured after four steps; another label drawn changes the overlap by 1e-1.
+        for name in ("total", "registration", "overlap"):
+            assert mine[name] == pytest.approx(theirs[name], rel=2e-4), (name, mine["step"])
 
 
 def test_a_bad_pair_of_one_process_stops_both(tmp_path, run_two):
