@@ -13,7 +13,7 @@ from itk_ncr.checkpoints import read_state
 from itk_ncr.data import collate
 from itk_ncr.errors import ArgumentError, CheckpointError, TrainingError
 from itk_ncr.networks import build_network
-from itk_ncr.training import FAILED, LOSSES, STATE, TrainingSettings, Validation
+from itk_ncr.training import FAILED, LOSSES, STATE, TrainingSettings, Validation, tensorboard
 from itk_ncr.training.streams import generator_of
 
 
@@ -284,3 +284,15 @@ def test_rows_go_to_a_listener_too(tmp_path, make_training):
     heard = []
     training.run(listener=heard.append)
     assert heard == training.rows
+
+
+def test_tensorboard_hears_the_rows_where_it_is_installed(tmp_path, make_training):
+    pytest.importorskip("tensorboard", reason="pip install itk_ncr[train]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    training = make_training(tmp_path)
+    training.run(listener=tensorboard(tmp_path, 0))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    told = [(event.step, event.value) for event in events.Scalars("total")]
+    assert told == [(row["step"], pytest.approx(row["total"], rel=1e-6)) for row in training.rows]
