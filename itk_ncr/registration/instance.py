@@ -152,7 +152,10 @@ def refine(
 
 
 def refinement_levels(levels: tuple[Level, ...], iterations: int) -> tuple[Level, ...]:
-    """The two finest levels with half of the iterations each; the finest alone for a single one."""
+    """The two finest levels with half of the iterations each; the finest alone for a single one.
+
+    The finest alone, or more levels, were worse: steps on a coarser grid lead a good start astray.
+    """
     counts = (iterations // 2, iterations - iterations // 2)[-len(levels) :]
     if len(levels) == 1:
         counts = (iterations,)

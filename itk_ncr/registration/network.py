@@ -14,6 +14,7 @@ from itk_ncr.checkpoints import ModelDescription, find_model, load_model, shippe
 from itk_ncr.errors import ArgumentError, GeometryError, ShapeError
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image
+from itk_ncr.networks import prepare_for_inference
 from itk_ncr.registration.orientation import Turn
 from itk_ncr.registration.pairwise import register_pair, solver_settings, threads
 from itk_ncr.registration.preparation import Aligned, GivenMasks, as_tensor
@@ -28,10 +29,10 @@ DEFAULT_REFINEMENT = 60
 # shows something else, or its header is wrong.
 EXTENT_RATIO = 3.0
 # Estimated peak of a pass, in bytes per voxel of the network's grid and channel at full resolution:
-# 81 to 107 were measured, in 2D and 3D.
+# 81 to 107 were measured, in 2D and 3D, before networks were rearranged; less since.
 BYTES_PER_WIDTH = 120
-# oneDNN splits the sums of its convolutions by threads, so the last bits would depend on their
-# number. A pass of 96 x 112 x 96 voxels takes one thread .9 s with width 4 and 1.7 s with width 8.
+# oneDNN splits the sums of its convolutions by threads: the last bits may depend on their number. A
+# pass of 96 x 112 x 96 voxels takes one thread .6 s with width 4 and 1.3 s with width 8.
 PASS_THREADS = 1
 MODELS_KEPT = 2
 
@@ -183,7 +184,7 @@ def _model_of_preset(preset: str, grid: Grid) -> str:
 def _network(folder: Path, sha256: str) -> nn.Module:
     """The network in a folder; its digest is there for new weights to be loaded anew."""
     del sha256
-    return load_model(folder)[0]
+    return prepare_for_inference(load_model(folder)[0])
 
 
 def _millimetres(values: list[float]) -> str:

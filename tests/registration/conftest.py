@@ -78,10 +78,11 @@ def random_network(dimension, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if "heads" in name:
-                parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
-            else:
-                parameter.copy_(parameter * (1 + torch.rand(parameter.shape, generator=generator)))
+            if parameter.ndim > 1:
+                scale = (2 / parameter[0].numel()) ** 0.5
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+            elif "heads" in name:
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
     return network.eval()
 
 
