@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from itk_ncr.cli.console import BAD_INPUT
+from itk_ncr.cli.console import InputError
 
 if TYPE_CHECKING:
     from itk_ncr.checkpoints import ModelDescription
@@ -77,11 +77,9 @@ def verify(names: tuple[str, ...]) -> None:
             wrong += 1
             click.echo(f"{name}: WRONG: {error}")
     if wrong:
-        trouble = click.ClickException(
+        raise InputError(
             f"{wrong} of {len(chosen)} models must not be used. Install the package again."
         )
-        trouble.exit_code = BAD_INPUT
-        raise trouble
 
 
 def _print_json(values: object) -> None:
