@@ -8,19 +8,37 @@ from typing import Any
 from torch import nn
 
 from itk_ncr.errors import ArgumentError
+from itk_ncr.networks.backends import BACKENDS, accelerate, write_onnx
 from itk_ncr.networks.folding import fold
+from itk_ncr.networks.importer import import_weights
 from itk_ncr.networks.layers import halve
 from itk_ncr.networks.ncr import NCRNet
 from itk_ncr.networks.prepared import prepare_for_inference
+from itk_ncr.networks.released import ReleasedNCRNet, warp_released
+from itk_ncr.networks.rigid import RigidPrediction, RigidTransformer
+from itk_ncr.networks.uncertainty import Uncertainty, predict_with_uncertainty
 from itk_ncr.networks.voxelmorph import Posterior, VoxelMorph
+
+COMPATIBLE = ("released",)
+
+
+def _ncr_net(
+    dimension: int, *, compat: str | None = None, segmentation: bool = True, **settings: Any
+) -> nn.Module:
+    """``compat="released"``: with the sampling of the code that the authors released."""
+    if compat is None:
+        return NCRNet(dimension, segmentation=segmentation, **settings)
+    if compat not in COMPATIBLE:
+        raise ArgumentError(f"compat must be {' or '.join(COMPATIBLE)}; got {compat!r}.")
+    return ReleasedNCRNet(dimension, segmentation=segmentation, **settings)
 
 
 def _regnet(dimension: int, **settings: Any) -> nn.Module:
-    return NCRNet(dimension, segmentation=False, **settings)
+    return _ncr_net(dimension, segmentation=False, **settings)
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "ncr-net": NCRNet,
+    "ncr-net": _ncr_net,
     "regnet": _regnet,
     "voxelmorph": VoxelMorph,
 }
@@ -48,12 +66,22 @@ def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
 
 
 __all__ = [
+    "BACKENDS",
     "NETWORKS",
     "NCRNet",
     "Posterior",
+    "ReleasedNCRNet",
+    "RigidPrediction",
+    "RigidTransformer",
+    "Uncertainty",
     "VoxelMorph",
+    "accelerate",
     "build_network",
     "fold",
     "halve",
+    "import_weights",
+    "predict_with_uncertainty",
     "prepare_for_inference",
+    "warp_released",
+    "write_onnx",
 ]

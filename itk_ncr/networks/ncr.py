@@ -79,19 +79,31 @@ class Decoder(nn.Module):
             assert isinstance(head, Head)
             head.start_at(value, spread)
 
-    def forward(self, features: list[Tensor], scales: int = SCALES) -> list[Tensor]:
-        """What the heads say, finest first."""
+    def forward(
+        self,
+        features: list[Tensor],
+        scales: int = SCALES,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """What the heads say, finest first; a generator drops features in evaluation mode too."""
         x = features[-1]
         found: list[Tensor] = []
         heads = list(self.heads)
         for position, (level, block) in enumerate(zip(self.levels, self.blocks, strict=True)):
             x = block(torch.cat([double(x), features[level]], 1))
             if self.dropout > 0:
-                x = functional.dropout(x, self.dropout, self.training)
+                x = self._drop(x, generator)
             scale = len(self.levels) - 1 - position
             if scale < scales:
                 found.append(heads[SCALES - 1 - scale](x))
         return found[::-1]
+
+    def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return functional.dropout(x, self.dropout, self.training)
+        kept = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
+        return x * kept / (1 - self.dropout)
 
 
 class NCRNet(nn.Module):

@@ -1,0 +1,257 @@
+"""Other engines for the convolutions, and the file that carries them there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from itk_ncr.errors import ArgumentError, MissingDependencyError
+from itk_ncr.networks.folding import fold
+from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pair
+from itk_ncr.networks.ncr import SCALES, NCRNet
+from itk_ncr.networks.prepared import prepare_for_inference
+from itk_ncr.prediction import Prediction
+
+BACKENDS = ("torch", "openvino", "onnxruntime")
+OPSET = 18
+EXTRAS = {"openvino": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
+# maps(fixed, moving) on one padded size, as lists of arrays in the order of the network's outputs.
+Maps = Callable[[Tensor, Tensor], list[Tensor]]
+
+
+def accelerate(network: nn.Module, backend: str = "torch", *, threads: int = 0) -> nn.Module:
+    """A network whose convolutions run in another engine.
+
+    Parameters
+    ----------
+    network : nn.Module
+        NCR-Net or RegNet, trained.
+    backend : str
+        "torch": :func:`prepare_for_inference`. "openvino", "onnxruntime": need the extra of that
+        package (``pip install "itk_ncr[openvino]"`` or ``"itk_ncr[onnx]"``); each size of images is
+        compiled when it first comes, which takes seconds.
+    threads : int
+        Of the engine. Default: as many as torch has.
+
+    Returns
+    -------
+    nn.Module
+        With the interface ``network(fixed, moving, scales=3)``; not for training.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such backend, or it does not know the network.
+    MissingDependencyError
+        If the package is not installed.
+    """
+    if backend not in BACKENDS:
+        raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
+    if backend == "torch":
+        return prepare_for_inference(network)
+    return ElsewhereNCRNet(network, backend, threads or torch.get_num_threads())
+
+
+class ElsewhereNCRNet(nn.Module):
+    """NCR-Net or RegNet, convolutions in OpenVINO or ONNX Runtime; see :func:`accelerate`."""
+
+    def __init__(self, network: nn.Module, backend: str, threads: int) -> None:
+        super().__init__()
+        self.network = _exportable(network)
+        self.dimension, self.integration = self.network.dimension, self.network.integration
+        self.settings: dict[str, Any] = dict(self.network.settings)
+        required(backend)
+        self.backend, self.threads = backend, threads
+        self._compiled: dict[tuple[object, ...], Maps] = {}
+
+    def forward(
+        self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES, find_mask: bool = True
+    ) -> Prediction:
+        """As :meth:`NCRNet.forward`, without gradients."""
+        require_pair(fixed, moving, self.dimension)
+        with torch.no_grad():
+            pair = [padded(x.float()).contiguous() for x in (fixed, moving)]
+            key = (tuple(pair[0].shape), scales, find_mask)
+            if key not in self._compiled:
+                make = _with_openvino if self.backend == "openvino" else _with_onnxruntime
+                outputs = Outputs(self.network, scales, find_mask)
+                self._compiled[key] = make(outputs, pair[0], self.threads)
+            found = self._compiled[key](pair[0], pair[1])
+            return predict(found[:scales], found[scales:], fixed, self.integration)
+
+
+class Outputs(nn.Module):
+    """``maps`` as a flat tuple, velocities first, for images that need no padding.
+
+    Exporters understand neither lists in lists nor channels last.
+    """
+
+    def __init__(self, network: NCRNet, scales: int = SCALES, find_mask: bool = True) -> None:
+        super().__init__()
+        self.network, self.scales, self.find_mask = network, scales, find_mask
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, ...]:
+        """Velocities at half the resolution of their scales, then noncorrespondences."""
+        features = self.network.encoder(torch.cat([moving, fixed], 1))
+        found = self.network.registration(features, self.scales)
+        if self.network.segmentation is not None and self.find_mask:
+            logits = self.network.segmentation(features, self.scales)
+            found = found + [logit.sigmoid() for logit in logits]
+        return tuple(found)
+
+    @property
+    def names(self) -> list[str]:
+        """One name per output, scale 0 the finest."""
+        masks = self.network.segmentation is not None and self.find_mask
+        kinds = ["velocity", "noncorrespondence"] if masks else ["velocity"]
+        return [f"{kind}_{scale}" for kind in kinds for scale in range(self.scales)]
+
+
+def write_onnx(
+    network: nn.Module, path: str | os.PathLike[str], *, size: tuple[int, ...] | None = None
+) -> None:
+    """Write the convolutions of a network as an ONNX file.
+
+    Parameters
+    ----------
+    network : nn.Module
+        NCR-Net or RegNet.
+    path : path
+        Appears whole or not at all.
+    size : tuple of int, optional
+        Spatial size of the images, multiples of 16. Default: any, and any number of pairs.
+
+    Notes
+    -----
+    Inputs "fixed" and "moving", (N, 1, *spatial), on the scale of ``preprocessing.normalise``;
+    outputs "velocity_s", (N, D, ...), at half the resolution of scale s and in voxels of scale s,
+    and "noncorrespondence_s", (N, 1, ...), at the resolution of scale s. Enlarge a velocity by 2
+    (linear, voxels halved) and exponentiate it for the displacement.
+
+    Raises
+    ------
+    ArgumentError
+        If the network is another, or the size does not fit.
+    MissingDependencyError
+        If onnx is not installed.
+    """
+    required("onnx")
+    outputs = Outputs(_exportable(network))
+    dimension = outputs.network.dimension
+    step = 2**POOLINGS
+    if size is not None and (len(size) != dimension or any(n < step or n % step for n in size)):
+        raise ArgumentError(
+            f"size must be {dimension} multiples of {step}; got {'x'.join(map(str, size))}. "
+            "Pad the images by repeating their border."
+        )
+    example = torch.zeros(1, 1, *(size or (2 * step,) * dimension))
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        _export(outputs, example, name, any_size=size is None)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _export(outputs: Outputs, example: Tensor, path: str, *, any_size: bool) -> None:
+    axes = {0: "pairs", **{a: "zyx"[5 - example.ndim :][a - 2] for a in range(2, example.ndim)}}
+    with _quiet():
+        # The exporter by tracing: the newer one needs a further package.
+        torch.onnx.export(
+            outputs,
+            (example, example.clone()),
+            path,
+            input_names=["fixed", "moving"],
+            output_names=outputs.names,
+            opset_version=OPSET,
+            dynamic_axes=dict.fromkeys(["fixed", "moving"], axes) if any_size else None,
+            dynamo=False,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of the tracer about choices by the number of channels: it is fixed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _exportable(network: nn.Module) -> NCRNet:
+    if not isinstance(network, NCRNet):
+        raise ArgumentError(
+            f"network must be ncr-net or regnet; got {type(network).__name__}. Use backend='torch'."
+        )
+    return fold(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def required(name: str) -> Any:
+    """Import an optional package.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{name} must be installed for this; it is not. "
+            f'Run: pip install "itk_ncr[{EXTRAS[name]}]".'
+        ) from error
+
+
+def _with_openvino(outputs: Outputs, example: Tensor, threads: int) -> Maps:
+    openvino = required("openvino")
+    with _quiet():
+        model = openvino.convert_model(outputs, example_input=(example, example.clone()))
+    model.reshape({number: list(example.shape) for number in range(2)})
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            # It would choose bfloat16 where the processor has it.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
+
+    def run(fixed: Tensor, moving: Tensor) -> list[Tensor]:
+        found = compiled([fixed.numpy(), moving.numpy()], share_inputs=True)
+        return [torch.from_numpy(found[number]) for number in range(len(found))]
+
+    return run
+
+
+def _with_onnxruntime(outputs: Outputs, example: Tensor, threads: int) -> Maps:
+    runtime = required("onnxruntime")
+    required("onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "maps.onnx")
+        _export(outputs, example, path, any_size=False)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(fixed: Tensor, moving: Tensor) -> list[Tensor]:
+        found = session.run(None, {"fixed": fixed.numpy(), "moving": moving.numpy()})
+        return [torch.from_numpy(x) for x in found]
+
+    return run
