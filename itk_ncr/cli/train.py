@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import shlex
 import signal
 import sys
@@ -183,6 +184,8 @@ def train(
         )
         if rank == 0:
             output.mkdir(parents=True, exist_ok=True)
+            if not (output / training.STATE).is_file():
+                run.save()  # from now on the folder is known to hold this training
             outputs.write_text(output / SPLIT, _split(plan.manifest))
         if run.step and speaks:
             click.echo(f"{'resumed':<14} after step {run.step} of {run.settings.steps}")
@@ -271,7 +274,7 @@ class InterruptedTraining(click.ClickException):
 class _Lines:
     """Progress as lines, now and then, where no bar can be drawn."""
 
-    last: float = 0.0
+    last: float = -math.inf
 
     def __call__(self, report: Report) -> None:
         now = time.monotonic()

@@ -231,3 +231,34 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(images, tmp_path):
     assert result.exit_code == 0, result.output
     assert "resumed" in result.stdout
     assert (tmp_path / "run" / "model" / "model.json").is_file()
+
+
+def test_a_training_that_was_killed_before_it_saved_anything_can_start_again(
+    images, tmp_path, monkeypatch
+):
+    from itk_ncr.training import Training
+
+    words = ["train", images, "-o", tmp_path / "run", *SMALL, "--steps", 1]
+    with monkeypatch.context() as killed:
+
+        def die(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        killed.setattr(Training, "run", die)
+        assert call(*words).exit_code == 1
+    assert not (tmp_path / "run" / "model").exists()
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "model" / "model.json").is_file()
+
+
+def test_one_signal_asks_and_a_second_ctrl_c_leaves():
+    before = signal.getsignal(signal.SIGINT)
+    with train._Interruption() as interruption:
+        assert not interruption.asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.asked()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(train.InterruptedTraining):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
