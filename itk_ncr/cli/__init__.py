@@ -13,7 +13,7 @@ import sys
 import click
 
 from itk_ncr import __version__
-from itk_ncr.cli import apply, info, models, register, segment, train
+from itk_ncr.cli import apply, export, info, models, register, segment, train
 from itk_ncr.cli.console import OneLineErrors
 
 __all__ = ["command_line", "main"]
@@ -50,6 +50,7 @@ for _command in (
     segment.segment,
     train.train,
     models.models,
+    export.export,
     info.info,
 ):
     command_line.add_command(_command)
