@@ -18,8 +18,8 @@ DOUBTFUL = 0.3
 COLLAPSED = math.log(5.0)
 # Voxels around flagged ones that are not believed either. Mean Jaccard of all labels on slices of
 # 96 x 112 voxels of validation subjects with large lesions, refined by 60 iterations: after a start
-# that knew no mask (eight pairs; .400 before) .422 without blanking, .465 with 4, .471 with 6; after
-# a network that did (six pairs; .417 before) .478 without, .478 with 4, .470 with 8.
+# that knew no mask (eight pairs; .400 before) .422 without blanking, .465 with 4, .471 with 6;
+# after a network that did (six pairs; .417 before) .478 without, .478 with 4, .470 with 8.
 MARGIN = 4
 # Repetitions and reach of the smoothing that evens out what was filled in.
 RELAXATIONS, RELAXATION_SIGMA = 20, 1.0
