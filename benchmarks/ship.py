@@ -44,6 +44,8 @@ LICENCES: dict[str, dict[str, str]] = {
         "CC BY 4.0",
     },
 }
+# The slices are PNGs, which carry no voxel size; their README gives it.
+SPACING_MM = {"brain-t1-2d": (1.0, 1.0)}
 LIMITS = {
     "brain-t1-2d": BRAIN_LIMITS,
     "brain-t1-3d": BRAIN_LIMITS,
@@ -79,6 +81,7 @@ def main(model: Path, name: str, figures: Path | None) -> None:
         name=name,
         licence=LICENCES[name],
         limits=LIMITS[name],
+        spacing_mm=SPACING_MM.get(name, description.spacing_mm),
         figures=summary(json.loads(figures.read_text())) if figures else description.figures,
     )
     stored = save_model(SHIPPED / name, network, description, half=True)
