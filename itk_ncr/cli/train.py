@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from itk_ncr.training import Recipe, Report
 
 # Named here so that the help need not import torch; a test holds them to their tables.
-PRESETS = ("mri-2d", "mri-3d", "oct", "brain-t1-2d", "brain-t1-3d", "oct-2d")
+PRESETS = (
+    "mri-2d",
+    "mri-3d",
+    "oct",
+    "brain-t1-2d",
+    "brain-t1-3d",
+    "synthetic-2d",
+    "synthetic-3d",
+    "oct-2d",
+)
 VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s")
 BUDGETS = ("full", "small")
 PRECISIONS = ("float32", "bfloat16")

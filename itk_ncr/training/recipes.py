@@ -17,6 +17,8 @@ from itk_ncr.data import (
     Lesions,
     Manifest,
     Source,
+    Synthesis,
+    SyntheticPairs,
 )
 from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS, FunctionalSettings
@@ -43,6 +45,9 @@ class Sampling:
         Match histograms as a registration does.
     ignore_labels : tuple of int
         Label values that count as no label.
+    synthesis : Synthesis, optional
+        Make pairs of known deformation out of one image or label map each, of random contrast,
+        instead of pairing images; ``augmentation`` and ``match`` then say nothing.
     """
 
     reduce: int = 1
@@ -51,6 +56,7 @@ class Sampling:
     blobs: float = 0.2
     match: bool = True
     ignore_labels: tuple[int, ...] = ()
+    synthesis: Synthesis | None = None
 
     def source(
         self,
@@ -61,20 +67,32 @@ class Sampling:
     ) -> Source:
         """The pairs of a split: those that the manifest names, or all of different patients."""
         bank = None if lesion_masks is None else LesionBank.from_folder(lesion_masks)
+        where = "fixed" if self.synthesis is None else "both"
         options: dict[str, Any] = {
-            "layout": Layout(reduce=self.reduce, ignore_labels=self.ignore_labels),
-            "augmentation": self.augmentation,
-            "match": self.match,
+            "layout": Layout(reduce=self.reduce, ignore_labels=self.ignore_labels)
         }
         if self.lesions > 0:
-            options["lesions"] = Lesions(bank, probability=self.lesions, blobs=self.blobs)
+            options["lesions"] = Lesions(
+                bank, probability=self.lesions, blobs=self.blobs, where=where
+            )
+        if self.synthesis is not None:
+            return SyntheticPairs(manifest, split, synthesis=self.synthesis, **options)
+        options |= {"augmentation": self.augmentation, "match": self.match}
         if manifest.pairs:
             return GivenPairs(manifest, split, both_orders=True, **options)
         return AllToAll(manifest, split, **options)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
-        return asdict(self) | {"ignore_labels": list(self.ignore_labels)}
+        values = asdict(self) | {"ignore_labels": list(self.ignore_labels)}
+        if self.synthesis is None:
+            del values["synthesis"]
+        else:
+            values["synthesis"] = {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in values["synthesis"].items()
+            }
+        return values
 
 
 @dataclass(frozen=True)
@@ -225,6 +243,57 @@ RECIPES: dict[str, Recipe] = {
         ),
         contrast="brain-t1",
         preset="mri-3d",
+        small={"steps": 1500},
+    ),
+    "synthetic-2d": Recipe(
+        TrainingSettings(
+            2,
+            variant="ncr-b",
+            # The square of a local correlation does not mind which of two tissues is the brighter.
+            functional=_LOCAL,
+            mask_functional=replace(PRESETS["mri-2d"], similarity="mind", tau=0.14),
+            network_settings={"width": 8, "integration": "half"},
+            labels="all",
+            most_labels=32,
+            mask_supervision=0.4,
+            displacement_supervision=0.02,
+            steps=20_000,
+            batch=4,
+            learning_rate=1e-3,
+        ),
+        Sampling(lesions=0.7, ignore_labels=_NO_ANATOMY, synthesis=Synthesis()),
+        contrast="any",
+        preset="multimodal",
+        small={"steps": 1500},
+        small_reduce=2,
+    ),
+    "synthetic-3d": Recipe(
+        TrainingSettings(
+            3,
+            variant="ncr-b",
+            functional=replace(
+                _LOCAL, alpha=0.03, similarity_settings={"radius": 2, "noise": 0.03}
+            ),
+            mask_functional=replace(PRESETS["mri-2d"], similarity="mind", tau=0.14),
+            network_settings={"width": 8, "integration": "half"},
+            labels="all",
+            most_labels=32,
+            mask_supervision=0.4,
+            displacement_supervision=0.02,
+            steps=20_000,
+            batch=1,
+            learning_rate=1e-3,
+            precision="bfloat16",
+        ),
+        # At twice the voxel size the same deformations are half as many voxels long.
+        Sampling(
+            reduce=2,
+            lesions=0.7,
+            ignore_labels=_NO_ANATOMY,
+            synthesis=Synthesis(peak_voxels=(0.5, 5.0), scale_voxels=(8.0, 24.0), shift_voxels=2.0),
+        ),
+        contrast="any",
+        preset="multimodal",
         small={"steps": 1500},
     ),
     "oct-2d": Recipe(
