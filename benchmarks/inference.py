@@ -134,12 +134,16 @@ def contenders(network: nn.Module, backends: list[str], size: tuple[int, ...]) -
     }
     example = torch.zeros(1, 1, *size)
     for backend in backends:
-        try:
-            found[backend] = accelerate(network, backend, threads=torch.get_num_threads())
-        except MissingDependencyError as error:
-            print(error, file=sys.stderr)
-            continue
-        found[backend](example, example)  # compiles
+        for precision in ("float32", "bfloat16") if backend == "openvino" else ("float32",):
+            name = backend if precision == "float32" else f"{backend}, {precision}"
+            try:
+                found[name] = accelerate(
+                    network, backend, precision=precision, threads=torch.get_num_threads()
+                )
+            except MissingDependencyError as error:
+                print(error, file=sys.stderr)
+                break
+            found[name](example, example)  # compiles
     return found
 
 

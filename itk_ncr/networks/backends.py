@@ -17,7 +17,7 @@ from itk_ncr.errors import ArgumentError, MissingDependencyError
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pair
 from itk_ncr.networks.ncr import SCALES, NCRNet
-from itk_ncr.networks.prepared import prepare_for_inference
+from itk_ncr.networks.prepared import PRECISIONS, prepare_for_inference
 from itk_ncr.prediction import Prediction
 
 BACKENDS = ("torch", "openvino", "onnxruntime")
@@ -27,7 +27,13 @@ EXTRAS = {"openvino": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
 Maps = Callable[[Tensor, Tensor], list[Tensor]]
 
 
-def accelerate(network: nn.Module, backend: str = "torch", *, threads: int = 0) -> nn.Module:
+def accelerate(
+    network: nn.Module,
+    backend: str = "torch",
+    *,
+    precision: str = "float32",
+    threads: int = 0,
+) -> nn.Module:
     """A network whose convolutions run in another engine.
 
     Parameters
@@ -38,8 +44,10 @@ def accelerate(network: nn.Module, backend: str = "torch", *, threads: int = 0) 
         "torch": :func:`prepare_for_inference`. "openvino", "onnxruntime": need the extra of that
         package (``pip install "itk_ncr[openvino]"`` or ``"itk_ncr[onnx]"``); each size of images is
         compiled when it first comes, which takes seconds.
+    precision : "float32" or "bfloat16"
+        Of the convolutions, see :func:`prepare_for_inference`; ONNX Runtime knows the first only.
     threads : int
-        Of the engine. Default: as many as torch has.
+        Of the engine, "torch" excepted. Default: as many as torch has.
 
     Returns
     -------
@@ -49,27 +57,32 @@ def accelerate(network: nn.Module, backend: str = "torch", *, threads: int = 0) 
     Raises
     ------
     ArgumentError
-        If there is no such backend, or it does not know the network.
+        If there is no such backend, or it does not know the network or the precision.
     MissingDependencyError
         If the package is not installed.
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
     if backend == "torch":
-        return prepare_for_inference(network)
-    return ElsewhereNCRNet(network, backend, threads or torch.get_num_threads())
+        return prepare_for_inference(network, precision=precision)
+    known = tuple(PRECISIONS) if backend == "openvino" else ("float32",)
+    if precision not in known:
+        raise ArgumentError(
+            f"precision must be one of {', '.join(known)} for {backend}; got {precision!r}."
+        )
+    return ElsewhereNCRNet(network, backend, precision, threads or torch.get_num_threads())
 
 
 class ElsewhereNCRNet(nn.Module):
     """NCR-Net or RegNet, convolutions in OpenVINO or ONNX Runtime; see :func:`accelerate`."""
 
-    def __init__(self, network: nn.Module, backend: str, threads: int) -> None:
+    def __init__(self, network: nn.Module, backend: str, precision: str, threads: int) -> None:
         super().__init__()
         self.network = _exportable(network)
         self.dimension, self.integration = self.network.dimension, self.network.integration
         self.settings: dict[str, Any] = dict(self.network.settings)
         required(backend)
-        self.backend, self.threads = backend, threads
+        self.backend, self.precision, self.threads = backend, precision, threads
         self._compiled: dict[tuple[object, ...], Maps] = {}
 
     def forward(
@@ -81,9 +94,12 @@ class ElsewhereNCRNet(nn.Module):
             pair = [padded(x.float()).contiguous() for x in (fixed, moving)]
             key = (tuple(pair[0].shape), scales, find_mask)
             if key not in self._compiled:
-                make = _with_openvino if self.backend == "openvino" else _with_onnxruntime
                 outputs = Outputs(self.network, scales, find_mask)
-                self._compiled[key] = make(outputs, pair[0], self.threads)
+                self._compiled[key] = (
+                    _with_openvino(outputs, pair[0], self.precision, self.threads)
+                    if self.backend == "openvino"
+                    else _with_onnxruntime(outputs, pair[0], self.threads)
+                )
             found = self._compiled[key](pair[0], pair[1])
             return predict(found[:scales], found[scales:], fixed, self.integration)
 
@@ -216,7 +232,7 @@ def required(name: str) -> Any:
         ) from error
 
 
-def _with_openvino(outputs: Outputs, example: Tensor, threads: int) -> Maps:
+def _with_openvino(outputs: Outputs, example: Tensor, precision: str, threads: int) -> Maps:
     openvino = required("openvino")
     with _quiet():
         model = openvino.convert_model(outputs, example_input=(example, example.clone()))
@@ -227,8 +243,8 @@ def _with_openvino(outputs: Outputs, example: Tensor, threads: int) -> Maps:
         {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
-            # It would choose bfloat16 where the processor has it.
-            "INFERENCE_PRECISION_HINT": "f32",
+            # It would choose bfloat16 by itself where the processor has it.
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
             "ENABLE_CPU_PINNING": False,
         },
     )

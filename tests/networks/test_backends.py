@@ -88,6 +88,8 @@ def test_what_cannot_be_done_is_refused_in_one_line(lively, tmp_path, monkeypatc
     network = lively("ncr-net", 2, width=4)
     with pytest.raises(ArgumentError, match="backend must be one of torch, openvino, onnxruntime"):
         accelerate(network, "tensorrt")
+    with pytest.raises(ArgumentError, match="precision must be one of float32 for onnxruntime"):
+        accelerate(network, "onnxruntime", precision="bfloat16")
     with pytest.raises(ArgumentError, match="network must be ncr-net or regnet; got VoxelMorph"):
         accelerate(build_network("voxelmorph", dimension=2), "openvino")
     for package in ("onnx", "openvino"):
