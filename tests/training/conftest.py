@@ -91,16 +91,16 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(name="make_training")
+@pytest.fixture(name="make_training", scope="session")
 def _make_training():
     return make_training
 
 
-@pytest.fixture(name="weights_of")
+@pytest.fixture(name="weights_of", scope="session")
 def _weights_of():
     return weights_of
 
 
-@pytest.fixture(name="start_program")
+@pytest.fixture(name="start_program", scope="session")
 def _start_program():
     return start_program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import time
 
 import pytest
@@ -27,11 +28,21 @@ def without_seconds(rows):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-@pytest.fixture
-def unbroken(tmp_path, make_training):
-    training = make_training(tmp_path / "unbroken")
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, make_training):
+    """A finished training; its folder is not to be written to."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    training = make_training(tmp_path_factory.mktemp("unbroken"))
     training.run()
+    torch.set_num_threads(threads)
     return training
+
+
+@pytest.fixture
+def finished(tmp_path, unbroken):
+    """A copy of its folder."""
+    return shutil.copytree(unbroken.folder, tmp_path / "finished")
 
 
 @pytest.mark.parametrize("places", [(1,), (3, 4), (5, 7)])
@@ -48,7 +59,7 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     assert_same_bits(weights_of(last), weights_of(unbroken))
     assert without_seconds(last.rows) == without_seconds(unbroken.rows)
     one, _ = read_state(tmp_path / "parts" / STATE)
-    two, _ = read_state(tmp_path / "unbroken" / STATE)
+    two, _ = read_state(unbroken.folder / STATE)
     assert_same_bits(one, two)
 
 
@@ -117,11 +128,11 @@ def test_the_figures_of_validation_are_those_of_the_pairs_as_they_are(tmp_path, 
 
 
 @pytest.mark.parametrize("kept", [0, 7, 1000, -1])
-def test_a_truncated_state_is_refused_in_one_line(kept, tmp_path, make_training, unbroken):
-    path = unbroken.folder / STATE
+def test_a_truncated_state_is_refused_in_one_line(kept, make_training, finished):
+    path = finished / STATE
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(CheckpointError) as caught:
-        make_training(unbroken.folder)
+        make_training(finished)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -136,12 +147,12 @@ def test_a_truncated_state_is_refused_in_one_line(kept, tmp_path, make_training,
     ],
 )
 def test_a_training_of_something_else_in_the_folder_is_refused(
-    changes, words, make_training, unbroken
+    changes, words, make_training, finished
 ):
-    before = (unbroken.folder / STATE).read_bytes()
+    before = (finished / STATE).read_bytes()
     with pytest.raises(ArgumentError, match=words):
-        make_training(unbroken.folder, **changes)
-    assert (unbroken.folder / STATE).read_bytes() == before
+        make_training(finished, **changes)
+    assert (finished / STATE).read_bytes() == before
 
 
 def test_settings_that_an_older_state_does_not_know_had_their_defaults(
