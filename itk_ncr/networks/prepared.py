@@ -40,8 +40,9 @@ def prepare_for_inference(network: nn.Module, *, precision: str = "float32") -> 
         and set to evaluation mode.
     precision : "float32" or "bfloat16"
         Of the convolutions of NCR-Net and RegNet. "bfloat16" is twice as fast where the processor
-        has instructions for it (avx512_bf16, amx) and slower elsewhere; it has three significant
-        digits, and the displacement changes by some hundredths of its size at most.
+        has instructions for it (avx512_bf16, amx) and slower elsewhere. In five 2D pairs of brains
+        that a trained model moves by 2.7 voxels it changed the displacement by .06 voxel on
+        average and .9 at most, and the noncorrespondence by .0002 and .11.
 
     Returns
     -------
