@@ -96,6 +96,21 @@ class Head(nn.Sequential):
             convolution(inputs // 2, outputs, 1),
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Channels are mixed, voxel by voxel."""
+        if not self.training or x.is_cuda or x.dtype != torch.float32:
+            whole: Tensor = super().forward(x)
+            return whole
+        # Channels last, each voxel is a line of a matrix. With one thread torch's convolution goes
+        # another way, with copies: a 3D step (n=4, 96 x 112 x 96) took 1.73 s instead of 1.65.
+        x = x.movedim(1, -1)
+        for layer in self:
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                x = functional.linear(x, layer.weight.flatten(1), layer.bias)
+            else:
+                x = layer(x)
+        return x.movedim(-1, 1)
+
     def start_at(self, value: float, spread: float | None = None) -> None:
         """Let the output begin around one value; with ``spread``, this close to it everywhere.
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from itk_ncr.networks.layers import CHANNELS_LAST, MODES, double
+from itk_ncr.networks.layers import CHANNELS_LAST, MODES, Head, double
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 1, 1, 6), (1, 2, 3, 4, 5), (2, 2, 1, 1, 2)])
@@ -34,3 +34,20 @@ def test_the_gradient_may_be_a_part_of_a_larger_one_and_in_half_precision():
     # One rounding of the incoming gradient and one of the result, 2**-9 each, of sums of 64 terms
     # whose weights add up to 8 and whose size is about 1.
     assert_close(rounded.grad.float(), exact.grad, rtol=2**-8, atol=8 * 2**-8)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_head_in_training_is_its_two_convolutions(dimension):
+    head = Head(dimension, 6, 2)
+    shape = (2, 6, 5, 4, 3)[: dimension + 2]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    x = x.contiguous(memory_format=CHANNELS_LAST[dimension])
+    found = []
+    for is_training in (True, False):
+        head.train(is_training).zero_grad()
+        given = x.clone().requires_grad_()
+        said = head(given)
+        said.square().sum().backward()
+        found.append([said, given.grad, *(p.grad.clone() for p in head.parameters())])
+    for one, two in zip(*found, strict=True):
+        assert_close(one, two, rtol=1e-5, atol=1e-6)
