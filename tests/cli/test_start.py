@@ -29,7 +29,8 @@ def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "words", [["--version"], ["--help"], ["info"], ["register", "--help"], ["train", "--help"], ["registr"]]
+    "words",
+    [["--version"], ["--help"], ["info"], ["register", "--help"], ["train", "--help"], ["registr"]],
 )
 def test_starting_imports_no_heavy_library(words, tmp_path):
     program = (
