@@ -89,6 +89,11 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     metavar="DIR",
     help="Masks whose shapes inserted lesions take. Default: random blobs.",
 )
+@click.option(
+    "--start",
+    metavar="MODEL",
+    help="Begin with the weights of a model, by name or folder; say, one of synthetic pairs.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--val",
@@ -128,6 +133,7 @@ def train(
     reduce: int | None,
     lesions: float | None,
     lesion_masks: Path | None,
+    start: str | None,
     seed: int,
     val: float,
     test: float,
@@ -181,7 +187,13 @@ def train(
     with training.joined_processes() as (rank, _):
         speaks = rank == 0 and not quiet
         plan = training.make_plan(
-            images, recipe, val=val, test=test, fold=part, lesion_masks=lesion_masks
+            images,
+            recipe,
+            val=val,
+            test=test,
+            fold=part,
+            lesion_masks=lesion_masks,
+            start=start,
         )
         if speaks:
             for title, text in plan.summary():
@@ -343,7 +355,8 @@ def _command(context: click.Context) -> str:
         source = context.get_parameter_source(parameter.name or "")
         if source is not click.core.ParameterSource.COMMANDLINE or parameter.name in silent:
             continue
-        shown = value.name if isinstance(value, Path) else str(value)
+        is_path = isinstance(value, Path) or parameter.name == "start"
+        shown = Path(value).name if is_path else str(value)
         if isinstance(parameter, click.Argument):
             words.append(shown)
         else:

@@ -67,6 +67,9 @@ class Training:
         Pairs to look at meanwhile. What is found goes to ``losses.csv`` and nowhere else.
     device : str
         Where the network is trained. Only the CPU gives the same bits every time.
+    start : mapping of str to Tensor, optional
+        Weights to begin with instead of random ones: of the same network, or of one that lacks the
+        mask's decoder, which then begins at random. A state in the folder comes first.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Training:
     log_every: int = 20
     validation: Validation | None = None
     device: str = "cpu"
+    start: Mapping[str, Tensor] | None = None
     step: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     rows: list[dict[str, float]] = field(default_factory=list, init=False)
@@ -99,6 +103,8 @@ class Training:
             self.network: nn.Module = build_network(
                 settings.network, dimension=settings.dimension, **settings.network_settings
             ).to(self.device)
+        if self.start is not None:
+            _begin_with(self.network, self.start)
         distributed.synchronise_batch_norm(self.network)
         self._share = distributed.share_of(settings.batch)
         self.parameters = list(self.network.parameters())
@@ -356,3 +362,19 @@ class Training:
                     # Laid out as the parameter is: sums in another order would differ in last bits.
                     state[key] = torch.empty_like(parameter).copy_(state[key])
                 self.optimizer.state[parameter] = state
+
+
+def _begin_with(network: nn.Module, start: Mapping[str, Tensor]) -> None:
+    """Put trained weights into a network; only the mask's decoder may be missing or left over."""
+    own = network.state_dict()
+    names = {name for name in {*own, *start} if not name.startswith("segmentation.")}
+    names |= own.keys() & start.keys()
+    odd = sorted(
+        n for n in names if n not in own or n not in start or own[n].shape != start[n].shape
+    )
+    if odd:
+        raise ArgumentError(
+            f"start must be a model of the same network and width; {len(odd)} tensors do not fit, "
+            f"{odd[0]!r} first. Choose another model, or the width of that one."
+        )
+    network.load_state_dict({name: start[name] for name in names}, strict=False)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from itk_ncr import __version__
-from itk_ncr.checkpoints import ModelDescription, StoredModel, save_model
+from itk_ncr.checkpoints import ModelDescription, StoredModel, find_model, load_model, save_model
 from itk_ncr.data import (
     Augmentation,
     Manifest,
@@ -58,6 +58,8 @@ class Plan:
         Folder of the shapes of inserted lesions.
     notes : tuple of str
         What was decided on the way.
+    start : StoredModel, optional
+        Whose weights to begin with.
     """
 
     manifest: Manifest
@@ -67,6 +69,7 @@ class Plan:
     hash: str
     lesion_masks: Path | None = None
     notes: tuple[str, ...] = ()
+    start: StoredModel | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,6 +95,7 @@ class Plan:
             data_hash=self._fingerprint(),
             validation=looked_at,
             device=device,
+            start=None if self.start is None else load_model(self.start.folder)[0].state_dict(),
         )
 
     def save(
@@ -122,6 +126,8 @@ class Plan:
             "sampling": recipe.sampling.as_dict(),
             "loss_curve": _curve(training.rows, "total"),
         }
+        if self.start is not None:
+            training_record["start"] = f"{self.start.description.name} ({self.start.sha256})"
         figures = {
             f"{key}_of_the_last_step": training.rows[-1][key]
             for key in ("validation_distance", "validation_jaccard")
@@ -200,6 +206,8 @@ class Plan:
         if self.lesion_masks is not None:
             files = sorted(p for p in self.lesion_masks.iterdir() if p.is_file())
             parts += [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in files]
+        if self.start is not None:
+            parts.append(self.start.sha256)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -211,6 +219,7 @@ def make_plan(
     test: float = 0.1,
     fold: tuple[int, int] | None = None,
     lesion_masks: str | os.PathLike[str] | None = None,
+    start: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Read and check all images, divide the patients, and make pairs.
 
@@ -225,6 +234,8 @@ def make_plan(
         The i-th of k folds, from 1, instead: its patients are held out for testing.
     lesion_masks : path, optional
         Folder of masks whose shapes inserted lesions take.
+    start : str or path, optional
+        Name or folder of a model whose weights to begin with.
 
     Raises
     ------
@@ -259,6 +270,9 @@ def make_plan(
         manifest = divide(manifest, val=val, test=test, seed=seed)
         notes.append(f"patients divided at random (seed {seed})")
     masks = None if lesion_masks is None else Path(lesion_masks)
+    begun = None if start is None else find_model(start)
+    if begun is not None:
+        notes.append(f"begins with the weights of {begun.description.name}")
     source = recipe.sampling.source(manifest, "train", lesion_masks=masks)
     return Plan(
         manifest=manifest,
@@ -268,6 +282,7 @@ def make_plan(
         hash=data_hash(manifest),
         lesion_masks=masks,
         notes=tuple(notes),
+        start=begun,
     )
 
 
