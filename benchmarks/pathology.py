@@ -23,7 +23,8 @@ from manifests import write_manifests
 
 import itk_ncr
 from itk_ncr.data import read_manifest
-from itk_ncr.evaluation import average_precision, overview
+from itk_ncr.evaluation import average_precision
+from itk_ncr.evaluation.overview import overview
 from itk_ncr.preprocessing import match_histogram, normalise
 
 VISITS = (("patient01", "FLAIR"), ("patient01", "T1W"), ("patient03", "FLAIR"))

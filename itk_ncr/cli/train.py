@@ -356,7 +356,7 @@ def _command(context: click.Context) -> str:
         if source is not click.core.ParameterSource.COMMANDLINE or parameter.name in silent:
             continue
         is_path = isinstance(value, Path) or parameter.name == "start"
-        shown = Path(value).name if is_path else str(value)
+        shown = Path(str(value)).name if is_path else str(value)
         if isinstance(parameter, click.Argument):
             words.append(shown)
         else:

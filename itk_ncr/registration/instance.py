@@ -135,7 +135,8 @@ def refine(
     """
     track = _Track(iterations, progress, abort)
     suspected = _suspected(pair, start, find_mask)
-    pair = replace(pair, suspected=suspected)
+    # What a network takes for masked stays so: it knows lesions that have lost their residual.
+    pair = replace(pair, suspected=suspected, known=suspected)
     blank = _nearest(suspected, start.velocity.shape[2:]) if suspected is not None else None
     if find_mask:
         flagged = doubtful(start)

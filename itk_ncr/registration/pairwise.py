@@ -162,6 +162,7 @@ def register_pair(
             begun = AFFINE_SHARE + GUESS_SHARE
             left = SOLVER_SHARE - GUESS_SHARE
             report(begun, "network")
+            predicted = _predicted(start, pair, settings)
             if iterations > 0:
                 solution = refine(
                     pair,
@@ -173,31 +174,43 @@ def register_pair(
                     abort=abort,
                 )
             else:
-                solution, predicted = _as_guessed(start, pair, settings)
+                solution = _as_guessed(start, pair, predicted)
         check()
         report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
-        result = make_result(settings, solver, aligned, working, pair, solution, started, predicted)
+        result = make_result(
+            settings,
+            solver,
+            aligned,
+            working,
+            pair,
+            solution,
+            started,
+            predicted,
+            evidence=predicted is None or iterations > 0,
+        )
     report(1.0, "done")
     return result
 
 
-def _as_guessed(
-    start: Start, pair: Pair, settings: RegistrationSettings
-) -> tuple[Solution, Tensor | None]:
-    """A guess as the solution, and its noncorrespondence on the grid of the pair."""
-    shape = tuple(pair.fixed.shape[2:])
+def _predicted(start: Start, pair: Pair, settings: RegistrationSettings) -> Tensor | None:
+    """The noncorrespondence of a guess on the grid of the pair; None where it models none."""
+    if start.noncorrespondence is None or settings.mask == "none":
+        return None
+    there = resize(start.noncorrespondence, tuple(pair.fixed.shape[2:]))
+    # Odds divided by the price, as those of the solver's masks are.
+    return there / (there + settings.mask_price * (1 - there))
+
+
+def _as_guessed(start: Start, pair: Pair, predicted: Tensor | None) -> Solution:
+    """A guess as the solution."""
     velocity, mask = start.velocity, torch.zeros_like(pair.fixed)
     if pair.known is not None:
         # The network was not told: what it makes of a known lesion is no motion of tissue.
         velocity = fill(velocity, resize(pair.known, tuple(velocity.shape[2:])))
         mask = pair.known
-    if start.noncorrespondence is None or settings.mask == "none":
-        return Solution(velocity, mask, ()), None
-    # Odds divided by the price, as those of the solver's masks are.
-    there = resize(start.noncorrespondence, shape)
-    there = there / (there + settings.mask_price * (1 - there))
-    mask = torch.maximum(mask, (there > 0.5).to(mask.dtype))
-    return Solution(velocity, mask, ()), there
+    if predicted is not None:
+        mask = torch.maximum(mask, (predicted > 0.5).to(mask.dtype))
+    return Solution(velocity, mask, ())
 
 
 def _tell_nobody(share: float, text: str) -> None:

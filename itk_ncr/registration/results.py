@@ -36,6 +36,8 @@ def make_result(
     solution: Solution,
     started: float,
     predicted: Tensor | None = None,
+    *,
+    evidence: bool = True,
 ) -> RegistrationResult:
     """Fields at full resolution, masks in both spaces, figures.
 
@@ -51,12 +53,13 @@ def make_result(
     started : float
         ``time.perf_counter()`` at the beginning.
     predicted : Tensor, shape (1, 1, *spatial), optional
-        Noncorrespondence of the fixed image on the working grid, from somebody who knows; default:
-        from what masking a voxel would save.
+        Noncorrespondence of the fixed image on the working grid, from somebody who knows.
+    evidence : bool
+        Whether what masking a voxel would save counts, too.
     """
     fixed, moving, affine = prepared.fixed, prepared.moving, prepared.affine
     u, u_inverse = exponential_pair(resize_velocity(solution.velocity, working.shape))
-    there = _probabilities(settings, solver, pair, solution.mask, u, u_inverse, predicted)
+    there = _probabilities(settings, solver, pair, solution.mask, u, u_inverse, predicted, evidence)
     probability, probability_moving, distances = there
     if working.shape != fixed.grid.shape:
         u, u_inverse = exponential_pair(resize_velocity(solution.velocity, fixed.grid.shape))
@@ -126,22 +129,24 @@ def _probabilities(
     u: Tensor,
     u_inverse: Tensor,
     predicted: Tensor | None,
+    evidence_counts: bool,
 ) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """Noncorrespondence in fixed and in (affinely aligned) moving space; distances."""
     fixed, moving = features(solver, pair.fixed), features(solver, pair.moving)
     moved = warp(moving, u)
     correspondence = 1 - mask
     there, back = torch.zeros_like(mask), torch.zeros_like(mask)
-    if settings.mask == "auto" and predicted is not None:
-        # One statement about the pair, seen from both sides.
-        there, back = predicted, warp(predicted, u_inverse)
-    elif settings.mask == "auto":
+    if settings.mask == "auto" and evidence_counts:
         evidence = evidence_map(solver, moved, fixed, pair.foreground, correspondence)
         there = _probability(solver, evidence, pair.fixed)
         seen = warp(pair.foreground, u_inverse, mode="nearest")
         unmasked = warp(correspondence, u_inverse)
         evidence = evidence_map(solver, warp(fixed, u_inverse), moving, seen, unmasked)
         back = _probability(solver, evidence, pair.moving)
+    if predicted is not None:
+        # A network has learnt what lesions look like; the evidence knows what it has never seen.
+        there = torch.maximum(there, predicted)
+        back = torch.maximum(back, warp(predicted, u_inverse))
     for known, forth in ((pair.known, True), (pair.known_moving, False)):
         if known is not None:
             carried = warp(known, u_inverse if forth else u)

@@ -50,7 +50,7 @@ def test_the_exponentials_of_opposite_velocities_are_nearly_inverse():
     velocity *= 3.0 / velocity.abs().max()
     error = inverse_consistency(*exponential_pair(velocity))[..., 4:-4, 4:-4, 4:-4]
     assert error.mean() < 0.05
-    assert error.max() < 0.2  # RELIABILITY.md: bound for a velocity of at most 3 voxels
+    assert error.max() < 0.2  # bound for a velocity of at most 3 voxels
 
 
 def test_vectors_of_no_length_have_a_gradient_of_zero():

@@ -188,7 +188,7 @@ def test_a_larger_price_makes_a_smaller_mask_and_a_larger_perimeter_price_fewer_
 
 
 def test_healthy_tissue_is_not_masked_at_the_canonical_price_and_is_at_the_released_one():
-    # SCIENCE check 10 without the registration: two noisy images of one healthy brain.
+    # Two noisy images of one healthy brain.
     generator = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 104), torch.linspace(-1, 1, 88), indexing="ij")
     brain = ((y**2 + x**2) < 0.8)[None, None]

@@ -1,4 +1,4 @@
-"""The conversions against the numbers of SCIENCE 1.4, and against the published formula itself."""
+"""The conversions against numbers worked out by hand, and against the published formula itself."""
 
 import math
 

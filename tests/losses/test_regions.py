@@ -106,7 +106,7 @@ def test_the_released_form_is_tanh_of_scipys_undivided_filter_without_the_rim():
 
 
 def test_the_kernels_of_the_paper_give_a_constant_mask_a_perimeter():
-    # SCIENCE A6, probes of the published code: .1, .5, 1 -> .16, .999, 1 and before .31, 1, 1
+    # Probes of the published code: .1, .5, 1 -> .16, .999, 1 and before .31, 1, 1
     for value, released, paper in ((0.1, 0.16, 0.31), (0.5, 0.999, 1.0), (1.0, 1.0, 1.0)):
         mask = torch.full((1, 1, 5, 6, 7), value)
         assert abs(perimeter(mask, "released", sobel3d="released") - released) < 0.005

@@ -192,15 +192,17 @@ def test_values_and_gradients_stay_finite_for_degenerate_images(name, pair, kind
 
 
 def test_two_black_images_are_alike_and_their_background_gives_no_evidence(name):
+    draw = torch.Generator().manual_seed(3)
     fixed = torch.zeros(1, 1, 20, 20)
-    fixed[..., 8:12, 8:12] = torch.rand(4, 4)
+    fixed[..., 8:12, 8:12] = torch.rand(4, 4, generator=draw)
     moved = fixed.clone()
-    moved[..., 8:12, 8:12] = torch.rand(4, 4)
+    moved[..., 8:12, 8:12] = torch.rand(4, 4, generator=draw)
     found = EVIDENCE[name](moved, fixed)
     assert found.shape == (1, 1, 20, 20)
-    # SCIENCE I11: a background that is unlike itself would be masked. 4 voxels away from anything:
+    # A background that is unlike itself would be masked. 4 voxels away from anything:
     # nothing to save (centred NCC even loses by it: the background is alike).
-    assert found[..., :4, :].max() < 1e-6
+    # The running sums of float32 leave up to 1e-6.
+    assert found[..., :4, :].max() < 1e-5
     assert found.max() > 0.01
 
 
