@@ -163,6 +163,21 @@ _LOCAL = FunctionalSettings(
     level_weights=(0.7, 0.2, 0.1),
 )
 
+# 3D: the brain fills a third of the grid, and with the price of 2D nothing moved for long.
+_LOCAL_3D = replace(_LOCAL, alpha=0.03, similarity_settings={"radius": 2, "noise": 0.03})
+# In synthetic pairs tissue of one kind may be bright in one image and dark in the other.
+_MASK_OF_ANY = replace(PRESETS["mri-2d"], similarity="mind", tau=0.14)
+_LEARNT: dict[str, Any] = {
+    "variant": "ncr-b",
+    "network_settings": {"width": 8, "integration": "half"},
+    "labels": "all",
+    "most_labels": 32,
+    "mask_supervision": 0.4,
+    "learning_rate": 1e-3,
+}
+_LEARNT_2D = _LEARNT | {"functional": _LOCAL, "batch": 4}
+_LEARNT_3D = _LEARNT | {"functional": _LOCAL_3D, "batch": 1, "precision": "bfloat16"}
+
 RECIPES: dict[str, Recipe] = {
     "mri-2d": Recipe(
         TrainingSettings(2, functional=PRESETS["mri-2d"], steps=_PAPER_MRI_STEPS, batch=10),
@@ -195,19 +210,7 @@ RECIPES: dict[str, Recipe] = {
         small_reduce=2,
     ),
     "brain-t1-2d": Recipe(
-        TrainingSettings(
-            2,
-            variant="ncr-b",
-            functional=_LOCAL,
-            mask_functional=PRESETS["mri-2d"],
-            network_settings={"width": 8, "integration": "half"},
-            labels="all",
-            most_labels=32,
-            mask_supervision=0.4,
-            steps=4500,
-            batch=4,
-            learning_rate=1e-3,
-        ),
+        TrainingSettings(2, mask_functional=PRESETS["mri-2d"], steps=4500, **_LEARNT_2D),
         Sampling(
             augmentation=replace(_MRI, shift_voxels=2.0, gamma=0.2, bias=0.15),
             lesions=0.7,
@@ -218,23 +221,7 @@ RECIPES: dict[str, Recipe] = {
         small={"steps": 1500},
     ),
     "brain-t1-3d": Recipe(
-        TrainingSettings(
-            3,
-            variant="ncr-b",
-            # The brain fills a third of the grid: with the price of 2D nothing moved for long.
-            functional=replace(
-                _LOCAL, alpha=0.03, similarity_settings={"radius": 2, "noise": 0.03}
-            ),
-            mask_functional=replace(PRESETS["mri-2d"], similarity="ncc"),
-            network_settings={"width": 8, "integration": "half"},
-            labels="all",
-            most_labels=32,
-            mask_supervision=0.4,
-            steps=2600,
-            batch=1,
-            learning_rate=1e-3,
-            precision="bfloat16",
-        ),
+        TrainingSettings(3, mask_functional=PRESETS["mri-2d"], steps=2600, **_LEARNT_3D),
         Sampling(
             reduce=2,
             augmentation=replace(_MRI, shift_voxels=1.0, gamma=0.2, bias=0.15),
@@ -246,20 +233,13 @@ RECIPES: dict[str, Recipe] = {
         small={"steps": 1500},
     ),
     "synthetic-2d": Recipe(
+        # The square of a local correlation does not mind which of two tissues is the brighter.
         TrainingSettings(
             2,
-            variant="ncr-b",
-            # The square of a local correlation does not mind which of two tissues is the brighter.
-            functional=_LOCAL,
-            mask_functional=replace(PRESETS["mri-2d"], similarity="mind", tau=0.14),
-            network_settings={"width": 8, "integration": "half"},
-            labels="all",
-            most_labels=32,
-            mask_supervision=0.4,
+            mask_functional=_MASK_OF_ANY,
             displacement_supervision=0.02,
             steps=20_000,
-            batch=4,
-            learning_rate=1e-3,
+            **_LEARNT_2D,
         ),
         Sampling(lesions=0.7, ignore_labels=_NO_ANATOMY, synthesis=Synthesis()),
         contrast="any",
@@ -270,20 +250,10 @@ RECIPES: dict[str, Recipe] = {
     "synthetic-3d": Recipe(
         TrainingSettings(
             3,
-            variant="ncr-b",
-            functional=replace(
-                _LOCAL, alpha=0.03, similarity_settings={"radius": 2, "noise": 0.03}
-            ),
-            mask_functional=replace(PRESETS["mri-2d"], similarity="mind", tau=0.14),
-            network_settings={"width": 8, "integration": "half"},
-            labels="all",
-            most_labels=32,
-            mask_supervision=0.4,
+            mask_functional=_MASK_OF_ANY,
             displacement_supervision=0.02,
             steps=20_000,
-            batch=1,
-            learning_rate=1e-3,
-            precision="bfloat16",
+            **_LEARNT_3D,
         ),
         # At twice the voxel size the same deformations are half as many voxels long.
         Sampling(
