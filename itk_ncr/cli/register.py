@@ -15,6 +15,7 @@ import click
 
 from itk_ncr.cli import outputs
 from itk_ncr.cli.console import InputError, heard_warnings, note, progress_bar
+from itk_ncr.cli.threads import limit_threads
 
 if TYPE_CHECKING:
     from itk_ncr.images import Image
@@ -202,7 +203,7 @@ def register(
         progress(0.0, "reading")
         loaded = _read(paths)
         if threads is not None:
-            _limit_threads(threads)
+            limit_threads(threads)
         with folder.staged() as stage:
             from itk_ncr import registration
             from itk_ncr.errors import NCRError
@@ -263,14 +264,6 @@ def _read(paths: _Paths) -> dict[str, Any]:
 
 def _spoken(role: str) -> str:
     return f"{role} image" if role in ("fixed", "moving") else role.replace("_", " ")
-
-
-def _limit_threads(threads: int) -> None:
-    import SimpleITK as sitk
-    import torch
-
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def _write(
