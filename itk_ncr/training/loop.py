@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +280,7 @@ class Training:
         """The pair at a position of the endless sequence of shuffled epochs."""
         epoch, place = divmod(position, len(self.source))
         seed = self.settings.seed
-        order = torch.randperm(len(self.source), generator=generator_of(seed, epoch, -7))
+        order = _shuffled(len(self.source), seed, epoch)
         return self.source.sample(int(order[place]), generator_of(seed, position, 1))
 
     def _log(self, losses: Mapping[str, float], listener: Callable[[Row], None] | None) -> None:
@@ -362,6 +363,12 @@ class Training:
                     # Laid out as the parameter is: sums in another order would differ in last bits.
                     state[key] = torch.empty_like(parameter).copy_(state[key])
                 self.optimizer.state[parameter] = state
+
+
+@lru_cache(maxsize=2)
+def _shuffled(pairs: int, seed: int, epoch: int) -> Tensor:
+    """The order of the pairs in an epoch."""
+    return torch.randperm(pairs, generator=generator_of(seed, epoch, -7))
 
 
 def _begin_with(network: nn.Module, start: Mapping[str, Tensor]) -> None:
