@@ -102,9 +102,9 @@ models: $(DEVELOPS)
 	for v in regnet ncr-b ncr-u ncr-s; do
 	  $(TRAIN) $(LISTS)/ixi-2d.csv --preset mri-2d --budget small --variant $$v $(MASKS) -o $(RUN)/small-$$v
 	done
-	$(BIN)/python benchmarks/network_quality.py --data "$(DATA)" --dimension 2 \
+	$(BIN)/python benchmarks/network_quality.py --data "$(DATA)" --dimension 2 --pairs 20 \
 	  --model brain-t1-2d=$(RUN)/brain-t1-2d/model --json $(RUN)/brain-t1-2d.json
-	$(BIN)/python benchmarks/network_quality.py --data "$(DATA)" --dimension 3 --pairs 12 \
+	$(BIN)/python benchmarks/network_quality.py --data "$(DATA)" --dimension 3 --pairs 6 \
 	  --versions none,L1,L4 --model brain-t1-3d=$(RUN)/brain-t1-3d/model --json $(RUN)/brain-t1-3d.json
 	for d in 2 3; do
 	  $(BIN)/python benchmarks/ship.py $(RUN)/brain-t1-$${d}d/model brain-t1-$${d}d --figures $(RUN)/brain-t1-$${d}d.json

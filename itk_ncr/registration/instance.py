@@ -128,8 +128,8 @@ def refine(
     progress, abort : callable, optional
         As for :func:`solve`.
 
-    References
-    ----------
+    Notes
+    -----
     Why the guess is blanked first: a registration that knew no mask has squeezed away what has no
     partner, and descent does not find back out of it.
     """
