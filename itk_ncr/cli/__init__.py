@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
 from itk_ncr import __version__
-from itk_ncr.cli import apply, export, info, models, register, segment, train
 from itk_ncr.cli.console import OneLineErrors
 
 __all__ = ["command_line", "main"]
@@ -44,16 +45,24 @@ def command_line(context: click.Context, traceback: bool) -> None:
         click.echo(context.get_help())
 
 
-for _command in (
-    register.register,
-    apply.apply,
-    segment.segment,
-    train.train,
-    models.models,
-    export.export,
-    info.info,
-):
-    command_line.add_command(_command)
+# Each is the command of that name in the module of that name.
+COMMANDS = (
+    "register",
+    "batch",
+    "apply",
+    "segment",
+    "report",
+    "phantom",
+    "reproduce",
+    "train",
+    "models",
+    "export",
+    "info",
+)
+
+for _name in COMMANDS:
+    if find_spec(f"{__name__}.{_name}"):
+        command_line.add_command(getattr(import_module(f"{__name__}.{_name}"), _name))
 
 
 def main() -> None:
