@@ -318,7 +318,7 @@ def _record(
     import torch
 
     from itk_ncr.cli.environment import environment
-    from itk_ncr.evaluation.report import summary
+    from itk_ncr.evaluation import summary
 
     inputs = {role: outputs.fingerprint(path) for role, path in paths.given().items()}
     for role, entry in inputs.items():
@@ -374,7 +374,7 @@ def _peak_memory() -> float | None:
 
 
 def _print(output: Path, result: RegistrationResult) -> None:
-    from itk_ncr.evaluation.report import NOTICE, figures
+    from itk_ncr.evaluation import NOTICE, figures
 
     for name, text in figures(result):
         click.echo(f"{name:<18} {text}")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.errors import MissingDependencyError
-from itk_ncr.evaluation.report import NOTICE
 from itk_ncr.evaluation.scene import Plane, Scene, grey_window, planes
+from itk_ncr.evaluation.summary import NOTICE
 from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
 

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from itk_ncr.errors import MissingDependencyError
+from itk_ncr.evaluation import NOTICE, figures, summary
 from itk_ncr.evaluation.overview import _panels, overview
-from itk_ncr.evaluation.report import NOTICE, figures, summary
 from itk_ncr.evaluation.scene import Scene, plane_across
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, as_image, to_sitk

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itk_ncr.registration import RegistrationResult
+if TYPE_CHECKING:
+    from itk_ncr.registration import RegistrationResult
 
 NOTICE = "research use only; not for diagnosis or treatment"
 
