@@ -36,7 +36,7 @@ PRESETS = (
     "synthetic-3d",
     "oct-2d",
 )
-VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s")
+VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
 BUDGETS = ("full", "small")
 PRECISIONS = ("float32", "bfloat16")
 MODEL, SPLIT = "model", "split.csv"
@@ -244,6 +244,13 @@ def _changed(
     from dataclasses import replace
 
     wanted = {name: value for name, value in settings.items() if value is not None}
+    variant = wanted.pop("variant", recipe.settings.variant)
+    if variant == "voxelmorph" and width is not None:
+        raise InputError(
+            f"--width must be left out with --variant voxelmorph; got {width}. Its filters are "
+            "those that were published."
+        )
+    recipe = recipe.with_variant(variant)
     if width is not None:
         wanted["network_settings"] = {**recipe.settings.network_settings, "width": width}
     asked = {"reduce": reduce, "lesions": lesions}

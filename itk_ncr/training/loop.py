@@ -234,8 +234,9 @@ class Training:
         that stay make features that stay, and the head gets used to what it will be given later.
         """
         settings = self.settings
+        if not isinstance(self.network, NCRNet):
+            return
         warm = masks and self.step - settings.first_masked_step < settings.head_warm_up
-        assert isinstance(self.network, NCRNet)
         for part in (self.network.encoder, self.network.registration):
             part.requires_grad_(not warm)
 

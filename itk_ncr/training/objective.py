@@ -14,7 +14,7 @@ from itk_ncr.losses import FunctionalValue, MumfordShahFunctional, dice, multi_r
 from itk_ncr.networks import halve
 from itk_ncr.ops import warp
 from itk_ncr.prediction import Prediction
-from itk_ncr.training.settings import TrainingSettings
+from itk_ncr.training.settings import WITHOUT_LABELS, TrainingSettings
 
 # A lesion this small has no Dice to speak of at a coarse scale.
 LEAST_VOXELS = 4
@@ -119,7 +119,7 @@ class Objective:
     ) -> tuple[Tensor, Tensor] | None:
         """One plane per label, of the moving and of the fixed image."""
         settings = self.settings
-        if settings.variant == "ncr-u" or settings.labels == "none":
+        if settings.variant in WITHOUT_LABELS or settings.labels == "none":
             return None
         if settings.functional.overlap_weight == 0:
             return None

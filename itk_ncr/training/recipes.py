@@ -141,6 +141,15 @@ class Recipe:
             ),
         )
 
+    def with_variant(self, variant: str) -> Recipe:
+        """The same recipe for another variant; VoxelMorph has filters instead of a width."""
+        settings = dict(self.settings.network_settings)
+        if variant == "voxelmorph":
+            settings.pop("width", None)
+            settings["filters"] = "tmi"
+        changed = replace(self.settings, variant=variant, network_settings=settings)
+        return replace(self, settings=changed)
+
 
 # 40 heads, five folds: 32 x 31 pairs in 5 versions per epoch; 500 epochs, batches of 10.
 _PAPER_MRI_STEPS = 500 * 32 * 31 * 5 // 10

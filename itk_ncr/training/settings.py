@@ -10,7 +10,10 @@ from typing import Any
 from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS, FunctionalSettings
 
-VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s")
+VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
+# Those that model no noncorrespondence, and those that are told no labels.
+WITHOUT_MASK = ("regnet", "voxelmorph")
+WITHOUT_LABELS = ("ncr-u", "voxelmorph")
 LABELS = ("none", "foreground", "all")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -24,7 +27,8 @@ class TrainingSettings:
     dimension : int
     variant : str
         "regnet": no mask. "ncr-b": mask from the start, with labels. "ncr-u": mask from the start,
-        without labels. "ncr-s": two steps, first without, then with the mask.
+        without labels. "ncr-s": two steps, first without, then with the mask. "voxelmorph": the
+        rival's network, neither mask nor labels.
     functional : FunctionalSettings
         What is minimised.
     mask_functional : FunctionalSettings, optional
@@ -121,13 +125,13 @@ class TrainingSettings:
     @property
     def network(self) -> str:
         """The row of ``NETWORKS``."""
-        return "regnet" if self.variant == "regnet" else "ncr-net"
+        return self.variant if self.variant in WITHOUT_MASK else "ncr-net"
 
     def masks_at(self, step: int) -> bool:
         """Whether the mask takes part in a step."""
         if self.variant == "ncr-s":
             return step >= self.first_masked_step
-        return self.variant != "regnet"
+        return self.variant not in WITHOUT_MASK
 
     @property
     def first_masked_step(self) -> int:

@@ -262,3 +262,28 @@ def test_one_signal_asks_and_a_second_ctrl_c_leaves():
         with pytest.raises(train.InterruptedTraining):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_rival_learns_by_the_same_command_and_its_model_registers(images, tmp_path):
+    folder = tmp_path / "rival"
+    words = ["--preset", "mri-2d", "--reduce", 1, "--batch", 4, "--lesions", 0, "--threads", 1]
+    words += ["--steps", 40, "--learning-rate", 0.003]
+    result = call("train", images, "-o", folder, *words, "--variant", "voxelmorph")
+    assert result.exit_code == 0, result.output
+    losses = [row["total"] for row in rows_of(folder) if "total" in row]
+    assert losses[-1] < losses[0]
+    content = json.loads((folder / "model" / "model.json").read_text())["description"]
+    assert content["network"] == "voxelmorph"
+    assert content["network_settings"]["filters"] == "tmi"
+    pair = images / "p00.nrrd", images / "p19.nrrd"
+    options = ["--model", folder / "model", "--refine", 0, "--affine", "none", "--no-report"]
+    result = call("register", *pair, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["engine"] == "network"
+
+
+def test_a_width_for_the_rival_is_refused(images, tmp_path):
+    words = ["--preset", "mri-2d", "--variant", "voxelmorph", "--width", 4]
+    result = call("train", images, "-o", tmp_path / "rival", *words)
+    assert result.exit_code != 0
+    assert "--width must be left out" in result.output
