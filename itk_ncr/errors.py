@@ -9,6 +9,10 @@ class ArgumentError(NCRError, ValueError):
     """An argument is outside what its documentation allows."""
 
 
+class InputError(NCRError, ValueError):
+    """A file, folder or table that was named cannot be used; nothing has been written."""
+
+
 class ShapeError(NCRError, ValueError):
     """Arrays or tensors do not fit each other."""
 

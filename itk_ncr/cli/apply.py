@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from itk_ncr.cli import outputs
-from itk_ncr.cli.console import InputError
+from itk_ncr import runs
+from itk_ncr.errors import InputError
 
 _TABLES = (".csv", ".tsv", ".txt")
 
@@ -55,11 +55,11 @@ def apply(
     """
     is_table = input.suffix.lower() in _TABLES
     field_path = _field(run, inverse, is_table)
-    endings = _TABLES if is_table else outputs.FORMATS
-    outputs.require_writable(output, overwrite, [field_path, input], endings)
+    endings = _TABLES if is_table else runs.FORMATS
+    runs.require_writable(output, overwrite, [field_path, input], endings)
     if is_table:
         text = _carry_points(input, field_path)
-        outputs.write_text(output, text)
+        runs.write_text(output, text)
     else:
         _carry_image(input, field_path, output, labels, fill)
     if not quiet:
@@ -78,23 +78,22 @@ def _field(run: Path, inverse: bool, points: bool) -> Path:
             )
         return run
     name = "displacement_inverse" if inverse != points else "displacement"
-    for ending in outputs.FORMATS:
+    for ending in runs.FORMATS:
         if (run / f"{name}{ending}").is_file():
             return run / f"{name}{ending}"
     raise InputError(
-        f"run '{run}' holds no {name} ({', '.join(outputs.FORMATS)}). "
+        f"run '{run}' holds no {name} ({', '.join(runs.FORMATS)}). "
         "Give a folder written by `itk-ncr register`."
     )
 
 
 def _carry_image(input: Path, field_path: Path, output: Path, labels: bool, fill: float) -> None:
-    from itk_ncr.cli.inputs import as_labels
     from itk_ncr.errors import NCRError
     from itk_ncr.images import read_displacement, read_image, resample, write_image
 
     image = read_image(input, role="label map" if labels else "image")
     if labels:
-        image = as_labels(image, input)
+        image = runs.as_labels(image, input)
     field = read_displacement(field_path)
     try:
         carried = resample(

@@ -19,16 +19,10 @@ from itk_ncr.errors import (
     NCRError,
     RegistrationAborted,
 )
+from itk_ncr.runs import FOR_PEOPLE, reason
 
 BAD_INPUT, TROUBLE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
-_FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between programmers
 Progress = Callable[[float, str], None]
-
-
-class InputError(click.ClickException):
-    """Something the caller can mend: a path, an option, a table. Nothing has been written."""
-
-    exit_code = BAD_INPUT
 
 
 class OneLineErrors(click.Group):
@@ -76,19 +70,9 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         return BAD_INPUT, f"{error.format_message().rstrip('.?')}. See '{command} --help'."
     if isinstance(error, click.ClickException):
         return error.exit_code, error.format_message()
-    if isinstance(error, (ImageWriteError, MissingDependencyError)):
-        return TROUBLE, str(error)
-    if isinstance(error, NCRError):
-        return BAD_INPUT, str(error)
-    if isinstance(error, MemoryError):
-        return TROUBLE, "out of memory. Close other programs or give smaller images."
-    if isinstance(error, OSError) and error.strerror:
-        where = f" '{error.filename}'" if error.filename else ""
-        return TROUBLE, f"the system refuses{where}: {error.strerror}"
-    return TROUBLE, (
-        f"internal trouble: {type(error).__name__}: {error}. "
-        "Please report it with what --traceback shows."
-    )
+    refused = isinstance(error, NCRError)
+    wrote_nothing = refused and not isinstance(error, (ImageWriteError, MissingDependencyError))
+    return BAD_INPUT if wrote_nothing else TROUBLE, reason(error)
 
 
 def _say(line: str) -> None:
@@ -136,7 +120,7 @@ def _single_line_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         text = str(message)
-        if text not in seen and issubclass(category, _FOR_PEOPLE):
+        if text not in seen and issubclass(category, FOR_PEOPLE):
             seen.add(text)
             _say(f"warning: {text}")
 
@@ -144,25 +128,6 @@ def _single_line_warnings() -> Iterator[None]:
         warnings.simplefilter("always")
         warnings.showwarning = show
         yield
-
-
-@contextlib.contextmanager
-def heard_warnings() -> Iterator[list[str]]:
-    """The warnings given in the meantime, each once; they are shown as ever."""
-    heard: list[str] = []
-    show = warnings.showwarning
-
-    def listen(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        text = " ".join(str(message).split())
-        if issubclass(category, _FOR_PEOPLE) and text not in heard:
-            heard.append(text)
-        show(message, category, *rest, **more)
-
-    warnings.showwarning = listen
-    try:
-        yield heard
-    finally:
-        warnings.showwarning = show
 
 
 def _unseen(_fraction: float, _text: str) -> None:

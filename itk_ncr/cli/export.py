@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from itk_ncr.cli.console import InputError
+from itk_ncr.errors import InputError
 
 
 class _Size(click.ParamType):

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
+from itk_ncr import runs
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(as_json: bool) -> None:
     """Tell versions, the build of the kernels, threads and models."""
-    from itk_ncr.cli.environment import environment
-
-    found = environment()
+    found = runs.environment()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from itk_ncr.cli.console import InputError
+from itk_ncr.errors import InputError
 
 if TYPE_CHECKING:
     from itk_ncr.checkpoints import ModelDescription

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from itk_ncr.cli import outputs
-from itk_ncr.cli.console import InputError
+from itk_ncr import runs
+from itk_ncr.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,8 +123,8 @@ def segment(
     """
     _check_options(high, bool(seeds_mm or seeds_voxel), largest, weight, intensity)
     source = _probability_file(probability)
-    outputs.require_writable(
-        output, overwrite, [source, weight, intensity], outputs.FORMATS + outputs.PICTURES
+    runs.require_writable(
+        output, overwrite, [source, weight, intensity], runs.FORMATS + runs.PICTURES
     )
 
     import numpy as np
@@ -177,8 +177,8 @@ def _check_options(
 
 def _probability_file(path: Path) -> Path:
     """The image itself, or the probability in the folder of a run."""
-    if path.is_dir() and (path / outputs.RECORD).is_file():
-        for ending in outputs.FORMATS:
+    if path.is_dir() and (path / runs.RECORD).is_file():
+        for ending in runs.FORMATS:
             if (path / f"mask_probability{ending}").is_file():
                 return path / f"mask_probability{ending}"
         raise InputError(f"run '{path}' holds no mask_probability. Give an image.")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from itk_ncr.cli import outputs
-from itk_ncr.cli.console import INTERRUPTED, InputError, note, progress_bar
-from itk_ncr.cli.threads import limit_threads
+from itk_ncr import runs
+from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
+from itk_ncr.errors import InputError
 
 if TYPE_CHECKING:
     from itk_ncr.data import Manifest
@@ -168,12 +168,12 @@ def train(
     divided among them.
     """  # noqa: D301
     part = _fold(fold)
-    folder = outputs.OutputFolder(output, overwrite=True)
+    folder = runs.OutputFolder(output, overwrite=True)
     if threads is not None:
-        limit_threads(threads)
+        runs.limit_threads(threads)
     from itk_ncr import training
 
-    if outputs.holds_files(output) and not (output / training.STATE).is_file():
+    if runs.holds_files(output) and not (output / training.STATE).is_file():
         raise InputError(
             f"output folder '{output}' holds files, but no training. Give another folder."
         )
@@ -207,7 +207,7 @@ def train(
             output.mkdir(parents=True, exist_ok=True)
             if not (output / training.STATE).is_file():
                 run.save()  # from now on the folder is known to hold this training
-            outputs.write_text(output / SPLIT, _split(plan.manifest))
+            runs.write_text(output / SPLIT, _split(plan.manifest))
         if run.step and speaks:
             click.echo(f"{'resumed':<14} after step {run.step} of {run.settings.steps}")
         listener = training.tensorboard(output, run.step) if rank == 0 else None

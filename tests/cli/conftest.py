@@ -107,11 +107,6 @@ def registered(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     return folder / "run"
 
 
-@pytest.fixture(name="tree")
-def _tree() -> Callable[[Path], dict[str, tuple[int, int]]]:
-    return tree
-
-
 @pytest.fixture(name="read")
 def _read() -> Callable[[Path], np.ndarray]:
     return read
@@ -125,15 +120,6 @@ def _save() -> Callable[..., Path]:
 @pytest.fixture(name="blobs", scope="session")
 def _blobs() -> Callable[..., np.ndarray]:
     return blobs
-
-
-def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every name under a folder, hidden ones too, with size and time."""
-    return {
-        str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if not path.is_dir()
-    } | {str(path.relative_to(folder)): (0, 0) for path in folder.rglob("*") if path.is_dir()}
 
 
 def read(path: Path) -> np.ndarray:

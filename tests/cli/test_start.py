@@ -90,7 +90,7 @@ def test_info_says_when_the_kernels_are_missing(run, monkeypatch):
 
 def test_info_tells_the_build_of_the_kernels(run, monkeypatch):
     build = {"simd": "avx2", "openmp": True, "archs": ["sm_75", "sm_90"]}
-    monkeypatch.setattr("itk_ncr.cli.environment.kernels", lambda: {"compiled": True, **build})
+    monkeypatch.setattr("itk_ncr.runs.machine.kernels", lambda: {"compiled": True, **build})
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     text = run("info").stdout
     assert "compiled: simd avx2, openmp yes, archs sm_75/sm_90" in text
@@ -137,7 +137,7 @@ def test_every_command_explains_itself(run, command):
 
 def test_the_presets_offered_are_those_of_the_solver():
     from itk_ncr import registration
-    from itk_ncr.cli.register import ENGINES, PRESETS
+    from itk_ncr.cli.options import ENGINES, PRESETS
 
     rows = dict.fromkeys([*registration.CONTRASTS, *registration.SOLVER_PRESETS])
     assert list(PRESETS) == ["auto", *rows]
@@ -204,7 +204,7 @@ def test_trouble_inside_is_one_line_and_never_a_traceback(
     def fail() -> None:
         raise trouble
 
-    monkeypatch.setattr("itk_ncr.cli.environment.environment", fail)
+    monkeypatch.setattr("itk_ncr.runs.environment", fail)
     result = run("info")
     assert result.exit_code == status
     assert fragment in result.stderr
@@ -217,7 +217,7 @@ def test_trouble_inside_is_one_line_and_never_a_traceback(
 
 def test_the_environment_can_ask_for_tracebacks(run, monkeypatch):
     monkeypatch.setenv("ITK_NCR_TRACEBACK", "1")
-    monkeypatch.setattr("itk_ncr.cli.environment.environment", lambda: 1 / 0)
+    monkeypatch.setattr("itk_ncr.runs.environment", lambda: 1 / 0)
     assert "Traceback" in run("info").stderr
 
 
@@ -231,7 +231,7 @@ def test_warnings_are_single_lines_and_said_once(run, monkeypatch):
             warnings.warn("for programmers", category, stacklevel=1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("itk_ncr.cli.environment.environment", warn)
+    monkeypatch.setattr("itk_ncr.runs.environment", warn)
     lines = [line for line in run("info").stderr.splitlines() if line]
     assert lines == ["warning: look here", "error: interrupted; nothing was written"]
 

@@ -1,17 +1,20 @@
-"""What several commands do with an input; imported when one of them runs."""
+"""Label maps as files have them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from itk_ncr.errors import ImageValueError
-from itk_ncr.images import Image
+
+if TYPE_CHECKING:
+    from itk_ncr.images import Image
 
 
 def as_labels(image: Image, path: Path | None) -> Image:
     """The same label map in a whole-number type; NIfTI files often hold labels as floats."""
+    import numpy as np
+
     if image.array.dtype.kind in "iub":
         return image
     whole = np.round(image.array)
@@ -20,4 +23,4 @@ def as_labels(image: Image, path: Path | None) -> Image:
             f"labels must be whole numbers; got others in '{path}'. Give a label map, or carry "
             "this image with `itk-ncr apply`."
         )
-    return Image(whole.astype(np.int32), image.grid)
+    return type(image)(whole.astype(np.int32), image.grid)

@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from itk_ncr.cli import outputs
-from itk_ncr.cli.console import InputError
-from itk_ncr.cli.outputs import OutputFolder, fingerprint, format_for, write_text
+from itk_ncr.errors import InputError
+from itk_ncr.runs import (
+    FORMATS,
+    OutputFolder,
+    fingerprint,
+    format_for,
+    require_writable,
+    write_text,
+)
 
 
 def fill(stage: Path, *names: str, text: str = "new") -> None:
@@ -224,6 +230,4 @@ def test_a_single_output_that_cannot_be_is_refused(tmp_path, name, overwrite, fr
     (tmp_path / "source.nrrd").write_text("")
     (tmp_path / "folder.nrrd").mkdir()
     with pytest.raises(InputError, match=fragment):
-        outputs.require_writable(
-            tmp_path / name, overwrite, [tmp_path / "source.nrrd"], outputs.FORMATS
-        )
+        require_writable(tmp_path / name, overwrite, [tmp_path / "source.nrrd"], FORMATS)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from itk_ncr.cli.console import InputError
+from itk_ncr.errors import InputError
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 PICTURES = (".png", ".tif", ".tiff")

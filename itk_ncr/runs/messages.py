@@ -1,0 +1,48 @@
+"""What a run has to say: its warnings, and its error in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from itk_ncr.errors import NCRError
+
+FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between programmers
+
+
+@contextlib.contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """The warnings given in the meantime, each once; they are shown as ever."""
+    heard: list[str] = []
+    show = warnings.showwarning
+
+    def listen(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if issubclass(category, FOR_PEOPLE) and text not in heard:
+            heard.append(text)
+        show(message, category, *rest, **more)
+
+    warnings.showwarning = listen
+    try:
+        yield heard
+    finally:
+        warnings.showwarning = show
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line for the person who gave the call."""
+    if isinstance(error, NCRError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "out of memory. Close other programs or give smaller images."
+    elif isinstance(error, OSError) and error.strerror:
+        where = f" '{error.filename}'" if error.filename else ""
+        text = f"the system refuses{where}: {error.strerror}"
+    else:
+        text = (
+            f"internal trouble: {type(error).__name__}: {error}. "
+            "Please report it with what --traceback shows."
+        )
+    return " ".join(text.split())

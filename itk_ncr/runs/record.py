@@ -1,0 +1,100 @@
+"""``summary.json``: everything another person needs to repeat a run and to judge it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itk_ncr.runs.machine import environment
+from itk_ncr.runs.memory import peak_memory
+from itk_ncr.runs.outputs import fingerprint
+
+if TYPE_CHECKING:
+    from itk_ncr.images import Image
+    from itk_ncr.registration import RegistrationResult
+    from itk_ncr.runs.pair import PairFiles
+
+
+def pair_record(
+    files: PairFiles, loaded: dict[str, Any], result: RegistrationResult
+) -> dict[str, Any]:
+    """All but the names of the outputs and the warnings."""
+    import torch
+
+    from itk_ncr.evaluation import summary
+
+    inputs = {role: fingerprint(path) for role, path in files.given().items()}
+    for role, entry in inputs.items():
+        if hasattr(loaded[role], "array"):
+            entry |= _description(loaded[role])
+    found = environment()
+    record = {
+        "tool": "itk-ncr register",
+        **summary(result),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "inputs": inputs,
+        "outputs": {},
+        "seed": result.settings.seed,
+        "threads": torch.get_num_threads(),
+        "peak_memory_megabytes": peak_memory(),
+        "versions": found["versions"],
+        "kernels": found["kernels"],
+        "platform": found["platform"],
+    }
+    if "fixed_labels" in loaded:
+        record["label_overlap"] = _label_overlap(loaded, result)
+    return record
+
+
+def as_json(record: dict[str, Any]) -> str:
+    """The text of ``summary.json``; JSON has no NaN or infinity: they become null."""
+    return json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What stands in a ``summary.json``; None where there is none, or it makes no sense."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _label_overlap(loaded: dict[str, Any], result: RegistrationResult) -> dict[str, Any]:
+    """How well the labels of both images lie upon each other on the fixed grid."""
+    from itk_ncr.evaluation import jaccard, mean_jaccard
+    from itk_ncr.images import resample
+
+    grid = result.displacement.grid
+    fixed = resample(loaded["fixed_labels"], grid, mode="nearest").array
+    # Before: the affine alone, as for the distance of the images.
+    before = resample(loaded["labels"], grid, affine=result.affine, mode="nearest").array
+    after = result.resample(loaded["labels"], mode="nearest").array
+    return {
+        "jaccard_before": mean_jaccard(fixed, before),
+        "jaccard": mean_jaccard(fixed, after),
+        "jaccard_by_label": {str(k): v for k, v in jaccard(fixed, after).items()},
+    }
+
+
+def _description(image: Image) -> dict[str, Any]:
+    import numpy as np
+
+    return {
+        "size": list(image.grid.size),
+        "spacing_mm": list(image.grid.spacing),
+        "pixel_type": str(image.array.dtype),
+        "nan_count": int(image.array.size - np.isfinite(image.array).sum()),
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not (abs(value) < float("inf")):
+        return None
+    return value
