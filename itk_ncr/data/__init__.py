@@ -13,8 +13,11 @@ from itk_ncr.data.phantoms import (
     LesionBank,
     LesionMask,
     NamedLesion,
+    OctGrowth,
+    OctPhantoms,
     insert_lesion,
     random_blob,
+    surfaces,
 )
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.sample import Batch, Sample, Source, collate
@@ -43,6 +46,8 @@ __all__ = [
     "Lesions",
     "Manifest",
     "NamedLesion",
+    "OctGrowth",
+    "OctPhantoms",
     "Placement",
     "Sample",
     "SlicePlane",
@@ -59,4 +64,5 @@ __all__ = [
     "insert_lesion",
     "random_blob",
     "read_manifest",
+    "surfaces",
 ]

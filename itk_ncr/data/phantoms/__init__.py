@@ -9,6 +9,7 @@ from itk_ncr.data.phantoms.bank import (
     random_blob,
 )
 from itk_ncr.data.phantoms.named import NAMED_LESIONS, TEST_LESIONS, NamedLesion
+from itk_ncr.data.phantoms.oct import OctGrowth, OctPhantoms, surfaces
 
 __all__ = [
     "APPEARANCES",
@@ -20,6 +21,9 @@ __all__ = [
     "LesionBank",
     "LesionMask",
     "NamedLesion",
+    "OctGrowth",
+    "OctPhantoms",
     "insert_lesion",
     "random_blob",
+    "surfaces",
 ]
