@@ -1,11 +1,12 @@
 """Algebra of displacements and velocities: other grids, smoother, inverted, unfolded."""
 
+from itk_ncr.fields.inversion import invert_displacement
 from itk_ncr.fields.regularity import (
-    JacobianStatistics,
+    VolumeChange,
     folding_fraction,
     inverse_consistency,
-    jacobian_statistics,
     vector_length,
+    volume_change_statistics,
 )
 from itk_ncr.fields.resizing import (
     downsample,
@@ -17,15 +18,16 @@ from itk_ncr.fields.resizing import (
 from itk_ncr.fields.smoothing import smooth
 
 __all__ = [
-    "JacobianStatistics",
+    "VolumeChange",
     "downsample",
     "folding_fraction",
     "inverse_consistency",
-    "jacobian_statistics",
+    "invert_displacement",
     "pyramid",
     "reduced_shape",
     "resize_displacement",
     "resize_velocity",
     "smooth",
     "vector_length",
+    "volume_change_statistics",
 ]

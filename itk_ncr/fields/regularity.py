@@ -82,7 +82,7 @@ def folding_fraction(displacement: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class JacobianStatistics:
+class VolumeChange:
     """How a map changes volumes; every entry has one value per sample, shape (N,)."""
 
     minimum: Tensor  # of the determinant
@@ -92,9 +92,7 @@ class JacobianStatistics:
     log_std: Tensor
 
 
-def jacobian_statistics(
-    displacement: Tensor, *, region: Tensor | None = None
-) -> JacobianStatistics:
+def volume_change_statistics(displacement: Tensor, *, region: Tensor | None = None) -> VolumeChange:
     """Extremes of the Jacobian determinant, and mean and deviation of its logarithm.
 
     Folds count as a determinant of 1e-6 in the logarithm, as it does not exist there.
@@ -116,7 +114,7 @@ def jacobian_statistics(
         inside = region.flatten(1) > 0.5
     samples = [_statistics(d[keep]) for d, keep in zip(determinant, inside, strict=True)]
     columns = torch.stack(samples).to(displacement.dtype).unbind(1)
-    return JacobianStatistics(*columns)
+    return VolumeChange(*columns)
 
 
 def _statistics(determinant: Tensor) -> Tensor:

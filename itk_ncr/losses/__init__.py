@@ -24,6 +24,7 @@ from itk_ncr.losses.similarity import (
     masked_ncc_map,
 )
 from itk_ncr.losses.smoothness import smoothness
+from itk_ncr.losses.weighting import total_double
 
 __all__ = [
     "EVIDENCE",
@@ -51,6 +52,7 @@ __all__ = [
     "multi_resolution",
     "perimeter",
     "smoothness",
+    "total_double",
     "velocity_divergence",
     "volume",
 ]

@@ -19,8 +19,7 @@ from torch import Tensor
 from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image
-from itk_ncr.losses import SIMILARITIES
-from itk_ncr.losses.weighting import total_double
+from itk_ncr.losses import SIMILARITIES, total_double
 from itk_ncr.ops import resize, warp
 
 # Voxels of the fixed image at each level, coarsest first: the basin is wide where there are few.

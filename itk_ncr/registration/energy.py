@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from itk_ncr.fields import resize_displacement
-from itk_ncr.losses import EVIDENCE, SIMILARITIES, LocalNCC, Similarity, mind_descriptor
-from itk_ncr.losses.weighting import total_double
+from itk_ncr.losses import (
+    EVIDENCE,
+    SIMILARITIES,
+    LocalNCC,
+    Similarity,
+    mind_descriptor,
+    total_double,
+)
 from itk_ncr.ops import exponential, warp
 from itk_ncr.registration.solver_settings import InstanceSettings
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
 from itk_ncr.fields import resize_velocity, smooth
-from itk_ncr.losses import smoothness
-from itk_ncr.losses.weighting import total_double
+from itk_ncr.losses import smoothness, total_double
 from itk_ncr.ops import resize
 from itk_ncr.registration.energy import distance_to, evidence_map, features, moved_by
 from itk_ncr.registration.masking import SNAP_RADIUS, MaskStep, dilate, snap_to_edges

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from itk_ncr.fields import inverse_consistency, jacobian_statistics, resize_velocity
+from itk_ncr.fields import inverse_consistency, resize_velocity, volume_change_statistics
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, inverse_physical_displacement, physical_displacement, resample
 from itk_ncr.ops import exponential_pair, jacobian_determinant, warp
@@ -68,7 +68,7 @@ def make_result(
     on_moving = resample(_image(probability_moving, working), moving.grid, affine=back)
     displacement = physical_displacement(u, fixed.grid, fixed.grid, affine)
     determinant = jacobian_determinant(u)
-    statistics = jacobian_statistics(u)
+    statistics = volume_change_statistics(u)
     error = inverse_consistency(u, u_inverse)
     spacing = fixed.grid.spacing[::-1]
     error_mm = inverse_consistency(u, u_inverse, spacing=spacing)

@@ -8,9 +8,9 @@ from itk_ncr.errors import ShapeError
 from itk_ncr.fields import (
     folding_fraction,
     inverse_consistency,
-    jacobian_statistics,
     smooth,
     vector_length,
+    volume_change_statistics,
 )
 from itk_ncr.ops import exponential_pair
 
@@ -79,7 +79,7 @@ def test_shares_of_folded_voxels_are_counted_per_sample():
 
 def test_the_logarithm_of_a_uniform_scaling_is_constant():
     grow = 0.1 * positions((7, 8, 9))
-    found = jacobian_statistics(torch.cat([grow, torch.zeros_like(grow)]))
+    found = volume_change_statistics(torch.cat([grow, torch.zeros_like(grow)]))
     assert_close(found.minimum, torch.tensor([1.1**3, 1.0], dtype=torch.float64))
     assert_close(found.maximum, torch.tensor([1.1**3, 1.0], dtype=torch.float64))
     assert_close(found.log_mean, torch.tensor([3 * math.log(1.1), 0.0], dtype=torch.float64))
@@ -94,11 +94,11 @@ def test_statistics_look_at_the_region_only():
     )
     region = torch.zeros(1, 1, 6, 20)
     region[..., 12:] = 1
-    calm = jacobian_statistics(field, region=region)
+    calm = volume_change_statistics(field, region=region)
     assert calm.folding_fraction == 0
     assert calm.minimum == 1
-    assert jacobian_statistics(field).folding_fraction > 0.3
-    empty = jacobian_statistics(field, region=torch.zeros_like(region))
+    assert volume_change_statistics(field).folding_fraction > 0.3
+    empty = volume_change_statistics(field, region=torch.zeros_like(region))
     assert empty.minimum.isnan().all()
 
 
@@ -106,4 +106,4 @@ def test_refuses_fields_on_different_grids():
     with pytest.raises(ShapeError, match="inverse must have the shape"):
         inverse_consistency(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 5))
     with pytest.raises(ShapeError, match="region must have shape"):
-        jacobian_statistics(torch.zeros(1, 2, 4, 4), region=torch.zeros(1, 1, 4, 5))
+        volume_change_statistics(torch.zeros(1, 2, 4, 4), region=torch.zeros(1, 1, 4, 5))
