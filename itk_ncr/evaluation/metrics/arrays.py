@@ -1,0 +1,25 @@
+"""Two arrays of one shape: what every figure begins with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from itk_ncr.errors import ShapeError
+
+
+def alike(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArray]:
+    """Both as arrays.
+
+    Raises
+    ------
+    ShapeError
+        If they differ in shape.
+    """
+    one, two = np.asarray(first), np.asarray(second)
+    if one.shape != two.shape:
+        raise ShapeError(
+            f"both arrays must have one shape; got {one.shape} and {two.shape}. "
+            "Resample one onto the grid of the other first."
+        )
+    return one, two
