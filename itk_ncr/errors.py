@@ -49,5 +49,13 @@ class MissingDependencyError(NCRError, ImportError):
     """An optional package is needed and not installed."""
 
 
+class RegistrationError(NCRError, RuntimeError):
+    """A registration tool gave up, or gave back what is no map of space."""
+
+
 class RegistrationAborted(NCRError, RuntimeError):
     """The caller's abort callback asked to stop."""
+
+
+class WorkerError(NCRError, RuntimeError):
+    """The processes that were to do the work do not start, or cannot be reached any more."""

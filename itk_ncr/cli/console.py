@@ -18,10 +18,12 @@ from itk_ncr.errors import (
     MissingDependencyError,
     NCRError,
     RegistrationAborted,
+    WorkerError,
 )
 from itk_ncr.runs import FOR_PEOPLE, reason
 
 BAD_INPUT, TROUBLE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+_NOBODYS_FAULT = (ImageWriteError, MissingDependencyError, WorkerError)
 Progress = Callable[[float, str], None]
 
 
@@ -71,8 +73,8 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         return error.exit_code, error.format_message()
     refused = isinstance(error, NCRError)
-    wrote_nothing = refused and not isinstance(error, (ImageWriteError, MissingDependencyError))
-    return BAD_INPUT if wrote_nothing else TROUBLE, reason(error)
+    at_fault = refused and not isinstance(error, _NOBODYS_FAULT)
+    return BAD_INPUT if at_fault else TROUBLE, reason(error)
 
 
 def _say(line: str) -> None:

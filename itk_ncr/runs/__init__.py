@@ -1,5 +1,6 @@
 """Files in, folder out: one pair, or many; light to import, each call imports what it needs."""
 
+from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
 from itk_ncr.runs.labels import as_labels
 from itk_ncr.runs.machine import cpus, environment
 from itk_ncr.runs.messages import FOR_PEOPLE, heard_warnings, reason
@@ -15,6 +16,8 @@ from itk_ncr.runs.outputs import (
     write_text,
 )
 from itk_ncr.runs.pair import PairFiles, PairRun, run_pair
+from itk_ncr.runs.planning import plan_cohort, run_cohort
+from itk_ncr.runs.table import Pair, read_pairs
 from itk_ncr.runs.threads import limit_threads
 
 __all__ = [
@@ -22,7 +25,11 @@ __all__ = [
     "FOR_PEOPLE",
     "PICTURES",
     "RECORD",
+    "Cohort",
+    "CohortPlan",
+    "CohortProgress",
     "OutputFolder",
+    "Pair",
     "PairFiles",
     "PairRun",
     "as_labels",
@@ -33,8 +40,11 @@ __all__ = [
     "heard_warnings",
     "holds_files",
     "limit_threads",
+    "plan_cohort",
+    "read_pairs",
     "reason",
     "require_writable",
+    "run_cohort",
     "run_pair",
     "write_text",
 ]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -115,7 +116,7 @@ class OutputFolder:
         beside = self.folder if self.folder.exists() else self.folder.parent
         try:
             beside.mkdir(parents=True, exist_ok=True)
-            stage = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=beside))
+            stage = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_owner()}-", dir=beside))
         except OSError as error:
             _remove_empty(new_parents)
             raise InputError(
@@ -199,6 +200,34 @@ def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def _owner() -> str:
+    """Names this process among those of all machines that may see a folder."""
+    return f"{re.sub(r'[^A-Za-z0-9]', '', platform.node())}-{os.getpid()}"
+
+
+def remove_abandoned(folder: str | os.PathLike[str]) -> None:
+    """Remove what processes of this machine that are no more had begun to write in a folder."""
+    if os.name != "posix":  # elsewhere there is no way to ask for a process without ending it
+        return
+    machine = _owner().rpartition("-")[0]
+    pattern = re.compile(rf"{re.escape(_PREFIX + machine)}-(\d+)-")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            owner = pattern.match(name)
+            if owner and not _runs(int(owner[1])):
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        pass
+    return True
 
 
 def _umask() -> int:

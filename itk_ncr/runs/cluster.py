@@ -1,0 +1,101 @@
+"""Many pairs on many machines: the same jobs, given to a Dask scheduler that runs already."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from itk_ncr.errors import MissingDependencyError, WorkerError
+from itk_ncr.runs.job import Job, Row, failure, run_job
+from itk_ncr.runs.messages import reason
+
+CONNECTING = 15.0  # seconds
+_one_at_a_time = threading.Lock()
+
+
+def work_on_cluster(
+    jobs: Sequence[Job], scheduler: str, *, note: Callable[[str], None]
+) -> Generator[tuple[int, Row]]:
+    """Do jobs where a scheduler sends them; each as it is finished, with its number.
+
+    A job whose worker dies is sent to another one; after some deaths (Dask's setting
+    ``allowed-failures``) it counts as failed. Leaving early takes back what has not begun.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Their files must be seen under these names by all workers.
+    scheduler : str
+        Its address, such as ``tcp://host:8786``.
+    note : callable
+        Gets remarks, one line each.
+
+    Raises
+    ------
+    WorkerError
+        If there is no scheduler, or it is lost.
+    MissingDependencyError
+        If distributed is not installed.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--scheduler needs distributed, which is not installed. "
+            'Install it with: pip install "itk_ncr[dask]"'
+        ) from error
+    try:
+        client = Client(scheduler, timeout=CONNECTING, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise WorkerError(
+            f"no Dask scheduler answers at '{scheduler}' ({type(error).__name__}). "
+            "Start one with `dask scheduler`, and workers with `dask worker --nthreads 1`."
+        ) from error
+    with client:
+        if any(worker["nthreads"] > 1 for worker in client.scheduler_info()["workers"].values()):
+            note(
+                "some Dask workers have several threads; a process registers one pair at a time. "
+                "Start them with --nthreads 1 and more --nworkers to share pairs evenly."
+            )
+        # A name of its own for each run, or Dask would answer with the outcome of an earlier one.
+        run = secrets.token_hex(4)
+        futures = {
+            client.submit(do_remotely, job.as_dict(), key=f"itk-ncr-{run}-{number}"): number
+            for number, job in enumerate(jobs)
+        }
+        try:
+            for future in as_completed(list(futures)):
+                number = futures.pop(future)
+                if future.status == "finished":
+                    yield number, future.result()
+                elif future.status == "error":
+                    yield number, failure(_words(future.exception()))
+                else:
+                    raise WorkerError(
+                        f"the Dask scheduler at '{scheduler}' is gone ({future.status}). "
+                        "The same command goes on when it is back."
+                    )
+                future.release()
+        finally:
+            client.cancel(list(futures))
+
+
+def do_remotely(values: dict[str, Any]) -> Row:
+    """Do a job in a worker of Dask, with as many threads as the worker has."""
+    from distributed import get_worker
+
+    job = Job(**values)
+    if job.settings.get("threads") is None:
+        threads = get_worker().state.nthreads
+        job = dataclasses.replace(job, settings={**job.settings, "threads": threads})
+    with _one_at_a_time:  # numbers of threads and warnings are those of the process
+        return run_job(job)
+
+
+def _words(error: BaseException) -> str:
+    if type(error).__name__ == "KilledWorker":
+        return "the workers that registered it died, one after the other; perhaps out of memory"
+    return reason(error)

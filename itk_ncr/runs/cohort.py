@@ -1,0 +1,298 @@
+"""Many pairs: a table in, a folder for each pair and a summary of all of them out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from itk_ncr.errors import InputError
+from itk_ncr.runs.job import DONE, FAILED, WAITING, Job, Row
+from itk_ncr.runs.messages import reason
+from itk_ncr.runs.outputs import RECORD, OutputFolder, holds_files, remove_abandoned, write_text
+from itk_ncr.runs.pair import Note
+from itk_ncr.runs.record import read_record
+from itk_ncr.runs.table import Pair
+
+SUMMARY, PAGE, MARK = "summary.csv", "cohort.html", "cohort.json"
+OWN_FILES = (SUMMARY, PAGE, MARK, RECORD)
+OWN_COLUMNS = (
+    "name", "fixed", "moving", "status", "error", "method", "engine", "model",
+    "distance_before", "distance_outside", "masked_fraction", "masked_fraction_moving",
+    "minimum_jacobian", "folding_fraction", "inverse_error_mean_voxel", "inverse_error_max_voxel",
+    "overlap_fraction", "label_jaccard_before", "label_jaccard", "iterations", "seconds",
+    "peak_memory_megabytes", "threads", "warnings", "folder",
+)  # fmt: skip
+BETWEEN_WRITINGS = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class CohortProgress:
+    """Where a cohort stands."""
+
+    pairs: int
+    done: int
+    """Registered, now or before."""
+    kept: int
+    """Of those: were there already."""
+    failed: int
+    share: float
+    """Of the work, in [0, 1]."""
+    seconds_left: float | None
+    """None: nobody knows yet."""
+    row: Row | None
+    """The pair that has just been finished, as in the summary."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What became of the pairs."""
+
+    rows: tuple[Row, ...]
+    """One per pair in the order of the table, with the columns of ``summary.csv``, and ``kept``:
+    whether its results were there already."""
+
+    def count(self, status: str) -> int:
+        """Pairs that are "done", "failed" or "waiting"."""
+        return sum(row["status"] == status for row in self.rows)
+
+    @property
+    def kept(self) -> int:
+        """Pairs whose results were there already."""
+        return sum(row["kept"] for row in self.rows)
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """A cohort that was checked and can be run; see :func:`plan_cohort`."""
+
+    pairs: tuple[Pair, ...]
+    jobs: tuple[Job, ...]
+    output: Path
+    mark: Mapping[str, Any]
+    """What ``cohort.json`` says."""
+    report: bool
+    workers: int
+    threads: int
+    scheduler: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> list[tuple[str, str]]:
+        """The plan in words."""
+        there = sum(read_record(Path(job.output) / RECORD) is not None for job in self.jobs)
+        carried = ", ".join(self.pairs[0].carried)
+        where = self.scheduler or (
+            f"{self.workers} process{'es' * (self.workers > 1)} of {self.threads} "
+            f"thread{'s' * (self.threads > 1)}"
+        )
+        return [
+            ("pairs", f"{len(self.pairs)}, {there} with results already"),
+            ("settings", json.dumps(self.mark["settings"], sort_keys=True)[1:-1] or "as usual"),
+            ("work", where),
+            *([("carried", carried)] if carried else []),
+            ("output", str(self.output)),
+        ]
+
+    def run(
+        self,
+        listener: Callable[[CohortProgress], None] = lambda _: None,
+        *,
+        note: Note = lambda _: None,
+    ) -> Cohort:
+        """Register the pairs that are not done yet; a pair that fails does not stop the others.
+
+        Parameters
+        ----------
+        listener : callable
+            Gets a :class:`CohortProgress` now and then, and after every pair.
+        note : callable
+            Gets remarks, one line each.
+
+        Raises
+        ------
+        InputError
+            If another run is at work in the folder.
+        WorkerError
+            If the processes or the scheduler that were to do the work are not to be had.
+        """
+        with _alone(self.output):
+            write_text(self.output / MARK, json.dumps(self.mark, indent=2, sort_keys=True) + "\n")
+            for folder in {Path(job.output) for job in self.jobs} | {self.output}:
+                remove_abandoned(folder)
+            books = _Books(self)
+            books.write()
+            try:
+                with contextlib.closing(self._work(books.seen(listener), note)) as finished:
+                    for number, row in finished:
+                        listener(books.enter(number, row))
+            finally:
+                books.write()
+            if self.report:
+                _draw(self.output / PAGE, books.rows, self.output.resolve().name, note)
+            return Cohort(tuple(books.rows))
+
+    def _work(self, seen: Callable[[int, float], None], note: Note) -> Generator[tuple[int, Row]]:
+        said: set[str] = set()
+
+        def once(text: str) -> None:  # every pair has the same remark about a missing package
+            if text not in said:
+                said.add(text)
+                note(text)
+
+        for text in self.notes:
+            once(text)
+        if self.scheduler is not None:
+            from itk_ncr.runs.cluster import work_on_cluster
+
+            return work_on_cluster(self.jobs, self.scheduler, note=once)
+        from itk_ncr.runs.pool import work_here
+
+        return work_here(
+            self.jobs, workers=self.workers, threads=self.threads, seen=seen, note=once
+        )
+
+
+@dataclass
+class _Books:
+    """The rows, who has written what into them, and when all will be done."""
+
+    plan: CohortPlan
+    rows: list[Row] = field(init=False)
+    shares: dict[int, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    written: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.rows = [
+            {
+                "name": pair.name,
+                **pair.carried,
+                "fixed": str(pair.files.fixed),
+                "moving": str(pair.files.moving),
+                "status": WAITING,
+                "kept": False,
+                "folder": pair.name,
+            }
+            for pair in self.plan.pairs
+        ]
+
+    def enter(self, number: int, row: Row) -> CohortProgress:
+        self.shares[number] = 1.0
+        self.rows[number] |= row
+        if time.monotonic() - self.written > BETWEEN_WRITINGS:
+            self.write()
+        return self.progress(self.rows[number])
+
+    def seen(self, listener: Callable[[CohortProgress], None]) -> Callable[[int, float], None]:
+        def listen(number: int, share: float) -> None:
+            self.shares[number] = share
+            listener(self.progress(None))
+
+        return listen
+
+    def progress(self, row: Row | None) -> CohortProgress:
+        states = [row["status"] for row in self.rows]
+        share = sum(self.shares.values()) / len(self.rows)
+        # What was there already took no time, and says nothing about the rest.
+        kept = sum(row["kept"] for row in self.rows)
+        worked = sum(self.shares.values()) - kept
+        seconds = time.monotonic() - self.began
+        left = (len(self.rows) - sum(self.shares.values())) * seconds / worked if worked else None
+        return CohortProgress(
+            len(states), states.count(DONE), kept, states.count(FAILED), share, left, row
+        )
+
+    def write(self) -> None:
+        self.written = time.monotonic()
+        carried = dict.fromkeys(column for pair in self.plan.pairs for column in pair.carried)
+        text = io.StringIO()
+        writer = csv.DictWriter(
+            text,
+            [OWN_COLUMNS[0], *carried, *OWN_COLUMNS[1:]],
+            lineterminator="\n",
+            extrasaction="ignore",
+        )
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({key: _cell(value) for key, value in row.items()})
+        write_text(self.plan.output / SUMMARY, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _draw(path: Path, rows: list[Row], title: str, note: Note) -> None:
+    """Draw the page; one that fails is no reason to lose the cohort."""
+    try:
+        from itk_ncr.evaluation import write_cohort_report
+
+        write_cohort_report(path, rows, title=title)
+    except Exception as error:
+        note(f"{path.name} could not be drawn: {reason(error)}")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second run out of the folder; it is made if it does not exist.
+
+    Raises
+    ------
+    InputError
+        If one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another run is at work in '{folder}'. Wait for it, or give another folder."
+            ) from None
+        except OSError:  # some network file systems know no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def require_cohort_folder(output: Path, mark: Mapping[str, Any], overwrite: bool) -> None:
+    """Check the folder of a cohort before any work is done.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written to, holds something else, or a cohort with other settings.
+    """
+    OutputFolder(output, overwrite=True)
+    before = read_record(output / MARK)
+    if before is None:
+        if holds_files(output):
+            raise InputError(
+                f"output folder '{output}' holds files, but no cohort. Give another folder."
+            )
+        return
+    differs = [
+        f"{key} {one!r} there, {two!r} now"
+        for part in ("settings", "output")
+        for key in sorted({*before.get(part, {}), *mark[part]})
+        if (one := before.get(part, {}).get(key)) != (two := mark[part].get(key))
+    ]
+    if differs and not overwrite:
+        raise InputError(
+            f"output folder '{output}' holds a cohort with other settings: {'; '.join(differs)} "
+            "(None: as usual). Give another folder, or do all pairs again with --overwrite."
+        )

@@ -1,0 +1,219 @@
+"""From a table and options to a plan: everything that can be known to be wrong is found here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from itk_ncr import __version__
+from itk_ncr.errors import InputError
+from itk_ncr.runs.cohort import (
+    MARK,
+    OWN_COLUMNS,
+    OWN_FILES,
+    PAGE,
+    SUMMARY,
+    Cohort,
+    CohortPlan,
+    require_cohort_folder,
+)
+from itk_ncr.runs.job import Job
+from itk_ncr.runs.machine import cpus
+from itk_ncr.runs.outputs import format_for
+from itk_ncr.runs.table import Pair, read_pairs
+
+# Estimated memory of a pair: that of `register_pair` where fixed, moving and working grid are
+# alike, and of a process with torch: 1.05 GB were measured at 96 x 112 x 96.
+PROCESS_BYTES, VOXEL_BYTES = 360_000_000, 670
+
+
+def plan_cohort(
+    table: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    ending: str | None = None,
+    report: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> CohortPlan:
+    """Check a cohort: its table, its folder, its settings, and what this machine can do.
+
+    Parameters
+    ----------
+    table : path
+        CSV with one pair per line, see :func:`read_pairs`.
+    output : path
+        Folder for ``NAME/`` of each pair, ``summary.csv``, ``cohort.html`` and ``cohort.json``.
+    settings : mapping, optional
+        Keywords of :func:`itk_ncr.register` that are words and numbers, for all pairs. "threads"
+        is the number per pair; default: what there is, divided among the workers.
+    ending : str, optional
+        One of ``FORMATS``. Default: that of each fixed image.
+    report : bool
+        Draw ``report.html`` and ``overview.png`` of each pair, and ``cohort.html``.
+    overwrite : bool
+        Do pairs again whose folders are there.
+    workers : int, optional
+        Processes. Default: as many as processors and memory allow.
+    scheduler : str, optional
+        Address of a Dask scheduler that is to do the work instead.
+
+    Raises
+    ------
+    InputError
+        If the table or the folder cannot be used; everything that is wrong with the table is told
+        together.
+    ArgumentError
+        If a setting is outside its range.
+    """
+    table, output = Path(table), Path(output)
+    pairs = read_pairs(table, reserved=(*OWN_FILES, *OWN_COLUMNS))
+    settings = _settled(settings or {})
+    changed, model = _changed(settings), _model(settings.get("model"))
+    asked = {"settings": changed, "model": model}
+    mark = {
+        "tool": "itk-ncr batch",
+        "version": __version__,
+        "settings": {**changed, **({"model": model} if model else {})},
+        "output": {"format": ending, "report": report},
+    }
+    require_cohort_folder(output, mark, overwrite)
+    for name in (SUMMARY, PAGE, MARK):
+        if (output / name).exists() and table.samefile(output / name):
+            raise InputError(f"pairs '{table}' would be overwritten. Give another output folder.")
+    threads = settings.get("threads")
+    notes: tuple[str, ...] = ()
+    if scheduler is None:
+        workers, threads, notes = share_processors(workers, threads, pairs)
+        settings["threads"] = threads
+    jobs = tuple(
+        _job(pair, output, settings, asked, ending=ending, report=report, overwrite=overwrite)
+        for pair in pairs
+    )
+    return CohortPlan(
+        tuple(pairs), jobs, output, mark, report, workers or 0, threads or 0, scheduler, notes
+    )
+
+
+def run_cohort(
+    table: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Cohort:
+    """Register the pairs of a table: :func:`plan_cohort`, and then its ``run``."""
+    return plan_cohort(table, output, settings, **options).run()
+
+
+def share_processors(
+    workers: int | None, threads: int | None, pairs: Iterable[Pair]
+) -> tuple[int, int, tuple[str, ...]]:
+    """Processes, and threads of each, never more than there are processors; and remarks."""
+    pairs, there = list(pairs), cpus()
+    notes = []
+    if threads is not None and threads > there:
+        notes.append(f"{there} threads, for there are no more processors.")
+        threads = there
+    most = there // (threads or 1)
+    if workers is None:
+        workers = min(most, _fitting(pairs))
+    elif workers > most:
+        each = f" of {threads} threads" if threads else ""
+        notes.append(f"{most} worker{'s' * (most > 1)}{each}, for there are {there} processors.")
+        workers = most
+    workers = max(1, min(workers, len(pairs)))
+    return workers, threads or max(1, there // workers), tuple(notes)
+
+
+def _fitting(pairs: list[Pair]) -> int:
+    """How many of the largest pairs fit into the memory there is."""
+    from itk_ncr.images import available_memory
+
+    available = available_memory()
+    if available is None:
+        return len(pairs)
+    files = {path for pair in pairs for path in (pair.files.fixed, pair.files.moving)}
+    needed = PROCESS_BYTES + VOXEL_BYTES * max(map(_voxels, files))
+    return max(1, available // needed)
+
+
+def _voxels(path: Path) -> int:
+    """Voxels of an image by its header; 0 where it cannot be read, as its worker will say."""
+    import SimpleITK as sitk
+
+    if path.is_dir():  # a DICOM series, two bytes per voxel as a rule
+        return sum(file.stat().st_size for file in path.iterdir() if file.is_file()) // 2
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return 0
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
+    voxels = 1
+    for size in reader.GetSize():
+        voxels *= size
+    return voxels
+
+
+def _settled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the model's folder as others see it too."""
+    model = settings.get("model")
+    if model is not None and os.path.isdir(model):
+        return {**settings, "model": os.path.abspath(model)}
+    return dict(settings)
+
+
+def _changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ from their defaults and change the results.
+
+    A later version with more settings still knows the folders of this one.
+    """
+    from itk_ncr.registration import RegistrationSettings
+
+    usual = RegistrationSettings().as_dict()
+    given = RegistrationSettings(**settings).as_dict()
+    return {k: v for k, v in given.items() if v != usual[k] and k not in ("threads", "model")}
+
+
+def _model(name: str | None) -> str | None:
+    """SHA-256 of the weights that were asked for."""
+    if name is None:
+        return None
+    from itk_ncr.checkpoints import find_model
+
+    return find_model(name).sha256
+
+
+def _job(
+    pair: Pair,
+    output: Path,
+    settings: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    *,
+    ending: str | None,
+    report: bool,
+    overwrite: bool,
+) -> Job:
+    affine = {"affine": pair.affine} if pair.affine else {}
+    return Job(
+        files={role: os.path.abspath(path) for role, path in pair.files.given().items()},
+        output=os.path.abspath(output / pair.name),
+        settings={**settings, **affine},
+        ending=ending,
+        report=report,
+        overwrite=overwrite,
+        asked={
+            **asked,
+            "settings": {**asked["settings"], **affine},
+            "format": ending or format_for(pair.files.fixed),
+            "report": report,
+        },
+    )
