@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.errors import MissingDependencyError
-from itk_ncr.evaluation.scene import Plane, Scene, grey_window, planes
+from itk_ncr.evaluation.contrast import jacobian_limit, scaled
+from itk_ncr.evaluation.scene import Plane, Scene, planes
 from itk_ncr.evaluation.summary import NOTICE
 from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 # Dark, because medical images are: a white page around them hides their dark half.
 _PAGE, _INK, _MARK, _LINES = "#101418", "#e8eaed", "#ffb000", "#7fd4ff"
 _GRID_CELLS = 20
-# Below this correlation of warped and fixed the two are of different contrast, and their
-# difference says nothing: a checkerboard is shown instead.
-_ALIKE = 0.65
 
 
 def overview(
@@ -101,8 +99,7 @@ class _Panel:
 
 
 def _panels(scene: Scene) -> list[_Panel]:
-    fixed_window = grey_window(scene.fixed)
-    moving_window = grey_window(scene.after)
+    fixed_window, moving_window = scene.fixed_window, scene.moving_window
 
     def show(ax: Axes, plane: Plane, array: NDArray, **style: Any) -> Any:
         aspect = plane.spacing[0] / plane.spacing[1]
@@ -141,7 +138,7 @@ def _panels(scene: Scene) -> list[_Panel]:
     def jacobian(ax: Axes, plane: Plane) -> None:
         from matplotlib.colors import LogNorm
 
-        limit = _jacobian_limit(scene.jacobian)
+        limit = jacobian_limit(scene.jacobian)
         determinant = plane.cut(scene.jacobian)
         image = ax.imshow(
             np.ma.masked_where(~(determinant > 0), determinant),
@@ -163,32 +160,19 @@ def _panels(scene: Scene) -> list[_Panel]:
         _Panel("moving, affine only", grey(scene.before, moving_window)),
         _Panel("warped", grey(scene.after, moving_window)),
         _Panel("no correspondence", mask),
-        *_comparison(scene, fixed_window, moving_window, show, outline),
+        *_comparison(scene, show, outline),
         _Panel("moving grid, warped", lines),
         _Panel("Jacobian, red: moving larger", jacobian),
     ]
 
 
 def _comparison(
-    scene: Scene,
-    fixed_window: tuple[float, float],
-    moving_window: tuple[float, float],
-    show: Callable[..., Any],
-    outline: Callable[..., None],
+    scene: Scene, show: Callable[..., Any], outline: Callable[..., None]
 ) -> list[_Panel]:
     """Before and after: differences on one scale, or checkerboards of two contrasts."""
-    bright = np.maximum(
-        _scaled(scene.fixed, fixed_window),
-        _scaled(np.maximum(scene.before, scene.after), moving_window),
-    )
-    shown = bright > 0.1  # the offset is no difference where all of them are dark
-    inside = ~scene.mask & (scene.after != 0) & shown
-    slope, offset, alike = _fit(scene.after[inside], scene.fixed[inside])
-    if alike >= _ALIKE:
-        after, before = (
-            np.where(shown, slope * image + offset - scene.fixed, 0.0)
-            for image in (scene.after, scene.before)
-        )
+    shown = scene.shown
+    if scene.match.alike:
+        after, before = scene.residual(scene.after), scene.residual(scene.before)
         limit = float(np.percentile(np.abs(before[shown]), 99) if shown.any() else 0) or 1.0
 
         def difference(array: NDArray, marked: bool) -> Callable[[Axes, Plane], None]:
@@ -206,8 +190,8 @@ def _comparison(
 
     def squares(array: NDArray) -> Callable[[Axes, Plane], None]:
         def draw(ax: Axes, plane: Plane) -> None:
-            one = _scaled(plane.cut(scene.fixed), fixed_window)
-            two = _scaled(plane.cut(array), moving_window)
+            one = scaled(plane.cut(scene.fixed), scene.fixed_window)
+            two = scaled(plane.cut(array), scene.moving_window)
             side = max(plane.height, plane.width) / 8
             row, column = np.indices(one.shape)
             odd = (row * plane.spacing[0] // side + column * plane.spacing[1] // side) % 2 > 0
@@ -236,27 +220,6 @@ def _write_head(figure: Figure, result: RegistrationResult) -> None:
     figure.text(0.1 / width, top, "itk_ncr", color=_MARK, fontsize=17, weight="bold", va="center")
     figure.text(1.2 / width, top, line, color=_INK, fontsize=13, va="center")
     figure.text(0.1 / width, 0.15 / height, NOTICE, color="#8a9099", fontsize=9, va="center")
-
-
-def _scaled(array: NDArray, window: tuple[float, float]) -> NDArray:
-    return np.clip((array - window[0]) / (window[1] - window[0]), 0, 1)
-
-
-def _fit(source: NDArray, target: NDArray) -> tuple[float, float, float]:
-    """Slope and offset that bring ``source`` to ``target``, and their correlation."""
-    x, y = source.astype(np.float64), target.astype(np.float64)
-    if x.size < 2 or not (x.std() > 0 and y.std() > 0):
-        return 1.0, 0.0, 1.0
-    correlation = float(np.corrcoef(x, y)[0, 1])
-    slope = correlation * float(y.std() / x.std())
-    return slope, float(y.mean() - slope * x.mean()), correlation
-
-
-def _jacobian_limit(determinant: NDArray) -> float:
-    positive = determinant[determinant > 0]
-    if not positive.size:
-        return 2.0
-    return float(np.clip(np.exp(np.percentile(np.abs(np.log(positive)), 99)), 1.25, 8.0))
 
 
 def _painted(name: str, bad: str) -> Any:

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.geometry import Grid
+from itk_ncr.evaluation.contrast import Match, Window, grey_window, scaled
+from itk_ncr.geometry import SIDES, AffineMap, Grid
 from itk_ncr.images import Image, resample
-from itk_ncr.registration import RegistrationResult
 from itk_ncr.segmentation import largest_component
+
+
+class Registered(Protocol):
+    """What a picture needs to know of a registration: a result, or what its files hold."""
+
+    @property
+    def warped(self) -> Image:
+        """The moving image on the fixed grid."""
+
+    @property
+    def mask(self) -> Image:
+        """1 where a fixed voxel has no partner."""
+
+    @property
+    def noncorrespondence(self) -> Image:
+        """The probability of that."""
+
+    @property
+    def jacobian(self) -> Image:
+        """Determinant of the map."""
+
+    @property
+    def displacement(self) -> Image:
+        """The map, affine included; mm, LPS."""
+
+    @property
+    def deformation(self) -> Image:
+        """The map without the affine; mm, LPS."""
+
+    @property
+    def affine(self) -> AffineMap:
+        """Fixed to moving points."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +63,18 @@ class Scene:
     to_voxels: NDArray
     """Row a turns a vector in mm into voxels along axis a of these arrays."""
     spacing: tuple[float, ...]
+    to_points: NDArray
+    """Column a is the step in mm, LPS, of one voxel along axis a of these arrays."""
+    corner: NDArray
+    """Where voxel 0 of these arrays lies in mm, LPS."""
+    given: dict[str, NDArray] = field(default_factory=dict)
+    """Masks that somebody gave, by name; bool."""
 
     @classmethod
-    def of(cls, fixed: Image, moving: Image, result: RegistrationResult) -> Scene:
-        """The scene of a pair and its result."""
+    def of(
+        cls, fixed: Image, moving: Image, result: Registered, given: dict[str, Image] | None = None
+    ) -> Scene:
+        """The scene of a pair and its result, with masks in fixed space by name."""
         grid = fixed.grid
         order, flips = _upright(grid)
 
@@ -52,14 +94,75 @@ class Scene:
             "jacobian": turn(result.jacobian.array),
             "deformation": turn(result.deformation.array),
         }
-        box = _object_box(scene["fixed"], scene["after"])
+        masks = {
+            name: turn(
+                (mask if mask.grid.equals(grid) else resample(mask, grid, mode="nearest")).array > 0
+            )
+            for name, mask in (given or {}).items()
+        }
+        box = _object_box(scene["fixed"], scene["after"], *(m.astype(np.float32) for m in masks.values()))
+        steps = grid.matrix[:, ::-1]  # of the array axes, as stored
+        to_points = np.stack(
+            [sign * steps[:, axis] for sign, axis in zip(signs, order, strict=True)], axis=1
+        )
+        last = np.asarray(grid.shape, dtype=np.float64) - 1
+        first_index = [
+            last[axis] if sign < 0 else 0.0 for sign, axis in zip(signs, order, strict=True)
+        ]
+        stored = np.zeros(grid.dimension)
+        stored[list(order)] = first_index
+        corner = np.asarray(grid.origin) + steps @ stored + to_points @ [b.start for b in box]
         return cls(
             **{name: array[box] for name, array in scene.items()},
+            given={name: mask[box] for name, mask in masks.items()},
+            to_points=to_points,
+            corner=corner,
             to_voxels=np.stack(
                 [sign * rows[axis] for sign, axis in zip(signs, order, strict=True)]
             ),
             spacing=tuple(grid.spacing[::-1][axis] for axis in order),
         )
+
+    @cached_property
+    def fixed_window(self) -> Window:
+        """Black and white of the fixed image."""
+        return grey_window(self.fixed)
+
+    @cached_property
+    def moving_window(self) -> Window:
+        """Black and white of the moving image, before and after."""
+        return grey_window(self.after)
+
+    @cached_property
+    def shown(self) -> NDArray:
+        """Where any of the images is not dark: elsewhere an offset is no difference."""
+        brighter = np.maximum(self.before, self.after)
+        return (
+            np.maximum(scaled(self.fixed, self.fixed_window), scaled(brighter, self.moving_window))
+            > 0.1
+        )
+
+    @cached_property
+    def match(self) -> Match:
+        """Grey values of the warped image as those of the fixed one, where both correspond."""
+        inside = ~self.mask & (self.after != 0) & self.shown
+        return Match.of(self.after[inside], self.fixed[inside])
+
+    def residual(self, image: NDArray) -> NDArray:
+        """``before`` or ``after`` in grey values of the fixed image, minus the fixed image."""
+        return np.where(self.shown, self.match.slope * image + self.match.offset - self.fixed, 0.0)
+
+    def sides(self, axis: int) -> tuple[str, str]:
+        """Letters of the patient's sides at the low and the high end of an axis; 2D has none."""
+        return SIDES[2 - axis] if self.fixed.ndim == 3 else ("", "")
+
+    @property
+    def tilt(self) -> float:
+        """Largest angle in degrees between an axis and the side it is named after; 0 in 2D."""
+        if self.fixed.ndim == 2:
+            return 0.0
+        along = np.diag(self.to_points[::-1]) / np.linalg.norm(self.to_points, axis=0)
+        return float(np.degrees(np.arccos(np.clip(along, -1, 1))).max())
 
     def carried(self, plane: Plane, axis: int) -> NDArray:
         """Voxel index along an axis that the points of a plane are carried to.
@@ -133,8 +236,8 @@ def planes(scene: Scene) -> list[Plane]:
     """The planes to show; of a 3D image with a thin axis only the one across it."""
     if scene.fixed.ndim == 2:
         return [plane_across(scene, None, 0)]
-    focus = _focus(scene)
-    crossing = [plane_across(scene, axis, focus[axis]) for axis in range(3)]
+    meeting = focus(scene)
+    crossing = [plane_across(scene, axis, meeting[axis]) for axis in range(3)]
     if min(scene.fixed.shape) < 16:
         return [crossing[int(np.argmin(scene.fixed.shape))]]
     return crossing
@@ -157,7 +260,7 @@ def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
     )
 
 
-def _focus(scene: Scene) -> tuple[int, ...]:
+def focus(scene: Scene) -> tuple[int, ...]:
     """Where the planes meet: the middle of the largest masked region, else of the object."""
     weight = largest_component(scene.mask, scene.probability).astype(np.float64)
     if not weight.any():
@@ -174,9 +277,3 @@ def _focus(scene: Scene) -> tuple[int, ...]:
 
 def _finite(array: NDArray) -> NDArray:
     return np.nan_to_num(np.asarray(array, dtype=np.float32), posinf=0.0, neginf=0.0)
-
-
-def grey_window(array: NDArray) -> tuple[float, float]:
-    """Grey values for black and white; the background, often half of the voxels, stays black."""
-    low, high = (float(v) for v in np.percentile(array, (0.5, 99.7)))
-    return (low, high) if high > low else (low, low + 1.0)

@@ -1,0 +1,57 @@
+"""Grey values for people: what is black and white, and how alike two images are; one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Window = tuple[float, float]
+
+# Below this correlation of warped and fixed the two are of different contrast, and their
+# difference says nothing.
+ALIKE = 0.65
+
+
+def grey_window(array: NDArray) -> Window:
+    """Grey values for black and white; the background, often half of the voxels, stays black."""
+    low, high = (float(v) for v in np.percentile(array, (0.5, 99.7)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def scaled(array: NDArray, window: Window) -> NDArray:
+    """Grey values as shares of a window, in [0, 1]."""
+    return np.clip((array - window[0]) / (window[1] - window[0]), 0, 1)
+
+
+def jacobian_limit(determinant: NDArray) -> float:
+    """The determinant (and 1 over it) at the ends of a logarithmic colour bar."""
+    positive = determinant[determinant > 0]
+    if not positive.size:
+        return 2.0
+    return float(np.clip(np.exp(np.percentile(np.abs(np.log(positive)), 99)), 1.25, 8.0))
+
+
+@dataclass(frozen=True)
+class Match:
+    """How grey values of one image become those of another: ``slope * source + offset``."""
+
+    slope: float
+    offset: float
+    correlation: float
+
+    @classmethod
+    def of(cls, source: NDArray, target: NDArray) -> Match:
+        """Least squares; of constants the identity."""
+        x, y = source.astype(np.float64).ravel(), target.astype(np.float64).ravel()
+        if x.size < 2 or not (x.std() > 0 and y.std() > 0):
+            return cls(1.0, 0.0, 1.0)
+        correlation = float(np.corrcoef(x, y)[0, 1])
+        slope = correlation * float(y.std() / x.std())
+        return cls(slope, float(y.mean() - slope * x.mean()), correlation)
+
+    @property
+    def alike(self) -> bool:
+        """Whether a difference of the two says something."""
+        return self.correlation >= ALIKE

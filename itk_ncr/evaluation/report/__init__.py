@@ -1,0 +1,15 @@
+"""Pages that people like to read: one registration, or many."""
+
+from itk_ncr.evaluation.report.cohort import write_cohort_report
+from itk_ncr.evaluation.report.pair import write_pair_report
+from itk_ncr.evaluation.report.stored import StoredRegistration
+from itk_ncr.evaluation.report.verdict import Check, Verdict, judge
+
+__all__ = [
+    "Check",
+    "StoredRegistration",
+    "Verdict",
+    "judge",
+    "write_cohort_report",
+    "write_pair_report",
+]

@@ -1,0 +1,357 @@
+"""The page of one pair: what was registered, how well, and everything to look at."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itk_ncr.evaluation.contrast import jacobian_limit
+from itk_ncr.evaluation.metrics import (
+    average_precision,
+    detected,
+    dice,
+    jaccard,
+    labels_touching,
+    surface_distance,
+)
+from itk_ncr.evaluation.report.page import write_page
+from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
+from itk_ncr.evaluation.report.verdict import STRETCH, finite, judge
+from itk_ncr.evaluation.scene import Registered, Scene
+from itk_ncr.evaluation.summary import summary
+from itk_ncr.images import Image, resample
+
+if TYPE_CHECKING:
+    from itk_ncr.registration import RegistrationResult
+
+# ColorBrewer's RdBu, for volumes; a scale with a dark middle, on which a residual glows.
+_JACOBIAN_COLOURS = [
+    *("#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7"),
+    *("#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"),
+]
+_RESIDUAL_COLOURS = [
+    *("#b5f1ff", "#3fa7f0", "#1b4f8f", "#14202e", "#101214"),
+    *("#2e1d12", "#8f4a14", "#f08c2e", "#ffe9b0"),
+]
+_FIGURES = (
+    ("distance_before", "distance after the affine", ".4g", ""),
+    ("distance_outside", "distance after registration, outside the mask", ".4g", ""),
+    ("masked_fraction", "fixed object without correspondence", ".2%", ""),
+    ("masked_fraction_moving", "moving object without correspondence", ".2%", ""),
+    ("minimum_jacobian", "smallest Jacobian determinant, without the affine", ".3f", ""),
+    ("folding_fraction", "voxels that fold", ".3%", ""),
+    ("inverse_error_mean_voxel", "inverse error, mean", ".4f", " voxel"),
+    ("inverse_error_max_voxel", "inverse error, largest", ".3f", " voxel"),
+    ("overlap_fraction", "fixed grid that lies in the moving image", ".1%", ""),
+    ("iterations", "iterations", ".0f", ""),
+    ("seconds", "time without reading files", ".1f", " s"),
+)
+
+
+def write_pair_report(
+    path: str | os.PathLike[str],
+    fixed: Image,
+    moving: Image,
+    result: Registered,
+    *,
+    record: Mapping[str, Any] | None = None,
+    lesion_mask: Image | None = None,
+    truth: Image | None = None,
+    labels: tuple[Image, Image] | None = None,
+) -> None:
+    """Write the page of a registration: one HTML file that needs no other and no network.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write.
+    fixed, moving : Image, scalar
+        The pair, as registered.
+    result : RegistrationResult or StoredRegistration
+        What came out.
+    record : mapping, optional
+        What there is to say about the run, as in ``summary.json``. Needed if ``result`` is no
+        RegistrationResult; made from it by default.
+    lesion_mask : Image, optional
+        The mask that the run was given, in fixed space; not 0 is inside.
+    truth : Image, optional
+        What truly has no correspondence, in fixed space; not 0 is inside.
+    labels : tuple of Image, optional
+        Label maps of the fixed and of the moving image.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Jinja2 or Pillow is not installed (``pip install itk_ncr[report]``).
+    ImageWriteError
+        If the page cannot be written; nothing is left behind.
+    """
+    told = summary(cast("RegistrationResult", result)) if record is None else dict(record)
+    given = {
+        name: image
+        for name, image in (("lesion", lesion_mask), ("truth", truth))
+        if image is not None
+    }
+    scene = Scene.of(fixed, moving, result, given)
+    shown = stacks(scene)
+    overlaps = None if labels is None else _overlaps(fixed, result, labels)
+    quality = told.get("quality") or {}
+    warnings = [str(text) for text in told.get("warnings") or []]
+    verdict = judge(
+        quality,
+        warnings,
+        _stretched(scene, result),
+        None if overlaps is None else (overlaps["before"], overlaps["after"]),
+    )
+    inputs = told.get("inputs") or {}
+    write_page(
+        path,
+        "pair.html",
+        title=_title(inputs),
+        verdict=verdict,
+        warnings=warnings,
+        names={role: _name(inputs, role) for role in ("fixed", "moving")},
+        figures=_figures(quality),
+        residual=_residual(scene),
+        mask_source=_mask_source(told, lesion_mask is not None),
+        truth=None if truth is None else _truth(fixed, result, truth),
+        overlaps=overlaps,
+        provenance=_provenance(told),
+        scene=_drawn(scene, shown),
+        remarks=_remarks(scene, shown),
+    )
+
+
+def _name(inputs: Mapping[str, Any], role: str) -> str:
+    path = (inputs.get(role) or {}).get("path")
+    return PurePath(str(path)).name if path else f"{role} image"
+
+
+def _title(inputs: Mapping[str, Any]) -> str:
+    return f"{_name(inputs, 'moving')} → {_name(inputs, 'fixed')}"
+
+
+def _figures(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for key, name, form, unit in _FIGURES:
+        if key in quality:
+            value = finite(quality[key])
+            rows.append((name, "no number" if value is None else f"{value:{form}}{unit}"))
+    return rows
+
+
+def _residual(scene: Scene) -> dict[str, Any]:
+    """Mean absolute differences in shares of the grey window, before and after, in S and not."""
+    low, high = scene.fixed_window
+
+    def mean(image: NDArray, where: NDArray) -> str:
+        where = where & scene.shown
+        if not where.any():
+            return "–"
+        return f"{np.abs(scene.residual(image)[where]).mean() / (high - low):.1%}"
+
+    return {
+        "alike": scene.match.alike,
+        "correlation": f"{scene.match.correlation:.2f}",
+        "rows": [
+            (name, mean(scene.before, where), mean(scene.after, where))
+            for name, where in (("outside S", ~scene.mask), ("inside S", scene.mask))
+        ],
+    }
+
+
+def _stretched(scene: Scene, result: Registered) -> float | None:
+    """Share of the object whose volume changes more than fivefold by the deformation alone."""
+    if not scene.shown.any():
+        return None
+    affine = abs(float(np.linalg.det(np.asarray(result.affine.matrix)))) or 1.0
+    determinant = scene.jacobian[scene.shown] / affine
+    return float(((determinant < 1 / STRETCH) | (determinant > STRETCH)).mean())
+
+
+def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
+    """Where S comes from, in a sentence."""
+    settings = told.get("settings") or {}
+    model = (told.get("model") or {}).get("name")
+    if settings.get("mask") == "none":
+        found = "S is what was given: the run did not look for anything itself."
+        return found if lesion_given else "The run was told not to look for S (mask none)."
+    found = f"S was found by the network {model}" if model else "S was found by the registration"
+    lesion = " and holds the given lesion mask" if lesion_given else " without a given mask"
+    threshold = finite(told.get("mask_threshold"))
+    cut = "" if threshold is None else f"; it is cut at a probability of {threshold:g}"
+    return f"{found}{lesion}{cut}."
+
+
+def _overlaps(fixed: Image, result: Registered, labels: tuple[Image, Image]) -> dict[str, Any]:
+    """Overlap of every label after the affine and after the registration."""
+    target, source = labels
+    grid = fixed.grid
+    if not target.grid.equals(grid):
+        target = resample(target, grid, mode="nearest")
+    before = jaccard(target.array, resample(source, grid, result.affine, mode="nearest").array)
+    carried = resample(source, grid, displacement=result.displacement, mode="nearest")
+    after = jaccard(target.array, carried.array)
+    touching = labels_touching(target.array, result.mask.array)
+    rows = [
+        {"label": label, "before": before[label], "after": value, "touching": label in touching}
+        for label, value in after.items()
+    ]
+
+    def mean(key: str, touches: bool | None = None) -> float:
+        values = [row[key] for row in rows if touches in (None, row["touching"])]
+        return float(np.mean(values)) if values else math.nan
+
+    groups = [
+        {
+            "name": name,
+            "count": sum(touches in (None, row["touching"]) for row in rows),
+            "before": mean("before", touches),
+            "after": mean("after", touches),
+        }
+        for name, touches in (
+            ("all labels", None),
+            ("not touching S", False),
+            ("touching S", True),
+        )
+    ]
+    return {
+        "before": mean("before"),
+        "after": mean("after"),
+        "groups": [group for group in groups if group["count"]],
+        "rows": sorted(rows, key=lambda row: row["after"] - row["before"]),
+    }
+
+
+def _truth(fixed: Image, result: Registered, truth: Image) -> list[tuple[str, str]]:
+    """S against the truth."""
+    grid = fixed.grid
+    true = truth if truth.grid.equals(grid) else resample(truth, grid, mode="nearest")
+    mask, lesion = result.mask.array > 0, true.array > 0
+    distance = surface_distance(mask, lesion, grid.spacing[::-1])
+    return [
+        ("Dice", f"{dice(mask, lesion):.3f}"),
+        ("found", "yes" if detected(mask, lesion) else "no"),
+        (
+            "average precision of the probability",
+            f"{average_precision(result.noncorrespondence.array, lesion):.3f}",
+        ),
+        ("average distance of the surfaces", f"{distance.average:.2f} mm"),
+        ("95th percentile of the distances", f"{distance.percentile_95:.2f} mm"),
+        ("volume of S, of the truth", f"{_volume(mask, grid)}, {_volume(lesion, grid)}"),
+    ]
+
+
+def _volume(mask: NDArray, grid: Any) -> str:
+    size = float(mask.sum()) * float(np.prod(grid.spacing))
+    return f"{size / 1000:.2f} mL" if mask.ndim == 3 else f"{size:.1f} mm²"
+
+
+def _provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Everything else that the record says, as groups of names and values."""
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    single: list[tuple[str, str]] = []
+    for key, value in told.items():
+        if key in ("quality", "warnings", "notice"):
+            continue
+        if isinstance(value, Mapping) and value:
+            groups.append((_spoken(key), list(_flat(value))))
+        elif value is not None and value != {}:
+            single.append((_spoken(key), _text(value)))
+    return ([("run", single)] if single else []) + groups
+
+
+def _flat(value: Mapping[str, Any], before: str = "") -> Any:
+    for key, entry in value.items():
+        name = f"{before}{_spoken(str(key))}"
+        if isinstance(entry, Mapping):
+            yield from _flat(entry, f"{name}: ")
+        else:
+            yield name, _text(entry)
+
+
+def _spoken(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return "  ".join(
+            f"[{_text(v)}]" if isinstance(v, (list, tuple)) else _text(v) for v in value
+        )
+    return str(value)
+
+
+def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
+    """What the script draws from."""
+    match, (low, high), (dark, light) = scene.match, scene.fixed_window, scene.moving_window
+    before = np.abs(scene.residual(scene.before)[scene.shown])
+    limit = float(np.percentile(before, 99)) / (high - low) if before.size else 0.0
+    return {
+        "bits": BITS,
+        "given": [name for name in ("lesion", "truth") if name in scene.given],
+        "masked": bool(scene.mask.any()),
+        "folded": bool((~(scene.jacobian > 0)).any()),
+        "alike": match.alike,
+        # Grey values 0 to 255 of the page: fixed ~ slope * moving + offset.
+        "slope": match.slope * (light - dark) / (high - low),
+        "offset": 255 * (match.slope * dark + match.offset - low) / (high - low),
+        "residual_limit": limit or 1.0,
+        "residual_colours": _RESIDUAL_COLOURS,
+        "jacobian_limit": jacobian_limit(scene.jacobian),
+        "jacobian_colours": _JACOBIAN_COLOURS,
+        "corner": scene.corner.tolist(),
+        "to_points": scene.to_points.tolist(),
+        "planes": sheets(scene, shown),
+    }
+
+
+def _remarks(scene: Scene, shown: list[Stack]) -> list[str]:
+    """What the reader of the pictures should know."""
+    three = scene.fixed.ndim == 3
+    told = []
+    if three:
+        told.append(
+            "Radiological convention: the patient's right is on the left of axial and coronal "
+            "planes. Letters name the patient's sides (L left, R right, A anterior, P posterior, "
+            "S superior, I inferior)."
+        )
+        if scene.tilt > 1:
+            told.append(
+                f"The image is tilted by up to {scene.tilt:.0f}° against the body's axes: the "
+                "letters name the nearest side."
+            )
+    else:
+        told.append("The image is shown as it is stored: first row at the top.")
+    for stack in shown:
+        name = {None: "The image is", 0: "Axial slices are", 1: "Coronal slices are"}.get(
+            stack.across, "Sagittal slices are"
+        )
+        if stack.tile != stack.plane.shape:
+            told.append(
+                f"{name} shown with {stack.tile[1]} × {stack.tile[0]} of "
+                f"{stack.plane.shape[1]} × {stack.plane.shape[0]} pixels."
+            )
+        if stack.step > 1:
+            told.append(f"{name} every {_ordinal(stack.step)} of the image.")
+    told.append(
+        "The pictures are cut to the object and have 256 grey values; figures come from the full "
+        "images."
+    )
+    return told
+
+
+def _ordinal(number: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
