@@ -5,6 +5,7 @@ from itk_ncr.data.lesions import Lesions
 from itk_ncr.data.manifest import Manifest, Subject, read_manifest
 from itk_ncr.data.phantoms import (
     APPEARANCES,
+    LESION_KINDS,
     NAMED_LESIONS,
     NO_JITTER,
     TEST_LESIONS,
@@ -15,8 +16,11 @@ from itk_ncr.data.phantoms import (
     NamedLesion,
     OctGrowth,
     OctPhantoms,
+    Phantom,
     insert_lesion,
+    make_phantom,
     random_blob,
+    sized_blob,
     surfaces,
 )
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
@@ -29,6 +33,7 @@ from itk_ncr.data.synthetic import Synthesis, SyntheticPairs
 __all__ = [
     "APPEARANCES",
     "AUGMENTATIONS",
+    "LESION_KINDS",
     "NAMED_LESIONS",
     "NO_JITTER",
     "SLICE_PLANE",
@@ -48,6 +53,7 @@ __all__ = [
     "NamedLesion",
     "OctGrowth",
     "OctPhantoms",
+    "Phantom",
     "Placement",
     "Sample",
     "SlicePlane",
@@ -62,7 +68,9 @@ __all__ = [
     "folds",
     "in_fold",
     "insert_lesion",
+    "make_phantom",
     "random_blob",
     "read_manifest",
+    "sized_blob",
     "surfaces",
 ]

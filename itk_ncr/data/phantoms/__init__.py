@@ -6,13 +6,15 @@ from itk_ncr.data.phantoms.bank import (
     Jitter,
     LesionBank,
     LesionMask,
-    random_blob,
 )
+from itk_ncr.data.phantoms.blobs import random_blob, sized_blob
+from itk_ncr.data.phantoms.insertion import LESION_KINDS, Phantom, make_phantom
 from itk_ncr.data.phantoms.named import NAMED_LESIONS, TEST_LESIONS, NamedLesion
 from itk_ncr.data.phantoms.oct import OctGrowth, OctPhantoms, surfaces
 
 __all__ = [
     "APPEARANCES",
+    "LESION_KINDS",
     "NAMED_LESIONS",
     "NO_JITTER",
     "TEST_LESIONS",
@@ -23,7 +25,10 @@ __all__ = [
     "NamedLesion",
     "OctGrowth",
     "OctPhantoms",
+    "Phantom",
     "insert_lesion",
+    "make_phantom",
     "random_blob",
+    "sized_blob",
     "surfaces",
 ]

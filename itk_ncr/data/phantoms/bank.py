@@ -1,4 +1,4 @@
-"""Shapes of lesions: real masks placed in space, and random blobs."""
+"""Shapes of lesions that are real: masks placed in space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from itk_ncr.data.phantoms.named import TEST_LESIONS
 from itk_ncr.data.placement import Placement
 from itk_ncr.errors import ArgumentError, NCRError
 from itk_ncr.images import read_image
-from itk_ncr.ops import resize, warp
+from itk_ncr.ops import warp
 
 # Draws before a lesion is given up that never falls into the image.
 ATTEMPTS = 20
@@ -240,40 +240,3 @@ def draw_jitter(
     if jitter.flip and uniform(generator, 0, 1) < 0.5:
         matrix = matrix @ np.diag([-1.0, 1.0, 1.0, 1.0])
     return matrix
-
-
-def random_blob(
-    inside: Tensor,
-    spacing_mm: Sequence[float],
-    generator: torch.Generator,
-    *,
-    radius_mm: tuple[float, float] = (4.0, 30.0),
-    centres: Tensor | None = None,
-) -> Tensor:
-    """A lesion of random place, size and outline within the object: bool (*spatial).
-
-    A ball whose radius wobbles: its logarithm is drawn uniformly, and smooth noise moves the
-    outline by a quarter of it. Its centre lies in ``centres``, if that is given.
-    """
-    low, high = (math.log(r) for r in radius_mm)
-    radius = math.exp(uniform(generator, low, high))
-    possible = inside if centres is None else inside & centres
-    candidates = torch.nonzero(possible if possible.any() else inside)
-    centre = candidates[int(uniform(generator, 0, len(candidates)))].tolist()
-    reach = [math.ceil(1.75 * radius / s) for s in spacing_mm]
-    box = tuple(
-        slice(max(0, c - r), min(n, c + r + 1))
-        for c, r, n in zip(centre, reach, inside.shape, strict=True)
-    )
-    sizes = [part.stop - part.start for part in box]
-    distance = torch.zeros(sizes)
-    for axis, (part, c, s) in enumerate(zip(box, centre, spacing_mm, strict=True)):
-        line = (torch.arange(part.start, part.stop, dtype=torch.float32) - c) * s
-        distance += line.square().view(-1, *(1,) * (len(sizes) - 1 - axis))
-    # The outline's wobble is half as coarse as the blob is wide.
-    coarse = [max(2, math.ceil(2 * n * s / radius)) for n, s in zip(sizes, spacing_mm, strict=True)]
-    noise = torch.randn(1, 1, *coarse, generator=generator)
-    wobble = resize(noise, sizes)[0, 0]
-    result = torch.zeros_like(inside)
-    result[box] = distance.sqrt() < radius * (1 + 0.25 * wobble)
-    return result & inside

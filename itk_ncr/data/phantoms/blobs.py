@@ -1,0 +1,120 @@
+"""Shapes of lesions that are drawn: balls whose radius wobbles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from itk_ncr.data.augmentation import uniform
+from itk_ncr.errors import ArgumentError
+from itk_ncr.ops import resize
+
+# The radius wobbles by this share (deviation).
+WOBBLE = 0.25
+
+
+def random_blob(
+    inside: Tensor,
+    spacing_mm: Sequence[float],
+    generator: torch.Generator,
+    *,
+    radius_mm: tuple[float, float] = (4.0, 30.0),
+    centres: Tensor | None = None,
+) -> Tensor:
+    """A lesion of random place, size and outline within the object: bool (*spatial).
+
+    A ball whose radius wobbles: its logarithm is drawn uniformly, and smooth noise moves the
+    outline by a quarter of it. Its centre lies in ``centres``, if that is given.
+    """
+    low, high = (math.log(r) for r in radius_mm)
+    radius = math.exp(uniform(generator, low, high))
+    centre = random_centre(inside, generator, centres)
+    box, share = _ball(inside.shape, centre, 1.75 * radius, radius, spacing_mm, generator)
+    result = torch.zeros_like(inside)
+    result[box] = share < 1
+    return result & inside
+
+
+def sized_blob(
+    inside: Tensor,
+    spacing_mm: Sequence[float],
+    generator: torch.Generator,
+    *,
+    voxels: int,
+    centre: Sequence[int] | None = None,
+    centres: Tensor | None = None,
+) -> Tensor:
+    """A lesion of random outline and exactly so many voxels within the object: bool (*spatial).
+
+    What of its ball lies outside the object, it has more of inside. Its centre is given, or drawn
+    from the object or from ``centres``.
+
+    Raises
+    ------
+    ArgumentError
+        If the object has not so many voxels.
+    """
+    if not 1 <= voxels <= int(inside.sum()):
+        raise ArgumentError(
+            f"voxels must be from 1 to those of the object, {int(inside.sum())}; got {voxels}."
+        )
+    dimension = len(spacing_mm)
+    unit_ball = math.pi if dimension == 2 else 4 / 3 * math.pi
+    radius = (voxels * math.prod(spacing_mm) / unit_ball) ** (1 / dimension)
+    if centre is None:
+        centre = random_centre(inside, generator, centres)
+    # As far as a corner of the grid: at the rim of the object, half a ball needs more room.
+    reach = radius * 4
+    box, share = _ball(inside.shape, centre, reach, radius, spacing_mm, generator)
+    if int(inside[box].sum()) < voxels:
+        reach = math.dist(
+            [0] * dimension, [n * s for n, s in zip(inside.shape, spacing_mm, strict=True)]
+        )
+        box, share = _ball(inside.shape, centre, reach, radius, spacing_mm, generator)
+    share = share.masked_fill(~inside[box], math.inf)
+    nearest = share.flatten().topk(voxels, largest=False).indices
+    part = torch.zeros(share.numel(), dtype=torch.bool)
+    part[nearest] = True
+    result = torch.zeros_like(inside)
+    result[box] = part.view(share.shape)
+    return result
+
+
+def random_centre(
+    inside: Tensor, generator: torch.Generator, centres: Tensor | None = None
+) -> list[int]:
+    """A voxel of the object, in ``centres`` if the object has some of them."""
+    possible = inside if centres is None else inside & centres
+    candidates = torch.nonzero(possible if possible.any() else inside)
+    return candidates[int(uniform(generator, 0, len(candidates)))].tolist()
+
+
+def _ball(
+    shape: Sequence[int],
+    centre: Sequence[int],
+    reach_mm: float,
+    radius_mm: float,
+    spacing_mm: Sequence[float],
+    generator: torch.Generator,
+) -> tuple[tuple[slice, ...], Tensor]:
+    """A box around a centre, and distances in it as shares of a wobbling radius."""
+    reach = [math.ceil(reach_mm / s) for s in spacing_mm]
+    box = tuple(
+        slice(max(0, c - r), min(n, c + r + 1))
+        for c, r, n in zip(centre, reach, shape, strict=True)
+    )
+    sizes = [part.stop - part.start for part in box]
+    distance = torch.zeros(sizes)
+    for axis, (part, c, s) in enumerate(zip(box, centre, spacing_mm, strict=True)):
+        line = (torch.arange(part.start, part.stop, dtype=torch.float32) - c) * s
+        distance += line.square().view(-1, *(1,) * (len(sizes) - 1 - axis))
+    # The outline's wobble is half as coarse as the blob is wide.
+    coarse = [
+        max(2, math.ceil(2 * n * s / radius_mm)) for n, s in zip(sizes, spacing_mm, strict=True)
+    ]
+    wobble = resize(torch.randn(1, 1, *coarse, generator=generator), sizes)[0, 0]
+    # A radius is positive, however far the noise goes.
+    return box, distance.sqrt() / (radius_mm * (1 + WOBBLE * wobble).clamp_min(0.1))
