@@ -25,7 +25,8 @@ from itk_ncr.evaluation.report.verdict import (
 )
 
 PAGE = "report.html"
-_DONE = ("", "done", "ok")
+# What a batch says of a pair.
+_DONE, _WAITING = "done", "waiting"
 # Column of the summary, heading, format, unit, limit of the verdict.
 _COLUMNS = (
     ("distance_before", "distance, affine", ".3g", "", None),
@@ -74,8 +75,8 @@ def write_cohort_report(
         One per pair: the columns of the batch's ``summary.csv``, as numbers or as text. ``name``
         names the pair; ``status`` other than "done" is a failure (``error`` says why) or a pair
         that still waits; figures have the names of :class:`itk_ncr.registration.Quality`;
-        ``report`` is the address of the pair's page, by default ``<name>/report.html`` beside
-        this page if that exists.
+        ``report`` is the address of the pair's page, by default ``<folder>/report.html`` beside
+        this page, if that exists.
     title : str
         Heading.
 
@@ -87,8 +88,11 @@ def write_cohort_report(
         If the page cannot be written; nothing is left behind.
     """
     folder = Path(path).parent
-    waiting = [row for row in rows if str(row.get("status") or "") == "waiting"]
-    pairs = [_pair(number, row, folder) for number, row in enumerate(rows) if row not in waiting]
+    pairs = [
+        _pair(number, row, folder)
+        for number, row in enumerate(rows)
+        if row.get("status") != _WAITING
+    ]
     pairs.sort(key=lambda pair: pair.badness, reverse=True)
     shown = [
         index
@@ -114,7 +118,7 @@ def write_cohort_report(
         title=title,
         pairs=pairs,
         counts=counts,
-        waiting=len(waiting),
+        waiting=len(rows) - len(pairs),
         columns=[(index, *_COLUMNS[index]) for index in shown],
         charts=[chart for chart in charts if chart is not None],
     )
@@ -124,7 +128,7 @@ def _pair(number: int, row: Mapping[str, Any], folder: Path) -> _Pair:
     name = str(row.get("name") or row.get("pair") or row.get("subject") or f"pair {number + 1}")
     status = str(row.get("status") or "")
     figures = {key: row[key] for key in _figures() if row.get(key) not in (None, "")}
-    if status.lower() not in _DONE:
+    if status not in ("", _DONE):
         reason = str(row.get("error") or status)
         check = Check("Run", status, "failed", reason, "Mend the input and run the batch again.")
         verdict = Verdict("failed", (check,))

@@ -1,0 +1,199 @@
+"""``itk-ncr report``: the page of an earlier run, or of a cohort, made again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from itk_ncr import runs
+from itk_ncr.cli.console import note
+from itk_ncr.errors import InputError
+
+if TYPE_CHECKING:
+    from itk_ncr.images import Image
+
+SUMMARY = "summary.csv"
+_PAGES = {"pair": "report.html", "cohort": "cohort.html"}
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run", type=_FILE)
+@click.option(
+    "--truth", type=_FILE, metavar="FILE", help="What truly has no counterpart (1), in fixed space."
+)
+@click.option(
+    "--lesion-mask",
+    type=_FILE,
+    metavar="FILE",
+    help="Mask to draw, in fixed space. Default: that of the run.",
+)
+@click.option(
+    "--labels",
+    type=(_FILE, _FILE),
+    metavar="FIXED MOVING",
+    help="Label maps of both images. Default: those of the run.",
+)
+@click.option("--fixed", type=_FILE, metavar="FILE", help="Where the fixed image is now.")
+@click.option("--moving", type=_FILE, metavar="FILE", help="Where the moving image is now.")
+@click.option(
+    "-o", "--output", type=_FILE, metavar="FILE", help="Page to write (.html). Default: in RUN."
+)
+@click.option("--overwrite", is_flag=True, help="Replace FILE of -o if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+def report(
+    run: Path,
+    truth: Path | None,
+    lesion_mask: Path | None,
+    labels: tuple[Path, Path] | None,
+    fixed: Path | None,
+    moving: Path | None,
+    output: Path | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Make the page of RUN, a folder written by `itk-ncr register` or `itk-ncr batch`.
+
+    The page is one HTML file to look at in any browser, without network: images before and after,
+    masks, deformation, figures, a verdict. It replaces report.html (cohort.html) in RUN, or goes
+    where -o says. For the page of a pair the images of the run must still be what they were.
+    """
+    given = {"--truth": truth, "--lesion-mask": lesion_mask, "--labels": labels}
+    given |= {"--fixed": fixed, "--moving": moving}
+    kind = _kind(run)
+    page = output or run / _PAGES[kind]
+    sources = [truth, lesion_mask, fixed, moving, *(labels or ())]
+    runs.require_writable(page, overwrite or output is None, sources, (".html", ".htm"))
+    if kind == "cohort":
+        unused = [name for name, value in given.items() if value is not None]
+        if unused:
+            raise InputError(
+                f"{unused[0]} is for the page of one pair; '{run}' is a cohort. "
+                "Give the folder of one of its pairs."
+            )
+        from itk_ncr.evaluation import write_cohort_report
+
+        write_cohort_report(page, _rows(run / SUMMARY), title=run.resolve().name)
+    else:
+        _write_pair(run, page, truth, lesion_mask, labels, {"fixed": fixed, "moving": moving})
+    if not quiet:
+        click.echo(click.format_filename(page))
+
+
+def _kind(run: Path) -> str:
+    if not run.is_dir():
+        what = "is no folder" if run.exists() else "does not exist"
+        raise InputError(f"run '{run}' {what}. Give a folder of `itk-ncr register`.")
+    if (run / SUMMARY).is_file():
+        return "cohort"
+    if (run / runs.RECORD).is_file():
+        return "pair"
+    raise InputError(
+        f"run '{run}' holds neither {runs.RECORD} nor {SUMMARY}. "
+        "Give a folder written by `itk-ncr register` or `itk-ncr batch`."
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, restkey="", restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read '{path}': {error}") from error
+    if rows and "status" not in rows[0]:
+        raise InputError(f"'{path}' has no column status: it is no summary of `itk-ncr batch`.")
+    return rows
+
+
+def _record(run: Path) -> dict[str, Any]:
+    path = run / runs.RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read '{path}': {error}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("inputs"), dict):
+        raise InputError(f"'{path}' is no record of `itk-ncr register`. Register again.")
+    return record
+
+
+def _write_pair(
+    run: Path,
+    page: Path,
+    truth: Path | None,
+    lesion_mask: Path | None,
+    labels: tuple[Path, Path] | None,
+    moved: Mapping[str, Path | None],
+) -> None:
+    from itk_ncr.evaluation import write_pair_report
+    from itk_ncr.evaluation.report import StoredRegistration
+    from itk_ncr.images import read_image
+
+    record = _record(run)
+    fixed, moving = (
+        read_image(_input(record, role, moved[role]), f"{role} image")
+        for role in ("fixed", "moving")
+    )
+    given = {
+        "truth": truth,
+        "lesion mask": lesion_mask or _extra(record, "lesion_mask"),
+    }
+    masks: dict[str, Image | None] = {
+        role: None if path is None else read_image(path, role) for role, path in given.items()
+    }
+    maps = labels or (_extra(record, "fixed_labels"), _extra(record, "labels"))
+    read = [
+        None if path is None else runs.as_labels(read_image(path, "labels"), path) for path in maps
+    ]
+    for role, image in [*masks.items(), *(("labels", image) for image in read)]:
+        if image is not None and image.dimension != fixed.dimension:
+            raise InputError(f"{role} must be {fixed.dimension}D; got {image.dimension}D.")
+    write_pair_report(
+        page,
+        fixed,
+        moving,
+        StoredRegistration.read(run, record),
+        record=record,
+        lesion_mask=masks["lesion mask"],
+        truth=masks["truth"],
+        labels=None if read[0] is None or read[1] is None else (read[0], read[1]),
+    )
+
+
+def _input(record: Mapping[str, Any], role: str, now: Path | None) -> Path:
+    """An image of the run that is still what it was."""
+    entry = record["inputs"].get(role)
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        raise InputError(f"the record names no {role} image. Register again.")
+    path = now or Path(entry["path"])
+    if not path.exists():
+        raise InputError(
+            f"{role} image '{path}' of the run is not there. "
+            f"Say with --{role} where it is now, or call from the folder of the run."
+        )
+    if runs.fingerprint(path)["sha256"] != entry.get("sha256"):
+        raise InputError(
+            f"{role} image '{path}' is not the one that was registered: its content has changed. "
+            "Register again, or give the former file."
+        )
+    return path
+
+
+def _extra(record: Mapping[str, Any], role: str) -> Path | None:
+    """A mask or a label map of the run; a page can do without one that is gone."""
+    entry = record["inputs"].get(role)
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        return None
+    path = Path(entry["path"])
+    spoken = role.replace("_", " ")
+    if not path.exists():
+        note(f"{spoken} '{path}' of the run is not there: the page is made without")
+        return None
+    if runs.fingerprint(path)["sha256"] != entry.get("sha256"):
+        note(f"{spoken} '{path}' has changed since the run: the page is made without")
+        return None
+    return path
