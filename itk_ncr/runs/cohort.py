@@ -285,11 +285,11 @@ def require_cohort_folder(output: Path, mark: Mapping[str, Any], overwrite: bool
                 f"output folder '{output}' holds files, but no cohort. Give another folder."
             )
         return
+    there, now = ({**of.get("settings", {}), "format": of.get("format")} for of in (before, mark))
     differs = [
-        f"{key} {one!r} there, {two!r} now"
-        for part in ("settings", "output")
-        for key in sorted({*before.get(part, {}), *mark[part]})
-        if (one := before.get(part, {}).get(key)) != (two := mark[part].get(key))
+        f"{key} {there.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted({*there, *now})
+        if there.get(key) != now.get(key)
     ]
     if differs and not overwrite:
         raise InputError(

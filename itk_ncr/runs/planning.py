@@ -79,7 +79,7 @@ def plan_cohort(
         "tool": "itk-ncr batch",
         "version": __version__,
         "settings": {**changed, **({"model": model} if model else {})},
-        "output": {"format": ending, "report": report},
+        "format": ending,
     }
     require_cohort_folder(output, mark, overwrite)
     for name in (SUMMARY, PAGE, MARK):
@@ -214,6 +214,5 @@ def _job(
             **asked,
             "settings": {**asked["settings"], **affine},
             "format": ending or format_for(pair.files.fixed),
-            "report": report,
         },
     )

@@ -117,7 +117,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(threads),
+            env=environment(threads),
         )
         self._events = events
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
@@ -165,7 +165,8 @@ class _Worker:
         return f"ended with status {status}" + (f" ({words})" if words else "")
 
 
-def _environment(threads: int) -> Mapping[str, str]:
+def environment(threads: int) -> Mapping[str, str]:
+    """Variables of a worker that is to use so many threads."""
     return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 

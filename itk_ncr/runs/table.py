@@ -22,6 +22,8 @@ COLUMNS = (*NAMES, *ROLES)
 AFFINE_WORDS = ("auto", "none")
 # Faults that are told one by one; the others are counted.
 TOLD = 20
+# As `lesion_msk` and `lesion_mask` are (0.95), and `moving_id` and `moving` are not (0.80).
+ALIKE = 0.85
 NAME_BYTES = 200  # most file systems hold 255 in a name
 # What a name must not hold on one of the systems that may see the folder.
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -124,7 +126,7 @@ def _faults_of_heading(
         if name in COLUMNS:
             continue
         cells = [row[number] for _, row in rows if len(row) > number and row[number]]
-        alike = difflib.get_close_matches(name.lower(), COLUMNS, n=1)
+        alike = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=ALIKE)
         if not name:
             faults.append(f"column {number + 1} has no name")
         elif alike:
