@@ -4,7 +4,7 @@ from itk_ncr.training.distributed import joined_processes
 from itk_ncr.training.logs import LOSSES, tensorboard
 from itk_ncr.training.loop import FAILED, STATE, Report, Training
 from itk_ncr.training.objective import Objective
-from itk_ncr.training.plan import Plan, device_of, make_plan
+from itk_ncr.training.plan import Plan, code_version, device_of, make_plan
 from itk_ncr.training.recipes import BUDGETS, RECIPES, Recipe, Sampling, recipe
 from itk_ncr.training.settings import PRECISIONS, VARIANTS, TrainingSettings
 from itk_ncr.training.validation import Validation
@@ -25,6 +25,7 @@ __all__ = [
     "Training",
     "TrainingSettings",
     "Validation",
+    "code_version",
     "device_of",
     "joined_processes",
     "make_plan",

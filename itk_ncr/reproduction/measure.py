@@ -1,0 +1,140 @@
+"""One method on one case: registration, and every figure that the tables need."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itk_ncr.data import surfaces
+from itk_ncr.errors import NCRError
+from itk_ncr.evaluation import (
+    average_precision,
+    detected,
+    dice,
+    expected_calibration_error,
+    jaccard,
+    jacobian_statistics,
+    line_distance,
+    split_by_lesion,
+)
+from itk_ncr.registration import RegistrationResult, register
+from itk_ncr.reproduction.cases import Case
+from itk_ncr.reproduction.design import LESIONS
+from itk_ncr.reproduction.methods import METHODS
+from itk_ncr.reproduction.printed import SURFACES
+from itk_ncr.segmentation import grow, oracle_seed
+
+Figures = dict[str, float | str | None]
+PRESETS = {"mri-2d": "mri-2d", "mri-3d": "mri-3d", "oct": "oct"}
+
+
+def run(case: Case, key: str, model: Path | None, *, seed: int = 0) -> RegistrationResult:
+    """The result of a method on a case.
+
+    The images of a case are aligned affinely already, so no method but "affine" aligns them again.
+    """
+    method = METHODS[key]
+    options: dict[str, Any] = {"affine": "none", "seed": seed, "threads": 1, **method.options}
+    if model is not None:
+        options["model"] = model
+    if method.preset:
+        options["preset"] = PRESETS[case.key.experiment]
+    return register(case.fixed, case.moving, **options)
+
+
+def measure(case: Case, key: str, model: Path | None, *, seed: int = 0) -> Figures:
+    """Figures of one method on one case.
+
+    Returns
+    -------
+    dict
+        "failed" with the reason, and nothing else, where the method could not do it.
+    """
+    if not METHODS[key].registers:
+        return _overlaps(case, case.moving_labels.array)
+    begun, cpu = time.perf_counter(), time.process_time()
+    try:
+        result = run(case, key, model, seed=seed)
+    except NCRError as error:
+        return {"failed": str(error)}
+    seconds = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+    labels = result.resample(case.moving_labels, "nearest").array
+    return {
+        **seconds,
+        **_overlaps(case, labels),
+        **_field(case, result),
+        **_mask(case, result, seed),
+    }
+
+
+def _overlaps(case: Case, labels: NDArray) -> Figures:
+    if case.key.experiment == "oct":
+        return _surfaces(case, labels)
+    values = {
+        label: value
+        for label, value in jaccard(case.fixed_labels, labels, (0,)).items()
+        if label in case.counted
+    }
+    figures: Figures = {"jaccard": _mean(list(values.values()))}
+    if case.lesion.any():
+        split = split_by_lesion(values, case.fixed_labels, case.lesion)
+        figures |= {"inside": _number(split.inside), "outside": _number(split.outside)}
+    return figures
+
+
+def _surfaces(case: Case, labels: NDArray) -> Figures:
+    """Distances of the lines that bound the layers, in pixels."""
+    figures: Figures = {}
+    truth, found = surfaces(case.fixed_labels), surfaces(labels)
+    for name in SURFACES:
+        distance = line_distance(truth[name], found[name])
+        figures[f"assd_{name}"] = _number(distance.average)
+        figures[f"hd_{name}"] = _number(distance.hausdorff)
+    return figures
+
+
+def _field(case: Case, result: RegistrationResult) -> Figures:
+    statistics = jacobian_statistics(result.jacobian.array, case.fixed.array > 0)
+    return {
+        "folding": statistics.folding_fraction,
+        "jacobian": statistics.deviation_of_logarithm,
+        "inverse": result.quality.inverse_error_mean_voxel,
+    }
+
+
+def _mask(case: Case, result: RegistrationResult, seed: int) -> Figures:
+    """Figures of the mask, of methods that find one."""
+    if result.engine not in ("network", "instance"):
+        return {}
+    probability, mask = result.noncorrespondence.array, result.mask.array > 0
+    shown = case.fixed.array > 0
+    figures: Figures = {"masked": float(mask[shown].mean())}
+    if not case.lesion.any():
+        return figures
+    draw = np.random.default_rng([seed, case.key.pair, _version_number(case)])
+    start = oracle_seed(probability, case.lesion, draw)
+    grown = np.zeros_like(mask) if start is None else grow(probability, start)
+    return figures | {
+        "dice": dice(mask, case.lesion),
+        "grown": dice(grown, case.lesion),
+        "detected": float(detected(mask, case.lesion)),
+        "precision": average_precision(probability, case.lesion, shown),
+        "calibration": expected_calibration_error(probability, case.lesion, shown),
+    }
+
+
+def _version_number(case: Case) -> int:
+    return LESIONS.index(case.key.version) if case.key.version in LESIONS else 0
+
+
+def _number(value: float) -> float | None:
+    """None instead of NaN, which JSON does not know."""
+    return value if np.isfinite(value) else None
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None

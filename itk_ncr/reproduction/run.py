@@ -1,0 +1,374 @@
+"""The whole reproduction: train, measure, write; it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from itk_ncr.data import data_hash
+from itk_ncr.errors import ArgumentError, TrainingError
+from itk_ncr.reproduction.cases import CaseKey, brains_of, case_keys, load_case
+from itk_ncr.reproduction.design import (
+    FIGURES,
+    TABLES,
+    Design,
+    Experiment,
+)
+from itk_ncr.reproduction.measure import Figures, measure
+from itk_ncr.reproduction.methods import METHODS
+from itk_ncr.reproduction.models import is_trained, model_folder, train
+from itk_ncr.reproduction.sources import lesion_masks, require_data
+from itk_ncr.training import code_version
+
+RECORD = "manifest.json"
+WORK = "work"
+Progress = Callable[[float, str], None]
+Task = TypeVar("Task")
+# A training counts as so many measured cases for the progress bar.
+TRAINING_WEIGHT = 15
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case and what every method made of it."""
+
+    key: CaseKey
+    figures: dict[str, Figures]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Everything that was measured, and where it came from.
+
+    Attributes
+    ----------
+    design : Design
+    data : Path
+    output : Path
+        Where the tables go; models and measurements lie in its folder ``work``.
+    measured : tuple of Measured
+    record : dict
+        The content of ``manifest.json``.
+    """
+
+    design: Design
+    data: Path
+    output: Path
+    measured: tuple[Measured, ...]
+    record: dict[str, Any]
+
+    def model(self, experiment: str, key: str, fold: int) -> Path | None:
+        """The model that a method uses; None where it uses none."""
+        variant = METHODS[key].variant
+        if variant is None:
+            return None
+        return model_folder(self.output / WORK, experiment, variant, fold) / "model"
+
+
+def plan_text(
+    data: Path, chosen: Design, tables: tuple[int, ...], figures: tuple[int, ...]
+) -> list[tuple[str, str]]:
+    """What a reproduction will do, as pairs of a title and a text."""
+    lines = [("budget", f"{chosen.budget}, seed {chosen.seed}")]
+    folds = ", ".join(map(str, chosen.used_folds))
+    lines.append(
+        ("folds", f"{folds} of {chosen.dealing.folds}, {chosen.dealing.patients} patients")
+    )
+    for experiment in chosen.needed(tables, figures):
+        keys = [k for f in chosen.used_folds for k in case_keys(data, chosen, experiment, f)]
+        trained = len(experiment.variants) * len(chosen.used_folds)
+        lines.append(
+            (
+                experiment.name,
+                f"{trained} networks of {experiment.settings.steps} steps x "
+                f"{experiment.settings.batch} pairs; {len(keys)} test pairs, "
+                f"{len(experiment.rows)} methods",
+            )
+        )
+    return lines
+
+
+def reproduce(
+    data: Path,
+    output: Path,
+    chosen: Design,
+    *,
+    tables: tuple[int, ...] = TABLES,
+    figures: tuple[int, ...] = FIGURES,
+    workers: int = 2,
+    device: str = "cpu",
+    command: str = "",
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Train what is missing and measure what is missing.
+
+    Parameters
+    ----------
+    data : Path
+        The data folder, see ``docs/reproduction.md``.
+    output : Path
+        Made if it does not exist; gone on with if it holds this reproduction.
+    chosen : Design
+        See :func:`design`.
+    tables, figures : tuple of int
+        Of the paper.
+    workers : int
+        Processes of one thread each.
+    device : str
+        Of the trainings.
+    command : str
+        For the record.
+    progress : callable, optional
+        ``progress(share, text)``.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is outside its range, or ``output`` holds another reproduction.
+    TrainingError
+        If a worker dies; the same call goes on where it stopped.
+    """
+    _require(tables, TABLES, "tables")
+    _require(figures, FIGURES, "figures")
+    if workers < 1:
+        raise ArgumentError(f"workers must be at least 1; got {workers}. One per core is usual.")
+    require_data(data)
+    data = data.resolve()
+    record = _begin(data, output, chosen, command)
+    experiments = chosen.needed(tables, figures)
+    trainings = [
+        _Training(data, output / WORK, chosen, experiment, variant, fold, device)
+        for experiment in experiments
+        for variant in experiment.variants
+        for fold in chosen.used_folds
+    ]
+    keys = {
+        (experiment.name, fold): case_keys(data, chosen, experiment, fold)
+        for experiment in experiments
+        for fold in chosen.used_folds
+    }
+    measurements = [
+        _Measurement(data, output / WORK, chosen, key, _rows(experiment, all_keys, key))
+        for experiment in experiments
+        for fold in chosen.used_folds
+        for all_keys in (keys[experiment.name, fold],)
+        for key in all_keys
+    ]
+    share = _Share(progress, TRAINING_WEIGHT * len(trainings) + len(measurements))
+    done = sum(is_trained(t.folder) for t in trainings)
+    share.add(TRAINING_WEIGHT * done, f"{done} networks trained before")
+    with _single_threads(), _pool(workers) as pool:
+        for training in _run(pool, [t for t in trainings if not is_trained(t.folder)], _train):
+            share.add(TRAINING_WEIGHT, f"trained {training.folder.name}")
+        for measurement in _run(pool, measurements, _measure):
+            share.add(1, f"measured {measurement.key.name}")
+    found = tuple(Measured(m.key, json.loads(m.file.read_text())) for m in measurements)
+    return Reproduction(chosen, data, output, found, record)
+
+
+@dataclass(frozen=True)
+class _Training:
+    data: Path
+    work: Path
+    design: Design
+    experiment: Experiment
+    variant: str
+    fold: int
+    device: str
+
+    @property
+    def folder(self) -> Path:
+        return model_folder(self.work, self.experiment.name, self.variant, self.fold)
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    data: Path
+    work: Path
+    design: Design
+    key: CaseKey
+    rows: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        return self.work / "measurements" / f"{self.key.name}.json"
+
+
+def _train(task: _Training) -> None:
+    """In a worker."""
+    train(
+        task.data,
+        task.work,
+        task.design,
+        task.experiment,
+        task.variant,
+        task.fold,
+        device=task.device,
+    )
+
+
+def _measure(task: _Measurement) -> None:
+    """In a worker: the methods that have not been measured on this case yet."""
+    there: dict[str, Figures] = {}
+    if task.file.is_file():
+        there = json.loads(task.file.read_text())
+    missing = [row for row in task.rows if row not in there or "failed" in there[row]]
+    if not missing:
+        return
+    case = load_case(task.data, task.design, task.key)
+    for row in missing:
+        variant = METHODS[row].variant
+        model = None
+        if variant is not None:
+            folder = model_folder(task.work, task.key.experiment, variant, task.key.fold)
+            model = folder / "model"
+        there[row] = measure(case, row, model, seed=task.design.seed)
+    task.file.parent.mkdir(parents=True, exist_ok=True)
+    ordered = {row: there[row] for row in METHODS if row in there}
+    write_text(task.file, json.dumps(ordered, indent=1, allow_nan=False) + "\n")
+
+
+def _rows(experiment: Experiment, keys: list[CaseKey], key: CaseKey) -> tuple[str, ...]:
+    """The methods to measure on a case: all, or those of the stricter protocol only."""
+    ordered = list(dict.fromkeys(k.pair for k in keys))
+    published = ordered if experiment.pairs is None else ordered[: experiment.pairs]
+    return experiment.rows if key.pair in published else experiment.strict_rows
+
+
+def _run(
+    pool: ProcessPoolExecutor, tasks: Iterable[Task], work: Callable[[Task], None]
+) -> Iterator[Task]:
+    """Tasks as they are finished."""
+    futures: dict[Future[None], Task] = {pool.submit(work, task): task for task in tasks}
+    try:
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "workers must live until their work is done; one was killed, perhaps for want of "
+            "memory. Give the same command again to go on, with fewer workers if it happens again."
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes that leave Ctrl-C to their parent, who ends them."""
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
+    )
+    try:
+        yield pool
+    except BaseException:
+        # What they have not finished is done again; a training goes on from its last state.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Processes that are started meanwhile use one thread each."""
+    names = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class _Share:
+    """Adds up what is done."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, max(total, 1), 0
+
+    def add(self, number: int, text: str) -> None:
+        self.done += number
+        if self.progress is not None:
+            self.progress(min(1.0, self.done / self.total), text)
+
+
+def _begin(data: Path, output: Path, chosen: Design, command: str) -> dict[str, Any]:
+    """The record of this reproduction: a new one, or the one to go on with."""
+    wanted = {"design": chosen.as_dict(), "data_hash": _hash(data, chosen)}
+    path = output / RECORD
+    if path.is_file():
+        record = json.loads(path.read_text())
+        other = [name for name in wanted if record.get(name) != wanted[name]]
+        if other:
+            raise ArgumentError(
+                f"output must be empty or hold this reproduction; '{output}' holds one with "
+                f"another {other[0].replace('_', ' ')}. Choose a new folder."
+            )
+    elif output.is_dir() and any(output.iterdir()):
+        raise ArgumentError(
+            f"output must be empty or hold this reproduction; '{output}' holds other files. "
+            "Choose a new folder."
+        )
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        record = {**wanted, "command": command, "code_versions": []}
+    version = code_version()
+    if version not in record["code_versions"]:
+        record["code_versions"].append(version)
+    write_record(output, record)
+    return record
+
+
+def write_record(output: Path, record: dict[str, Any]) -> None:
+    """Write ``manifest.json``."""
+    write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _hash(data: Path, chosen: Design) -> str:
+    """Of all brains and lesion masks that are used."""
+    total = hashlib.sha256()
+    dimensions = {e.dimension for e in chosen.experiments if e.name != "oct"}
+    for dimension in sorted(dimensions):
+        total.update(data_hash(brains_of(data, dimension, chosen.dealing).manifest).encode())
+    for file in sorted(lesion_masks(data).iterdir()):
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def _require(numbers: tuple[int, ...], known: tuple[int, ...], name: str) -> None:
+    odd = [n for n in numbers if n not in known]
+    if odd:
+        raise ArgumentError(
+            f"{name} must be among {', '.join(map(str, known))}; got {', '.join(map(str, odd))}."
+        )
