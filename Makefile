@@ -1,8 +1,8 @@
-# What there is: make demo | test | lint | bench | models | cuda | clean. Each sets up what it needs in .venv first,
+# What there is: make demo | test | lint | bench | models | reproduce | cuda | clean. Each sets up what it needs in .venv first,
 # once: a stamp in .venv remembers it until what it was made from changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
-#   DATA=folder            images for `make bench` and `make models`, see docs/benchmarks.md
+#   DATA=folder            images for `make bench`, `models` and `reproduce`, see docs/reproduction.md
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
 #   TORCH_INDEX=URL        a package index with CPU builds of torch, much smaller than the usual ones
 
@@ -33,10 +33,10 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test lint bench models cuda clean
+.PHONY: help demo test lint bench models reproduce cuda clean
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.made: constraints.txt
 	@if [ ! -x $(BIN)/python ]; then
@@ -110,6 +110,13 @@ models: $(DEVELOPS)
 	  $(BIN)/python benchmarks/ship.py $(RUN)/brain-t1-$${d}d/model brain-t1-$${d}d --figures $(RUN)/brain-t1-$${d}d.json
 	done
 	$(BIN)/python benchmarks/ship.py $(RUN)/oct-2d/model oct-2d
+
+# The paper's tables and figures, an hour of two cores; stopped, it goes on where it was.
+BUDGET ?= small
+reproduce: $(DEVELOPS)
+	@[ -d "$(DATA)" ] || { echo "error: DATA must be a folder with images; see docs/reproduction.md" >&2; exit 1; }
+	$(INSTALL) --no-build-isolation -e '.[ants,elastix,greedy,report]'
+	$(BIN)/itk-ncr reproduce "$(DATA)" --budget $(BUDGET) -o build/reproduction-$(BUDGET)
 
 # Compiles the CUDA kernels for every architecture and installs nothing; nvcc must be there.
 cuda: $(VENV)/.made
