@@ -13,6 +13,19 @@ from itk_ncr import runs
 # Named here so that the help need not import the solver; a test holds them to its table.
 PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
 ENGINES = ("auto", "network", "instance")
+METHODS = (
+    "ncr",
+    "network",
+    "instance",
+    "affine",
+    "demons",
+    "symmetric-demons",
+    "bspline",
+    "syn",
+    "ants-syn",
+    "elastix",
+    "greedy",
+)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -23,6 +36,14 @@ def file(name: str, help: str) -> Callable[[_Function], _Function]:
 
 
 _METHOD = (
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        default="ncr",
+        show_default=True,
+        help="ncr is ours, by network or by the pair alone; the others are for comparison, and "
+        "find no masks: docs/methods.md.",
+    ),
     click.option(
         "--preset",
         type=click.Choice(PRESETS),
@@ -106,13 +127,13 @@ _OUTPUT = (
         "--report/--no-report",
         default=True,
         show_default=True,
-        help="Draw overview.png as well.",
+        help="Draw report.html and overview.png as well.",
     ),
 )
 
 
 def method_options(function: _Function) -> _Function:
-    """What registers: --preset, --engine, --model, --refine."""
+    """What registers: --method, --preset, --engine, --model, --refine."""
     return _with(_METHOD, function)
 
 

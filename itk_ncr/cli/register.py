@@ -81,6 +81,7 @@ def register(
     labels                the label map of --labels on FIXED
     transform.h5          the same map for ITK, SimpleITK, ANTs and 3D Slicer
     summary.json          settings, versions, hashes, figures of quality, warnings
+    report.html           a page to see all of it on, and what to check
     overview.png          all of it at a glance (needs matplotlib)
 
     The files appear together when everything is done, or not at all. A folder that holds files is

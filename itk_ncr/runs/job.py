@@ -148,6 +148,7 @@ def row_of(record: dict[str, Any]) -> Row:
     return {
         "status": DONE,
         "error": "",
+        "method": record.get("method"),
         "engine": record["engine"],
         "model": (record["model"] or {}).get("name"),
         **record["quality"],

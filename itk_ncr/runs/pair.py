@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TRANSFORMS = ("affine", "initial_transform")
 LABELS = ("labels", "fixed_labels")
-OVERVIEW = "overview.png"
+OVERVIEW, PAGE = "overview.png", "report.html"
 Progress = Callable[[float, str], None]
 Note = Callable[[str], None]
 _log = logging.getLogger(__name__)
@@ -144,12 +144,11 @@ def run_pair(
             written = _write(stage, output, suffix, loaded, result)
             from itk_ncr.runs.record import as_json, pair_record
 
-            record = pair_record(files, loaded, result)
+            record = pair_record(files, loaded, result) | {"warnings": heard} | dict(extra or {})
             if report:
                 report_progress(0.95, "drawing")
-                written |= _draw(stage, loaded, result, note)
-            record |= {"outputs": {**written, "summary": RECORD}, "warnings": heard}
-            record |= dict(extra or {})
+                written |= _draw(stage, loaded, result, record, note)
+            record["outputs"] = {**written, "summary": RECORD}
             text = as_json(record)
             write_text(stage / RECORD, text)
     return PairRun(json.loads(text), text, result)
@@ -239,6 +238,7 @@ def _draw(
     stage: Path,
     loaded: dict[str, Any],
     result: RegistrationResult,
+    record: dict[str, Any],
     note: Note,
 ) -> dict[str, str]:
     """Draw what people look at; a picture that fails is no reason to lose the registration."""
@@ -248,8 +248,22 @@ def _draw(
 
         overview(loaded["fixed"], loaded["moving"], result, path)
 
+    def page(path: Path) -> None:
+        from itk_ncr.evaluation import write_pair_report
+
+        maps = [loaded[role] for role in ("fixed_labels", "labels") if role in loaded]
+        write_pair_report(
+            path,
+            loaded["fixed"],
+            loaded["moving"],
+            result,
+            record=record,
+            lesion_mask=loaded.get("lesion_mask"),
+            labels=(maps[0], maps[1]) if len(maps) == 2 else None,
+        )
+
     drawn = {}
-    for kind, name, draw in (("overview", OVERVIEW, overview),):
+    for kind, name, draw in (("report", PAGE, page), ("overview", OVERVIEW, overview)):
         try:
             draw(stage / name)
             drawn[kind] = name

@@ -32,6 +32,7 @@ def pair_record(
     found = environment()
     record = {
         "tool": "itk-ncr register",
+        "method": result.settings.method,
         **summary(result),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "inputs": inputs,

@@ -35,7 +35,7 @@ def record(folder: Path) -> dict:
 def test_a_run_writes_what_it_promises_in_the_format_of_the_fixed_image(registered):
     names = {path.name for path in registered.iterdir()}
     images = {f"{name}.nrrd" for name in IMAGES | {"labels"}}
-    assert names == images | {"transform.h5", "summary.json", "overview.png"}
+    assert names == images | {"transform.h5", "summary.json", "report.html", "overview.png"}
     assert names == set(record(registered)["outputs"].values())
 
 

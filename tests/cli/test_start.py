@@ -13,7 +13,7 @@ import pytest
 from itk_ncr import __version__
 from itk_ncr.errors import ImageWriteError, MissingDependencyError, RegistrationAborted
 
-COMMANDS = ["register", "apply", "segment", "train", "models", "info"]
+COMMANDS = ["register", "batch", "apply", "segment", "train", "models", "info"]
 
 
 def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
@@ -137,11 +137,12 @@ def test_every_command_explains_itself(run, command):
 
 def test_the_presets_offered_are_those_of_the_solver():
     from itk_ncr import registration
-    from itk_ncr.cli.options import ENGINES, PRESETS
+    from itk_ncr.cli.options import ENGINES, METHODS, PRESETS
 
     rows = dict.fromkeys([*registration.CONTRASTS, *registration.SOLVER_PRESETS])
     assert list(PRESETS) == ["auto", *rows]
     assert ENGINES == registration.ENGINES
+    assert METHODS == registration.METHODS
 
 
 def test_no_words_at_all_gives_the_help(run):
@@ -163,6 +164,7 @@ def test_no_words_at_all_gives_the_help(run):
         (["register", "a", "b", "-o", "c", "--mask", "some"], "'some' is not one of"),
         (["register", "a", "b", "-o", "c", "--preset", "liver"], "'liver' is not one of 'auto'"),
         (["register", "a", "b", "-o", "c", "--engine", "ants"], "'ants' is not one of 'auto'"),
+        (["register", "a", "b", "-o", "c", "--method", "rigid"], "'rigid' is not one of 'ncr'"),
         (["register", "a", "b", "-o", "c", "--refine", "-1"], "'--refine'"),
         (["models", "sell"], "No such command 'sell'"),
         (["models", "show"], "Missing argument 'NAME'"),
