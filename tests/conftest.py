@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +30,48 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
         for path in folder.rglob("*")
         if not path.is_dir()
     } | {str(path.relative_to(folder)): (0, 0) for path in folder.rglob("*") if path.is_dir()}
+
+
+@pytest.fixture(scope="session")
+def registration() -> Callable[[tuple[int, ...]], tuple[Any, Any, Any]]:
+    """Makes a pair and a result of it by hand, with something in every part of it."""
+    import numpy as np
+
+    from itk_ncr.geometry import AffineMap, Grid
+    from itk_ncr.images import Image
+    from itk_ncr.registration import Quality, RegistrationResult, RegistrationSettings
+
+    def make(shape: tuple[int, ...]) -> tuple[Image, Image, RegistrationResult]:
+        grid = Grid.of_array(shape, spacing=(3.0, 1.0, 1.5)[-len(shape) :][::-1])
+        axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+        inside = sum((a / 0.8) ** 2 for a in axes) < 1
+        fixed = np.where(inside, 100 + 60 * axes[-1], 0)
+        warped = np.where(inside, 110 + 60 * axes[-1] + 15 * axes[0], 0)
+        moving = np.where(inside, 110 + 60 * axes[-1] - 40 * axes[0], 0)
+        probability = np.exp(-sum(((a - 0.3) / 0.25) ** 2 for a in axes))
+        bump = np.exp(-sum((a / 0.4) ** 2 for a in axes))[..., None]
+        deformation = Image((4 * bump * np.ones(len(shape))).astype(np.float32), grid)
+
+        def scalar(array: Any) -> Image:
+            return Image(np.broadcast_to(array, shape).astype(np.float32), grid)
+
+        result = RegistrationResult(
+            displacement=deformation,
+            displacement_inverse=deformation,
+            deformation=deformation,
+            warped=scalar(warped),
+            noncorrespondence=scalar(probability),
+            noncorrespondence_moving=scalar(0),
+            jacobian=scalar(1 + 0.8 * axes[-1] * inside),
+            inverse_error=scalar(0),
+            foreground=Image(inside.astype(np.uint8), grid),
+            foreground_moving=Image(inside.astype(np.uint8), grid),
+            affine=AffineMap.identity(len(shape)),
+            quality=Quality(0.41, 0.12, 0.021, 0.03, 0.5, 0.0, 0.0123, 0.2, 0.97, 100, 2.5),
+            mask_threshold=0.5,
+            warnings=("look at this",),
+            settings=RegistrationSettings(),
+        )
+        return scalar(fixed), scalar(moving), result
+
+    return make

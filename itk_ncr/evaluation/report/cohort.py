@@ -52,6 +52,11 @@ class _Pair:
     """What to know first; empty where all is well."""
 
     @property
+    def empty(self) -> bool:
+        """Whether there is no figure at all."""
+        return all(value is None for value in self.values)
+
+    @property
     def badness(self) -> tuple[int, int, float]:
         """Large is bad: the verdict, the number of remarks, the distance that is left."""
         left = self.values[1]

@@ -297,7 +297,7 @@ def _text(value: Any) -> str:
 def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
     """What the script draws from."""
     match, (low, high), (dark, light) = scene.match, scene.fixed_window, scene.moving_window
-    before = np.abs(scene.residual(scene.before)[scene.shown])
+    before = np.abs(scene.residual(scene.before)[scene.shown & ~scene.mask])
     limit = float(np.percentile(before, 99)) / (high - low) if before.size else 0.0
     return {
         "bits": BITS,

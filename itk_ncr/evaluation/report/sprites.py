@@ -22,7 +22,7 @@ from itk_ncr.evaluation.scene import Plane, Scene, focus, plane_across, planes
 # What the pictures of a page may take, in characters of base64: a page stays below 5 MB with it.
 BYTES = 4_200_000
 # Pixels of one layer over all planes: a brain of 96x112x96 voxels fits with every slice.
-PIXELS = 3_200_000
+PIXELS = 5_000_000
 # Longest side of a tile where not everything fits: fewer slices come second.
 EDGE = 176
 # A brain of 96x112x96 voxels takes 1.6 MB at the first of them; noise goes on down the row.

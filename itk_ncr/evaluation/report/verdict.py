@@ -150,7 +150,7 @@ def _number(quality: Mapping[str, Any], key: str, name: str) -> float | Check | 
 
 
 def _similarity(quality: Mapping[str, Any]) -> Check | None:
-    name = "Likeness of the images"
+    name = "Image distance"
     before = _number(quality, "distance_before", name)
     after = _number(quality, "distance_outside", name)
     for value in (before, after):
@@ -158,7 +158,7 @@ def _similarity(quality: Mapping[str, Any]) -> Check | None:
             return value
     assert isinstance(before, float)
     assert isinstance(after, float)
-    text = f"distance {before:.3g} → {after:.3g}"
+    text = f"{before:.3g} → {after:.3g}"
     if before <= 0:
         return Check(name, text, "good", "The images were equal after the affine already.")
     ratio = after / before
@@ -183,14 +183,14 @@ def _similarity(quality: Mapping[str, Any]) -> Check | None:
 
 
 def _masked(quality: Mapping[str, Any]) -> Check | None:
-    name = "Share without correspondence"
+    name = "No correspondence"
     share = _number(quality, "masked_fraction", name)
     if not isinstance(share, float):
         return share
     grade = _graded(share, MASKED_LOOK, MASKED_FAILED)
     return Check(
         name,
-        f"{share:.1%} of the fixed object",
+        f"{share:.1%} of the object",
         grade,
         {
             "good": f"At most {MASKED_LOOK:.0%} of the object is in the mask.",
@@ -212,7 +212,7 @@ def _folding(quality: Mapping[str, Any]) -> Check | None:
     grade = _graded(share, FOLDING_LOOK, FOLDING_FAILED)
     return Check(
         name,
-        f"{share:.2g} of the voxels" if 0 < share < 1e-4 else f"{share:.2%} of the voxels",
+        f"{share:.2g} of voxels" if 0 < share < 1e-4 else f"{share:.2%} of voxels",
         grade,
         "No voxel is turned inside out."
         if grade == "good"
@@ -225,14 +225,14 @@ def _folding(quality: Mapping[str, Any]) -> Check | None:
 
 
 def _inverse(quality: Mapping[str, Any]) -> Check | None:
-    name = "Inverse"
+    name = "Inverse error"
     error = _number(quality, "inverse_error_mean_voxel", name)
     if not isinstance(error, float):
         return error
     grade = _graded(error, INVERSE_LOOK, INVERSE_FAILED)
     return Check(
         name,
-        f"mean error {error:.3f} voxel",
+        f"{error:.3f} voxel",
         grade,
         f"There and back ends {error:.2g} voxel from the start in the mean.",
         ""
@@ -252,7 +252,7 @@ def _overlap(quality: Mapping[str, Any]) -> Check | None:
     )
     return Check(
         name,
-        f"{share:.1%} of the fixed grid in the moving image",
+        f"{share:.1%} shared",
         grade,
         "The images share most of their field of view."
         if grade == "good"
@@ -269,9 +269,9 @@ def _stretched(share: float | None) -> Check | None:
     grade: Grade = "look" if share > STRETCH_LOOK else "good"
     return Check(
         "Strong stretching",
-        f"{share:.2%} of the object",
+        f"{share:.2%}",
         grade,
-        f"That much shrinks or grows more than {STRETCH:g}-fold.",
+        f"That much of the object shrinks or grows more than {STRETCH:g}-fold.",
         ""
         if grade == "good"
         else "Look at the Jacobian map: is it next to the pathology? Then --lesion-mask helps. "
@@ -286,11 +286,11 @@ def _labels(overlaps: tuple[float, float] | None) -> Check | None:
     worse = after < before
     return Check(
         "Overlap of labels",
-        f"mean Jaccard {before:.3f} → {after:.3f}",
+        f"{before:.3f} → {after:.3f}",
         "look" if worse else "good",
-        "Labels overlap less than after the affine."
+        "Labels overlap less than after the affine (mean Jaccard)."
         if worse
-        else "Labels overlap at least as well as after the affine.",
+        else "Labels overlap at least as well as after the affine (mean Jaccard).",
         "See the table of labels for which; flicker there." if worse else "",
     )
 

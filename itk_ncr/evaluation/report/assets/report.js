@@ -67,7 +67,7 @@ function lines(value, x0, y0, x1, y1, levelsBetween, segment) {
   }
 }
 
-const NAMES = { fixed: "fixed", before: "moving, affine only", after: "moving, warped" };
+const NAMES = { fixed: "fixed", before: "affine only", after: "warped" };
 const CONTOURS = {
   truth: { colour: "--truth", dash: [7, 5] },
   mask: { colour: "--s", dash: [] },
@@ -380,9 +380,9 @@ class Viewer {
       wipe: [NAMES[first], NAMES[second]],
       flicker: [NAMES[swapped ? second : first], ""],
       checker: [`${NAMES[first]} / ${NAMES[second]}`, ""],
-      mask: ["fixed, probability of no correspondence", ""],
-      residual: [`${NAMES[residual]}, minus fixed`, ""],
-      grid: ["moving, warped, with its grid", ""],
+      mask: ["fixed, no correspondence", ""],
+      residual: [`${NAMES[residual]} − fixed`, ""],
+      grid: ["warped, with its grid", ""],
       jacobian: ["Jacobian determinant", ""],
     }[mode];
   }
@@ -496,9 +496,10 @@ class Viewer {
 function cohort() {
   const table = one("#pairs");
   if (!table) return;
-  const body = table.tBodies[0], rows = [...body.rows];
+  const heads = table.tHead.rows[0].cells.length, body = table.tBodies[0], rows = [...body.rows];
   const worth = (row, column) => {
     const cell = row.cells[column];
+    if (!cell || cell.colSpan > 1) return column === heads - 1 ? row.cells[row.cells.length - 1].textContent.trim().toLowerCase() : NaN;
     return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent.trim().toLowerCase();
   };
   all("thead button", table).forEach((button) => {
@@ -510,7 +511,7 @@ function cohort() {
       const sign = down ? -1 : 1;
       rows.sort((one, two) => {
         const a = worth(one, head.cellIndex), b = worth(two, head.cellIndex);
-        if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // no number: last
+        if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // without a number: last
         return sign * (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
       });
       body.append(...rows);
