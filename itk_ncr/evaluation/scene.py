@@ -100,7 +100,9 @@ class Scene:
             )
             for name, mask in (given or {}).items()
         }
-        box = _object_box(scene["fixed"], scene["after"], *(m.astype(np.float32) for m in masks.values()))
+        box = _object_box(
+            scene["fixed"], scene["after"], *(m.astype(np.float32) for m in masks.values())
+        )
         steps = grid.matrix[:, ::-1]  # of the array axes, as stored
         to_points = np.stack(
             [sign * steps[:, axis] for sign, axis in zip(signs, order, strict=True)], axis=1
