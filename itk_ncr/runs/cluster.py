@@ -48,7 +48,7 @@ def work_on_cluster(
             'Install it with: pip install "itk_ncr[dask]"'
         ) from error
     try:
-        client = Client(scheduler, timeout=CONNECTING, set_as_default=False)
+        client = Client(scheduler, timeout=CONNECTING)
     except (OSError, ValueError, TypeError) as error:
         raise WorkerError(
             f"no Dask scheduler answers at '{scheduler}' ({type(error).__name__}). "

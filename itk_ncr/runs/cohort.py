@@ -16,7 +16,14 @@ from typing import Any
 from itk_ncr.errors import InputError
 from itk_ncr.runs.job import DONE, FAILED, WAITING, Job, Row
 from itk_ncr.runs.messages import reason
-from itk_ncr.runs.outputs import RECORD, OutputFolder, holds_files, remove_abandoned, write_text
+from itk_ncr.runs.outputs import (
+    RECORD,
+    OutputFolder,
+    holds_files,
+    remove_abandoned,
+    remove_unfinished,
+    write_text,
+)
 from itk_ncr.runs.pair import Note
 from itk_ncr.runs.record import read_record
 from itk_ncr.runs.table import Pair
@@ -124,7 +131,8 @@ class CohortPlan:
         """
         with _alone(self.output):
             write_text(self.output / MARK, json.dumps(self.mark, indent=2, sort_keys=True) + "\n")
-            for folder in {Path(job.output) for job in self.jobs} | {self.output}:
+            folders = {Path(job.output) for job in self.jobs} | {self.output}
+            for folder in folders:
                 remove_abandoned(folder)
             books = _Books(self)
             books.write()
@@ -134,6 +142,10 @@ class CohortPlan:
                         listener(books.enter(number, row))
             finally:
                 books.write()
+            if self.scheduler is not None:
+                # What workers that died had begun, and those that do what another one has done.
+                for folder in folders:
+                    remove_unfinished(folder)
             if self.report:
                 _draw(self.output / PAGE, books.rows, self.output.resolve().name, note)
             return Cohort(tuple(books.rows))

@@ -207,7 +207,13 @@ def _owner() -> str:
     return f"{re.sub(r'[^A-Za-z0-9]', '', platform.node())}-{os.getpid()}"
 
 
-def remove_abandoned(folder: str | os.PathLike[str]) -> None:
+def remove_unfinished(folder: Path) -> None:
+    """Remove what anybody has begun to write in a folder: nobody needs it any more."""
+    for stage in folder.glob(f"{_PREFIX}*"):
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path) -> None:
     """Remove what processes of this machine that are no more had begun to write in a folder."""
     if os.name != "posix":  # elsewhere there is no way to ask for a process without ending it
         return
@@ -217,7 +223,7 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> None:
         for name in os.listdir(folder):
             owner = pattern.match(name)
             if owner and not _runs(int(owner[1])):
-                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+                shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:

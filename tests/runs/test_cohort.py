@@ -185,26 +185,6 @@ def test_a_folder_that_has_lost_a_file_is_not_taken_for_whole(table, row, tmp_pa
     assert (tmp_path / "out" / "b" / "notes.txt").read_text() == "mine"
 
 
-def test_two_that_do_the_same_pair_leave_one_result(table, row, tmp_path, quick, monkeypatch):
-    plan = runs.plan_cohort(table(row("a")), tmp_path / "out", quick, report=False)
-    job = plan.jobs[0]
-    from itk_ncr.runs import job as module
-
-    run_pair = module.run_pair
-
-    def overtaken(*words: object, **more: object) -> object:
-        monkeypatch.setattr(module, "run_pair", run_pair)
-        first.append(run_job(job))  # from beginning to end while the other one has begun
-        return run_pair(*words, **more)
-
-    first: list[dict] = []
-    monkeypatch.setattr(module, "run_pair", overtaken)
-    second = run_job(job)
-    assert (first[0]["kept"], second["kept"]) == (False, True)
-    assert second["seconds"] == first[0]["seconds"]
-    assert visible(tmp_path / "out") == {"a"}
-
-
 @pytest.mark.parametrize(
     ("settings", "options", "fragment"),
     [

@@ -1,0 +1,89 @@
+"""Pairs given to Dask: a worker that dies takes none with it, and none is done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from itk_ncr import runs
+from itk_ncr.errors import WorkerError
+from itk_ncr.runs import job as jobs
+from itk_ncr.runs.job import run_job
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[distributed.LocalCluster]:
+    """Two processes of one thread."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as found:
+        yield found
+
+
+def test_of_two_workers_one_is_killed_and_no_pair_is_lost_or_doubled(
+    cluster, table, row, tmp_path, quick, summary, complete
+):
+    names, out = "abcdefgh", tmp_path / "out"
+    path = table(*(row(name) for name in names[:-1]), row("h", moving="broken.nrrd"))
+    plan = runs.plan_cohort(path, out, quick, report=False, scheduler=cluster.scheduler_address)
+    finished: list[str] = []
+    killed: list[int] = []
+
+    def listen(progress: runs.CohortProgress) -> None:
+        """Kill, after the first pair, a worker that is at another one."""
+        finished.append(progress.row["name"])
+        until = time.monotonic() + 10
+        while not killed and time.monotonic() < until:
+            for stage in out.glob(".itk-ncr-*"):
+                killed.append(int(stage.name.split("-")[3]))
+                os.kill(killed[0], signal.SIGKILL)
+                break
+
+    outcome = plan.run(listen)
+    assert killed
+    assert Counter(finished) == Counter(names)  # each once
+    assert (outcome.count("done"), outcome.count("failed")) == (7, 1)
+    rows = summary(out)
+    assert [row["name"] for row in rows] == list(names)
+    assert "broken.nrrd" in rows[-1]["error"]
+    assert {row["threads"] for row in rows[:-1]} == {"1"}  # as many as a worker of the cluster has
+    assert all(complete(out / name) for name in names[:-1])
+    assert {path.name for path in out.iterdir()} == {*names[:-1], "summary.csv", "cohort.json"}
+
+
+def test_without_a_scheduler_one_line_says_how_to_start_one(
+    table, row, tmp_path, quick, monkeypatch
+):
+    from itk_ncr.runs import cluster
+
+    monkeypatch.setattr(cluster, "CONNECTING", 0.5)
+    plan = runs.plan_cohort(
+        table(row("a")), tmp_path / "out", quick, report=False, scheduler="tcp://127.0.0.1:9"
+    )
+    with pytest.raises(WorkerError, match=r"no Dask scheduler answers at .tcp://127\.0\.0\.1:9"):
+        plan.run()
+
+
+def test_a_pair_that_two_workers_finish_is_one_result(table, row, tmp_path, quick, monkeypatch):
+    """As after a pause in which the scheduler took a worker for dead and sent its pair on."""
+    job = runs.plan_cohort(table(row("a")), tmp_path / "out", quick, report=False).jobs[0]
+    run_pair, first = jobs.run_pair, []
+
+    def overtaken(*words: object, **more: object) -> object:
+        monkeypatch.setattr(jobs, "run_pair", run_pair)
+        first.append(run_job(job))  # from beginning to end while the other one has begun
+        return run_pair(*words, **more)
+
+    monkeypatch.setattr(jobs, "run_pair", overtaken)
+    second = run_job(job)
+    assert (first[0]["kept"], second["kept"]) == (False, True)
+    assert second["seconds"] == first[0]["seconds"]
+    assert [path.name for path in Path(tmp_path / "out").iterdir()] == ["a"]
