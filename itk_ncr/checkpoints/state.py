@@ -7,16 +7,15 @@ a weight would otherwise load without a word.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.errors import ArgumentError, CheckpointError
+from itk_ncr.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,30 +121,11 @@ def replace_file(path: Path, content: bytes) -> None:
     CheckpointError
         If the system refuses; the old file is still there.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise CheckpointError(f"cannot write '{path}': {_line(error)}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _entry(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 
 import click
 
@@ -61,8 +60,7 @@ COMMANDS = (
 )
 
 for _name in COMMANDS:
-    if find_spec(f"{__name__}.{_name}"):
-        command_line.add_command(getattr(import_module(f"{__name__}.{_name}"), _name))
+    command_line.add_command(getattr(import_module(f"{__name__}.{_name}"), _name))
 
 
 def main() -> None:

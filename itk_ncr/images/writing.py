@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from itk_ncr import files
 from itk_ncr.errors import ImageReadError, ImageWriteError, NCRError
 from itk_ncr.images.adapters import to_sitk
 from itk_ncr.images.image import Image, ImageWarning
@@ -75,22 +75,14 @@ def replacing(target: Path, suffix: str) -> Iterator[Path]:
         raise ImageWriteError(_line(target, "is a folder; name a file in it"))
     if not folder.is_dir():
         raise ImageWriteError(_line(target, f"the folder {str(folder)!r} does not exist"))
-    temporary = folder / f".{secrets.token_hex(8)}.partial{suffix}"
     try:
-        # Python reports what is wrong with a folder or a disk; ITK's writers often do not.
-        with temporary.open("xb"):
-            pass
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with files.replacing(target, suffix) as temporary:
+            yield temporary
     except OSError as error:
         if isinstance(error, NCRError):
             raise
         words = os.strerror(error.errno).lower() if error.errno else str(error)
         raise ImageWriteError(_line(target, words)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _line(path: Path, reason: str) -> str:

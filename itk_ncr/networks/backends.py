@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from itk_ncr.errors import ArgumentError, MissingDependencyError
+from itk_ncr.files import replacing
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pair
 from itk_ncr.networks.ncr import SCALES, NCRNet
@@ -169,14 +170,8 @@ def write_onnx(
             "Pad the images by repeating their border."
         )
     example = torch.zeros(1, 1, *(size or (2 * step,) * dimension))
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        _export(outputs, example, name, any_size=size is None)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with replacing(Path(path)) as temporary:
+        _export(outputs, example, str(temporary), any_size=size is None)
 
 
 def _export(outputs: Outputs, example: Tensor, path: str, *, any_size: bool) -> None:
