@@ -4,12 +4,13 @@ from itk_ncr.registration.entry import REGISTRATIONS, register
 from itk_ncr.registration.network import DEFAULT_REFINEMENT, NetworkRegistration
 from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
-from itk_ncr.registration.settings import ENGINES, RegistrationSettings
+from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings
 
 __all__ = [
     "CONTRASTS",
     "DEFAULT_REFINEMENT",
     "ENGINES",
+    "METHODS",
     "REGISTRATIONS",
     "SOLVER_PRESETS",
     "ModelRecord",

@@ -10,14 +10,16 @@ from typing import Any
 from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_image
+from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization
 from itk_ncr.registration.result import Registration, RegistrationResult
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 
 REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
-    "instance": InstanceOptimization,
     "network": NetworkRegistration,
+    "instance": InstanceOptimization,
+    **{name: classical(name) for name in CLASSICAL},
 }
 
 
@@ -25,6 +27,7 @@ def register(
     fixed: Any,
     moving: Any,
     *,
+    method: str = "ncr",
     preset: str = "auto",
     engine: str = "auto",
     model: str | os.PathLike[str] | None = None,
@@ -51,6 +54,11 @@ def register(
     fixed, moving : itk.Image, SimpleITK.Image, ndarray, Tensor, DataArray or Image
         Two scalar images of the same dimension, 2 or 3, each with its own spacing, origin,
         direction and size. Plain arrays have spacing 1 and origin 0.
+    method : str
+        "ncr" is ours. Every row of ``itk_ncr.registration.REGISTRATIONS`` is a method too:
+        "network" and "instance" are the two halves of ours, the rest are the pipelines of other
+        toolkits with the same inputs, masks and outputs; see docs/methods.md. They find no masks
+        and know neither ``engine``, ``model``, ``refine``, ``smoothness`` nor ``mask_price``.
     preset : str
         "auto" goes by the number of axes. "brain-t1" and "oct" (``CONTRASTS``) say what the images
         show, which nobody can see in an array: they also pick the network trained on it. A row of
@@ -108,7 +116,11 @@ def register(
     GeometryError
         If the images do not overlap.
     ArgumentError
-        If a setting is outside its range.
+        If a setting is outside its range, or unknown to the method.
+    MissingDependencyError
+        If the method needs a package that is not installed.
+    RegistrationError
+        If the tool behind the method gave up.
     MemoryLimitError
         If the images need more memory than there is.
     RegistrationAborted
@@ -119,6 +131,7 @@ def register(
     Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4.
     """
     settings = RegistrationSettings(
+        method=method,
         preset=preset,
         engine=engine,
         model=model if model is None else os.fspath(model),
@@ -150,13 +163,23 @@ def register(
 
 def _choose(settings: RegistrationSettings, fixed: Image) -> tuple[str, tuple[str, ...]]:
     """The row of ``REGISTRATIONS`` for an image, and what the reader should know about it."""
-    if settings.engine == "instance" and (settings.model, settings.refine) != (None, None):
+    if settings.method in CLASSICAL:
+        return settings.method, ()
+    engine = settings.engine
+    if settings.method != "ncr":
+        if engine not in ("auto", settings.method):
+            raise ArgumentError(
+                f"engine must be left out with method={settings.method!r}; got {engine!r}. "
+                "Both say who registers."
+            )
+        engine = settings.method
+    if engine == "instance" and (settings.model, settings.refine) != (None, None):
         raise ArgumentError(
-            "model and refine must be left out with engine='instance'; got "
+            "model and refine must be left out with engine='instance' or method='instance'; got "
             f"model={settings.model!r}, refine={settings.refine!r}. They belong to the network."
         )
-    if settings.engine != "auto":
-        return settings.engine, ()
+    if engine != "auto":
+        return engine, ()
     if settings.model is not None:
         return "network", ()
     name, misfit = suggested_model(settings.preset, fixed.grid)

@@ -50,12 +50,15 @@ class OnGrid:
         On the scale of ``preprocessing``; the moving one seen through the affine.
     foreground : ndarray of bool
         Where either shows something and both have voxels.
+    inside : ndarray of bool
+        Where the moving image has voxels.
     """
 
     grid: Grid
     fixed: NDArray[np.float32]
     moving: NDArray[np.float32]
     foreground: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
 
 
 class Aligned:
@@ -103,14 +106,15 @@ class Aligned:
         fixed, moving = self.fixed, self.moving
         fixed_values = to_grid(Image(self.fixed_scaled.values, fixed.grid), grid)
         seen = seen_from(Image(self.moving_scaled.values, moving.grid), grid, self.affine)
-        foreground = Image(self.moving_scaled.foreground.astype(np.float32), moving.grid)
+        moving_foreground = Image(self.moving_scaled.foreground.astype(np.float32), moving.grid)
         whole = Image(np.ones(moving.grid.shape, np.float32), moving.grid)
         inside = resample(whole, grid, affine=self.affine, mode="nearest").array > 0
         fixed_foreground = Image(self.fixed_scaled.foreground.astype(np.float32), fixed.grid)
         fixed_shows = to_grid(fixed_foreground, grid) > 0.5
-        moving_shows = seen_from(foreground, grid, self.affine) > 0.5
+        moving_shows = seen_from(moving_foreground, grid, self.affine) > 0.5
         matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
-        return OnGrid(grid, fixed_values, matched, (fixed_shows | moving_shows) & inside)
+        foreground = (fixed_shows | moving_shows) & inside
+        return OnGrid(grid, fixed_values, matched, foreground, inside)
 
     def _scaled(self, image: Image, name: str) -> Normalised:
         bad = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
@@ -123,14 +127,14 @@ class Aligned:
         grid, foreground = images.grid, images.foreground
         lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
         if roi is not None:
-            used = _mask_on(roi, grid)
+            used = mask_on(roi, grid)
             if not used.any():
                 raise ImageValueError(
                     "ROI mask must cover part of the fixed image; got no voxel of it. "
                     "Check its polarity (1 = use) and its space."
                 )
             foreground = foreground & used
-        known = None if lesion is None else _mask_on(lesion, grid)
+        known = None if lesion is None else mask_on(lesion, grid)
         if known is not None:
             if not known.any():
                 self.warnings.append("lesion mask covers no voxel of the fixed image.")
@@ -141,7 +145,7 @@ class Aligned:
                 )
         known_moving = None
         if moving_lesion is not None:
-            known_moving = _mask_on(moving_lesion, grid, self.affine)
+            known_moving = mask_on(moving_lesion, grid, self.affine)
             if not known_moving.any():
                 self.warnings.append("moving lesion mask covers no voxel of the moving image.")
         if not foreground.any():
@@ -189,8 +193,8 @@ def seen_from(moving: Image, grid: Grid, affine: AffineMap) -> NDArray[np.float3
     return array.astype(np.float32, copy=False)
 
 
-def _mask_on(mask: Image, grid: Grid, affine: AffineMap | None = None) -> NDArray[np.bool_]:
-    """A mask of any grid on the working grid, by physical coordinates."""
+def mask_on(mask: Image, grid: Grid, affine: AffineMap | None = None) -> NDArray[np.bool_]:
+    """A mask of any grid on another one, by physical coordinates."""
     binary = Image((np.nan_to_num(mask.array) != 0).astype(np.float32), mask.grid)
     coverage = (
         resample(binary, grid) if affine is None else Image(seen_from(binary, grid, affine), grid)

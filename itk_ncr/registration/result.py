@@ -90,7 +90,7 @@ class RegistrationResult:
     settings : RegistrationSettings
         Every setting the result was made with.
     engine : str
-        The row of ``REGISTRATIONS`` that was used: "network" or "instance".
+        The row of ``REGISTRATIONS`` that was used.
     model : ModelRecord or None
         The model of the network; None without one.
     """

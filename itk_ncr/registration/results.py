@@ -1,15 +1,22 @@
-"""From a velocity and a mask on the working grid to a result in the spaces of both images."""
+"""From what a method found on the working grid to a result in the spaces of both images."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from itk_ncr.fields import inverse_consistency, resize_velocity, volume_change_statistics
+from itk_ncr.fields import (
+    inverse_consistency,
+    invert_displacement,
+    resize_displacement,
+    resize_velocity,
+    volume_change_statistics,
+)
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, inverse_physical_displacement, physical_displacement, resample
 from itk_ncr.ops import exponential_pair, jacobian_determinant, warp
@@ -26,6 +33,35 @@ from itk_ncr.registration.solver_settings import InstanceSettings
 SUSPICIOUS_SHARE = 0.35
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a method found out about a pair.
+
+    Attributes
+    ----------
+    displacement, inverse : Tensor, shape (1, D, *spatial of the fixed grid)
+        In voxels, without the affine.
+    probability, probability_moving : Tensor, shape (1, 1, *spatial of the working grid)
+        Noncorrespondence in fixed and in (affinely aligned) moving space.
+    distances : pair of float
+        Of the images before and after.
+    iterations : int
+    remedy : str
+        What to do against folds.
+    finds_masks : bool
+        Whether the masks were found; else they were given.
+    """
+
+    displacement: Tensor
+    inverse: Tensor
+    probability: Tensor
+    probability_moving: Tensor
+    distances: tuple[float, float]
+    iterations: int
+    remedy: str
+    finds_masks: bool
+
+
 @torch.no_grad()
 def make_result(
     settings: RegistrationSettings,
@@ -39,7 +75,7 @@ def make_result(
     *,
     evidence: bool = True,
 ) -> RegistrationResult:
-    """Fields at full resolution, masks in both spaces, figures.
+    """Fields at full resolution, masks in both spaces, figures: of a velocity and a mask.
 
     Parameters
     ----------
@@ -57,15 +93,68 @@ def make_result(
     evidence : bool
         Whether what masking a voxel would save counts, too.
     """
-    fixed, moving, affine = prepared.fixed, prepared.moving, prepared.affine
     u, u_inverse = exponential_pair(resize_velocity(solution.velocity, working.shape))
-    there = _probabilities(settings, solver, pair, solution.mask, u, u_inverse, predicted, evidence)
-    probability, probability_moving, distances = there
-    if working.shape != fixed.grid.shape:
-        u, u_inverse = exponential_pair(resize_velocity(solution.velocity, fixed.grid.shape))
+    there, back, distances = _probabilities(
+        settings, solver, pair, solution.mask, u, u_inverse, predicted, evidence
+    )
+    fixed = prepared.fixed.grid
+    if working.shape != fixed.shape:
+        u, u_inverse = exponential_pair(resize_velocity(solution.velocity, fixed.shape))
+    iterations = len(solution.energies)
+    found = Found(u, u_inverse, there, back, distances, iterations, "raise smoothness", True)
+    return _result(settings, prepared, working, found, started)
+
+
+@torch.no_grad()
+def result_of_displacement(
+    settings: RegistrationSettings,
+    solver: InstanceSettings,
+    prepared: Aligned,
+    working: Grid,
+    pair: Pair,
+    displacement: Tensor,
+    inverse: Tensor | None,
+    iterations: int,
+    started: float,
+) -> RegistrationResult:
+    """The same of a displacement, where nothing is masked but what was given.
+
+    Parameters
+    ----------
+    displacement, inverse : Tensor, shape (1, D, *spatial)
+        In voxels of the working grid; without an inverse it is found by a fixed-point iteration.
+    iterations : int
+    """
+    if inverse is None:
+        inverse = invert_displacement(displacement)
+    nothing = torch.zeros_like(pair.fixed)
+    there, back, distances = _probabilities(
+        settings, solver, pair, nothing, displacement, inverse, None, False
+    )
+    fixed = prepared.fixed.grid
+    if working.shape != fixed.shape:
+        displacement = resize_displacement(displacement, fixed.shape)
+        inverse = resize_displacement(inverse, fixed.shape)
+    remedy = "the way back is wrong there"
+    found = Found(displacement, inverse, there, back, distances, iterations, remedy, False)
+    result = _result(settings, prepared, working, found, started)
+    # What was given is certain; only resampling made it less so.
+    certain, certain_moving = (
+        Image((image.array >= 0.5).astype(np.float32), image.grid)
+        for image in (result.noncorrespondence, result.noncorrespondence_moving)
+    )
+    result = replace(result, noncorrespondence=certain, noncorrespondence_moving=certain_moving)
+    return result.with_threshold(settings.mask_threshold)
+
+
+def _result(
+    settings: RegistrationSettings, prepared: Aligned, working: Grid, found: Found, started: float
+) -> RegistrationResult:
+    fixed, moving, affine = prepared.fixed, prepared.moving, prepared.affine
+    u, u_inverse = found.displacement, found.inverse
     back = affine.inverse()
-    on_fixed = resample(_image(probability, working), fixed.grid)
-    on_moving = resample(_image(probability_moving, working), moving.grid, affine=back)
+    on_fixed = resample(_image(found.probability, working), fixed.grid)
+    on_moving = resample(_image(found.probability_moving, working), moving.grid, affine=back)
     displacement = physical_displacement(u, fixed.grid, fixed.grid, affine)
     determinant = jacobian_determinant(u)
     statistics = volume_change_statistics(u)
@@ -78,17 +167,17 @@ def make_result(
     foreground_moving = _byte(prepared.moving_scaled.foreground, moving.grid)
     masked = masked_share(on_fixed, foreground, settings.mask_threshold)
     masked_moving = masked_share(on_moving, foreground_moving, settings.mask_threshold)
-    if masked > SUSPICIOUS_SHARE:
+    if found.finds_masks and masked > SUSPICIOUS_SHARE:
         prepared.warnings.append(
             f"{100 * masked:.0f} % of the fixed foreground found no partner: check the alignment, "
             "the contrast, or raise mask_price."
         )
     folding = float(statistics.folding_fraction.max())
     if folding > 0:
-        prepared.warnings.append(f"{100 * folding:.3g} % of the voxels fold; raise smoothness.")
+        prepared.warnings.append(f"{100 * folding:.3g} % of the voxels fold; {found.remedy}.")
     quality = Quality(
-        distance_before=distances[0],
-        distance_outside=distances[1],
+        distance_before=found.distances[0],
+        distance_outside=found.distances[1],
         masked_fraction=masked,
         masked_fraction_moving=masked_moving,
         minimum_jacobian=float(statistics.minimum.min()),
@@ -96,7 +185,7 @@ def make_result(
         inverse_error_mean_voxel=float(error.double().mean()),
         inverse_error_max_voxel=float(error.max()),
         overlap_fraction=prepared.overlap,
-        iterations=len(solution.energies),
+        iterations=found.iterations,
         seconds=time.perf_counter() - started,
     )
     volume_change = float(np.linalg.det(np.asarray(affine.matrix)))

@@ -15,6 +15,21 @@ Progress = Callable[[float, str], None]
 
 ENGINES = ("auto", "network", "instance")
 
+METHODS = (
+    "ncr",
+    "network",
+    "instance",
+    "affine",
+    "demons",
+    "symmetric-demons",
+    "bspline",
+    "syn",
+    "ants-syn",
+    "elastix",
+    "greedy",
+)
+"""What ``method`` may be: "ncr", or a row of ``REGISTRATIONS``."""
+
 Abort = Callable[[], bool]
 """Says whether to stop."""
 
@@ -25,6 +40,9 @@ class RegistrationSettings:
 
     Attributes
     ----------
+    method : str
+        "ncr" is ours, by network or by the pair alone as ``engine`` says; else a row of
+        ``itk_ncr.registration.REGISTRATIONS``, most of them the pipelines of other toolkits.
     preset : str
         "auto", a row of ``itk_ncr.registration.CONTRASTS`` (what the images show) or one of
         ``SOLVER_PRESETS`` (how to solve).
@@ -57,6 +75,7 @@ class RegistrationSettings:
         and their velocity is exponentiated on the fixed grid.
     """
 
+    method: str = "ncr"
     preset: str = "auto"
     engine: str = "auto"
     model: str | None = None
@@ -81,6 +100,10 @@ class RegistrationSettings:
             raise ArgumentError(
                 f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. "
                 "0.5 is the usual cut."
+            )
+        if self.method not in METHODS:
+            raise ArgumentError(
+                f"method must be one of {', '.join(map(repr, METHODS))}; got {self.method!r}."
             )
         if self.engine not in ENGINES:
             raise ArgumentError(

@@ -59,11 +59,11 @@ def doubtful(start: Start) -> Tensor:
 
 @torch.no_grad()
 def fill(velocity: Tensor, blank: Tensor) -> Tensor:
-    """Replace a velocity where ``blank`` is 1 by a smooth continuation of its surroundings.
+    """Replace a velocity, or an image, where ``blank`` is 1 by a continuation of what is around.
 
     Parameters
     ----------
-    velocity : Tensor, shape (1, D, *spatial)
+    velocity : Tensor, shape (1, channels, *spatial)
     blank : Tensor, shape (1, 1, *spatial)
         0 or 1. Where it is 1 everywhere, the velocity becomes 0.
     """

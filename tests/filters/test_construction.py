@@ -91,6 +91,7 @@ def test_the_function_returns_a_field_that_outlives_its_filter(dimension, pair, 
 
 
 EXAMPLES: dict[str, Any] = {
+    "method": "demons",
     "preset": "brain-t1",
     "engine": "network",
     "model": "a-model",

@@ -1,0 +1,14 @@
+"""Our affine and nothing else: what every other method starts from."""
+
+from __future__ import annotations
+
+import torch
+
+from itk_ncr.registration.classical.task import Deformation, Task
+
+
+def affine_only(task: Task) -> Deformation:
+    """No deformation at all."""
+    shape = task.pair.fixed.shape[2:]
+    nothing = torch.zeros(1, task.dimension, *shape)
+    return Deformation(nothing, nothing, 0)

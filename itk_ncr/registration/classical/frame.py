@@ -1,0 +1,239 @@
+"""What is the same for every classical pipeline: the door, the affine, the way home."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from itk_ncr.errors import (
+    ArgumentError,
+    NCRError,
+    RegistrationAborted,
+    RegistrationError,
+    ShapeError,
+)
+from itk_ncr.geometry import AffineMap
+from itk_ncr.images import Image, require_memory
+from itk_ncr.registration.classical.task import Deformation, Task
+from itk_ncr.registration.masking import dilate
+from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.pairwise import (
+    FIXED_BYTES,
+    MOVING_BYTES,
+    SOLVER_SHARE,
+    solver_settings,
+    threads,
+)
+from itk_ncr.registration.preparation import (
+    AFFINE_SHARE,
+    Aligned,
+    GivenMasks,
+    OnGrid,
+    as_tensor,
+    mask_on,
+    require_pair,
+    working_grid,
+)
+from itk_ncr.registration.result import RegistrationResult
+from itk_ncr.registration.results import result_of_displacement
+from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
+from itk_ncr.registration.start import fill
+
+Solve = Callable[[Task], Deformation]
+
+# Voxels by which a lesion mask is grown: the rim of a lesion is blurred into the tissue around it.
+DILATION = 2
+# Settings that only our own methods have.
+OURS = ("engine", "model", "refine", "smoothness", "mask_price")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A classical pipeline.
+
+    Attributes
+    ----------
+    solve : callable
+        From a :class:`Task` to a :class:`Deformation`.
+    tool : str
+        Whose it is, for messages.
+    multimodal : bool
+        Whether it can register two contrasts.
+    fewest_voxels : int
+        The tool needs so many along every axis.
+    bytes_per_voxel : int
+        Estimated peak of the tool.
+    """
+
+    solve: Solve
+    tool: str
+    multimodal: bool = False
+    fewest_voxels: int = 1
+    bytes_per_voxel: int = 450
+
+
+@dataclass(frozen=True)
+class ClassicalRegistration:
+    """Registers a pair by somebody else's tool, and measures the result as we measure ours."""
+
+    name: str
+    method: Method
+    settings: RegistrationSettings = field(default_factory=RegistrationSettings)
+
+    def __call__(
+        self,
+        fixed: Image,
+        moving: Image,
+        *,
+        lesion_mask: Image | None = None,
+        moving_lesion_mask: Image | None = None,
+        roi_mask: Image | None = None,
+        initial_transform: AffineMap | None = None,
+        progress: Progress | None = None,
+        abort: Abort | None = None,
+    ) -> RegistrationResult:
+        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
+        started = time.perf_counter()
+        settings = self._settings()
+        masks = GivenMasks(lesion_mask, moving_lesion_mask, roi_mask)
+        require_pair(fixed, moving, *masks.all())
+        working = working_grid(fixed.grid, settings.working_voxels)
+        if min(working.shape) < self.method.fewest_voxels:
+            raise ShapeError(
+                f"fixed image must have at least {self.method.fewest_voxels} voxels along every "
+                f"axis with method={self.name!r}; got {working.size}. Use another method."
+            )
+        require_memory(
+            fixed.grid.voxels * FIXED_BYTES
+            + moving.grid.voxels * MOVING_BYTES
+            + working.voxels * self.method.bytes_per_voxel,
+            f"method {self.name!r}",
+            "Use images of lower resolution or a smaller working_voxels.",
+        )
+
+        def report(share: float, text: str) -> None:
+            if progress is not None:
+                progress(share, text)
+
+        def check() -> None:
+            if abort is not None and abort():
+                raise RegistrationAborted("registration was stopped by its abort callback.")
+
+        with threads(settings.threads):
+            report(0.0, "preparing")
+            check()
+            solver = solver_settings(settings, settings.preset, fixed.dimension)
+            aligned = Aligned(fixed, moving, settings, check, report, initial_transform)
+            images = aligned.on(working)
+            pair = aligned.pair(images, masks)
+            task = Task(
+                _for_tools(images, pair, masks),
+                settings.preset == "multimodal",
+                settings.seed,
+                torch.get_num_threads(),
+                lambda share: report(AFFINE_SHARE + SOLVER_SHARE * share, self.name),
+                check,
+            )
+            check()
+            deformation = self._solve(task)
+            check()
+            report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
+            result = result_of_displacement(
+                settings,
+                solver,
+                aligned,
+                working,
+                pair,
+                deformation.displacement,
+                deformation.inverse,
+                deformation.iterations,
+                started,
+            )
+        report(1.0, "done")
+        return dataclasses.replace(result, engine=self.name)
+
+    def _settings(self) -> RegistrationSettings:
+        """The settings, named after the method; what it does not know is refused."""
+        for name in OURS:
+            default = RegistrationSettings.__dataclass_fields__[name].default
+            value = getattr(self.settings, name)
+            if value != default:
+                raise ArgumentError(
+                    f"{name} must be left out with method={self.name!r}; got {value!r}. "
+                    "Only our own methods know it."
+                )
+        if self.settings.preset == "multimodal" and not self.method.multimodal:
+            raise ArgumentError(
+                "preset must be that of one contrast with "
+                f"method={self.name!r}, which compares intensities; got 'multimodal'. "
+                "Use method='bspline' or the default."
+            )
+        return dataclasses.replace(self.settings, method=self.name)
+
+    def _solve(self, task: Task) -> Deformation:
+        """The tool's answer, or one clear line."""
+        try:
+            found = self.method.solve(task)
+        except (NCRError, MemoryError):
+            raise
+        except Exception as error:
+            raise self._failure(_last_line(error)) from error
+        for field_of_vectors in (found.displacement, found.inverse):
+            if field_of_vectors is not None:
+                self._require_sensible(field_of_vectors)
+        return found
+
+    def _require_sensible(self, displacement: Tensor) -> None:
+        """A tool that lost its way may say so by nothing but its field."""
+        if not bool(displacement.isfinite().all()):
+            raise self._failure("a displacement that is not finite")
+        furthest = displacement.abs().amax()
+        if furthest > max(displacement.shape[2:]):
+            raise self._failure(f"a displacement of {float(furthest):.4g} voxels")
+
+    def _failure(self, what: str) -> RegistrationError:
+        return RegistrationError(
+            f"method {self.name!r} must give back a displacement; got from {self.method.tool}: "
+            f"{what}. Check masks, overlap and size of the images, or use another method."
+        )
+
+
+def _for_tools(images: OnGrid, pair: Pair, masks: GivenMasks) -> Pair:
+    """The pair as tools get it: regions to be used at all, and grown lesions.
+
+    What is masked is replaced by a smooth continuation of its surroundings. No tool compares it;
+    but most blur the images for their coarse levels, and would blur a lesion out of its mask.
+    """
+    used = images.inside
+    if masks.roi is not None:
+        used = used & mask_on(masks.roi, images.grid)
+    known = _grown(pair.known, pair.foreground)
+    known_moving = _grown(pair.known_moving, pair.foreground)
+    return dataclasses.replace(
+        pair,
+        fixed=pair.fixed if known is None else fill(pair.fixed, known),
+        moving=pair.moving if known_moving is None else fill(pair.moving, known_moving),
+        foreground=as_tensor(used),
+        known=known,
+        known_moving=known_moving,
+    )
+
+
+def _grown(mask: Tensor | None, foreground: Tensor) -> Tensor | None:
+    """A mask, grown unless nothing would be left outside; None where it covers nothing."""
+    if mask is None or not bool(mask.any()):
+        return None
+    grown = dilate(mask, DILATION)
+    return grown if bool((foreground * (1 - grown)).any()) else mask
+
+
+def _last_line(error: Exception) -> str:
+    """What an exception says, in one line: ITK writes where before it writes what."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(("ITK ERROR", "Description"))] or lines[-1:]
+    return (said[0] if said else type(error).__name__).rstrip(".")

@@ -1,0 +1,33 @@
+"""The table of classical pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from itk_ncr.registration.classical.affine_only import affine_only
+from itk_ncr.registration.classical.ants_syn import ants_syn
+from itk_ncr.registration.classical.bspline import bspline
+from itk_ncr.registration.classical.demons import demons, symmetric_demons
+from itk_ncr.registration.classical.elastix import elastix
+from itk_ncr.registration.classical.frame import ClassicalRegistration, Method
+from itk_ncr.registration.classical.greedy import greedy
+from itk_ncr.registration.classical.syn import syn
+from itk_ncr.registration.settings import RegistrationSettings
+
+# Bytes are the peaks of benchmarks/methods.py.
+CLASSICAL: dict[str, Method] = {
+    "affine": Method(affine_only, "our affine", multimodal=True),
+    "demons": Method(demons, "SimpleITK"),
+    "symmetric-demons": Method(symmetric_demons, "SimpleITK"),
+    "bspline": Method(bspline, "SimpleITK", multimodal=True, fewest_voxels=8),
+    "syn": Method(syn, "ITK", multimodal=True, fewest_voxels=8),
+    "ants-syn": Method(ants_syn, "ANTs", multimodal=True, fewest_voxels=8),
+    "elastix": Method(elastix, "elastix", multimodal=True, fewest_voxels=8),
+    "greedy": Method(greedy, "greedy", fewest_voxels=16),
+}
+
+
+def classical(name: str) -> Callable[[RegistrationSettings], ClassicalRegistration]:
+    """What makes a registration of a row of ``CLASSICAL`` from settings."""
+    return partial(ClassicalRegistration, name, CLASSICAL[name])
