@@ -120,6 +120,7 @@ def write_cohort_report(
     write_page(
         path,
         "cohort.html",
+        ("cohort.js",),
         title=title,
         pairs=pairs,
         counts=counts,

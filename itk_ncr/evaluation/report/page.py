@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,8 +14,10 @@ from itk_ncr.evaluation.summary import NOTICE
 from itk_ncr.images import replacing
 
 
-def write_page(path: str | os.PathLike[str], template: str, **content: Any) -> None:
-    """Render a template and write it; the file appears complete or not at all.
+def write_page(
+    path: str | os.PathLike[str], template: str, scripts: Sequence[str], **content: Any
+) -> None:
+    """Render a template with its scripts and write it; complete, or not at all.
 
     Everything in ``content`` is escaped: names of files and patients are nobody's markup.
 
@@ -25,7 +28,10 @@ def write_page(path: str | os.PathLike[str], template: str, **content: Any) -> N
     """
     page = _environment().get_template(template)
     text = page.render(
-        style=_asset("report.css"), script=_asset("report.js"), notice=NOTICE, **content
+        style=_asset("report.css"),
+        script="\n".join(_asset(name) for name in ("page.js", *scripts)),
+        notice=NOTICE,
+        **content,
     )
     # What is no text (a file name of a foreign encoding) is shown as its bytes.
     data = text.encode("utf-8", "backslashreplace")

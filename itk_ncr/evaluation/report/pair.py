@@ -113,6 +113,7 @@ def write_pair_report(
     write_page(
         path,
         "pair.html",
+        ("drawing.js", "plane.js", "viewer.js"),
         title=_title(inputs),
         verdict=verdict,
         warnings=warnings,
