@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -384,3 +385,15 @@ def test_the_page_is_drawn_from_the_rows_and_may_fail(table, row, tmp_path, quic
     assert outcome.count("failed") == 1
     assert len(notes) == 1
     assert notes[0].startswith("cohort.html could not be drawn")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_example_says_what_became_of_the_pairs(table, row, tmp_path, monkeypatch, capsys):
+    example = Path(__file__).parents[2] / "examples" / "cohort.py"
+    path = table(row("a"), row("b", moving="broken.nrrd"))
+    monkeypatch.setattr(sys, "argv", ["cohort.py", str(path), str(tmp_path / "out")])
+    runpy.run_path(str(example), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 of 2 pairs registered"
+    assert lines[1].startswith("b: cannot read moving image")
+    assert lines[2].startswith("a: distance 0.")
