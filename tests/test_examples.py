@@ -90,3 +90,12 @@ def test_pipeline(run: Run, tmp_path: Path):
     assert masked[0] > masked[-1] > 0
     assert number(r"mean difference ([\d.]+) of 140", out) < 0.1
     assert (tmp_path / "displacement_inverse.nrrd").exists()
+
+
+def test_draw_phantoms(run: Run, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    out = run("draw_phantoms.py", str(tmp_path / "phantoms.png"))
+    assert re.search(r"L1, 115 ml: 2\d{4} voxels", out)
+    assert number(r"patient 5, scan 0.*: ([\d.]+) %", out) > 1
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "phantoms.png")))
+    assert picture.shape[:2] == (660, 900)
