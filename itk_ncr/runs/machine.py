@@ -34,11 +34,25 @@ def kernels() -> dict[str, Any]:
 
 
 def cpus() -> int:
-    """Processors this process may use."""
+    """Processors this process may use; a container's share counts."""
     try:
-        return len(os.sched_getaffinity(0))
+        there = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+        there = os.cpu_count() or 1
+    share = _container_share()
+    return there if share is None else max(1, min(there, round(share)))
+
+
+def _container_share(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Processors that the limit of a container (cgroup v2, then v1) amounts to, if there is one."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+            if int(quota) > 0:
+                return int(quota) / int(period)
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            continue
+    return None
 
 
 def cuda_driver() -> str | None:

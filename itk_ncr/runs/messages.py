@@ -14,7 +14,7 @@ FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between pro
 
 @contextlib.contextmanager
 def heard_warnings() -> Iterator[list[str]]:
-    """The warnings given in the meantime, each once; they are shown as ever."""
+    """The warnings given in the meantime, each once; they are shown by whoever shows them."""
     heard: list[str] = []
     show = warnings.showwarning
 
@@ -24,11 +24,13 @@ def heard_warnings() -> Iterator[list[str]]:
             heard.append(text)
         show(message, category, *rest, **more)
 
-    warnings.showwarning = listen
-    try:
+    with warnings.catch_warnings():
+        for category in FOR_PEOPLE:
+            # Where nobody says otherwise Python gives one only once per process: the first pair of
+            # several would have it in its record, and the others would not.
+            warnings.simplefilter("always", category, append=True)
+        warnings.showwarning = listen
         yield heard
-    finally:
-        warnings.showwarning = show
 
 
 def reason(error: BaseException) -> str:
