@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from itk_ncr.images import Image
 
 SUMMARY = "summary.csv"
-_PAGES = {"pair": "report.html", "cohort": "cohort.html"}
+PAGES = {"pair": "report.html", "cohort": "cohort.html"}
 _FILE = click.Path(path_type=Path)
 
 
@@ -66,7 +66,7 @@ def report(
     given = {"--truth": truth, "--lesion-mask": lesion_mask, "--labels": labels}
     given |= {"--fixed": fixed, "--moving": moving}
     kind = _kind(run)
-    page = output or run / _PAGES[kind]
+    page = output or run / PAGES[kind]
     sources = [truth, lesion_mask, fixed, moving, *(labels or ())]
     runs.require_writable(page, overwrite or output is None, sources, (".html", ".htm"))
     if kind == "cohort":

@@ -154,6 +154,32 @@ class Scene:
         """``before`` or ``after`` in grey values of the fixed image, minus the fixed image."""
         return np.where(self.shown, self.match.slope * image + self.match.offset - self.fixed, 0.0)
 
+    @cached_property
+    def focus(self) -> tuple[int, ...]:
+        """Where the planes meet: the middle of the largest masked region, else of the object."""
+        weight = largest_component(self.mask, self.probability).astype(np.float64)
+        if not weight.any():
+            low, high = np.percentile(self.fixed, (50, 99.5))
+            weight = (self.fixed > (low + high) / 2).astype(np.float64)
+        if not weight.any():
+            return tuple(n // 2 for n in weight.shape)
+        middle = []
+        for axis, n in enumerate(weight.shape):
+            along = weight.sum(tuple(other for other in range(weight.ndim) if other != axis))
+            middle.append(round(float(np.average(np.arange(n), weights=along))))
+        return tuple(middle)
+
+    def shift(self, axis: int) -> NDArray:
+        """Deformation along an axis of these arrays in voxels."""
+        # One component at a time: a product of matrices took 20 times as long, and the components
+        # across the axis are mostly none of it.
+        parts = [
+            np.float32(weight) * self.deformation[..., component]
+            for component, weight in enumerate(self.to_voxels[axis])
+            if weight
+        ]
+        return np.sum(parts, axis=0)
+
     def sides(self, axis: int) -> tuple[str, str]:
         """Letters of the patient's sides at the low and the high end of an axis; 2D has none."""
         return SIDES[2 - axis] if self.fixed.ndim == 3 else ("", "")
@@ -238,7 +264,7 @@ def planes(scene: Scene) -> list[Plane]:
     """The planes to show; of a 3D image with a thin axis only the one across it."""
     if scene.fixed.ndim == 2:
         return [plane_across(scene, None, 0)]
-    meeting = focus(scene)
+    meeting = scene.focus
     crossing = [plane_across(scene, axis, meeting[axis]) for axis in range(3)]
     if min(scene.fixed.shape) < 16:
         return [crossing[int(np.argmin(scene.fixed.shape))]]
@@ -260,21 +286,6 @@ def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
         (scene.spacing[row_axis], scene.spacing[column_axis]),
         (scene.fixed.shape[row_axis], scene.fixed.shape[column_axis]),
     )
-
-
-def focus(scene: Scene) -> tuple[int, ...]:
-    """Where the planes meet: the middle of the largest masked region, else of the object."""
-    weight = largest_component(scene.mask, scene.probability).astype(np.float64)
-    if not weight.any():
-        low, high = np.percentile(scene.fixed, (50, 99.5))
-        weight = (scene.fixed > (low + high) / 2).astype(np.float64)
-    if not weight.any():
-        return tuple(n // 2 for n in weight.shape)
-    middle = []
-    for axis, n in enumerate(weight.shape):
-        along = weight.sum(tuple(other for other in range(weight.ndim) if other != axis))
-        middle.append(round(float(np.average(np.arange(n), weights=along))))
-    return tuple(middle)
 
 
 def _finite(array: NDArray) -> NDArray:

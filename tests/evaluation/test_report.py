@@ -319,7 +319,7 @@ def test_large_images_get_fewer_and_smaller_slices_and_the_page_says_so(
     found = sprites.stacks(scene)
     assert sum(len(s.positions) * s.tile[0] * s.tile[1] for s in found) <= 6000
     assert all(max(s.tile) <= 20 for s in found)
-    for stack, middle in zip(found, sprites.focus(scene), strict=True):
+    for stack, middle in zip(found, scene.focus, strict=True):
         assert stack.positions[stack.start] == middle  # the lesion is not skipped
     write_pair_report(tmp_path / "p.html", fixed, moving, result)
     words = Page(tmp_path / "p.html").words()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from itk_ncr.errors import MissingDependencyError
 from itk_ncr.evaluation.contrast import jacobian_limit, scaled
-from itk_ncr.evaluation.scene import Plane, Scene, focus, plane_across, planes
+from itk_ncr.evaluation.scene import Plane, Scene, plane_across, planes
 
 # What the pictures of a page may take, in characters of base64: a page stays below 5 MB with it.
 BYTES = 4_200_000
@@ -81,7 +81,7 @@ class Stack:
 def stacks(scene: Scene) -> list[Stack]:
     """Which slices to show, and how large, so that a page stays small."""
     shown = planes(scene)
-    middle = focus(scene) if scene.fixed.ndim == 3 else (0, 0)
+    middle = scene.focus if scene.fixed.ndim == 3 else (0, 0)
     made = []
     for plane in shown:
         across = next((a for a in range(3) if a not in plane.axes), None)
@@ -182,10 +182,7 @@ def _bits(scene: Scene) -> dict[str, NDArray]:
 
 def _shifts(scene: Scene) -> tuple[list[NDArray[np.uint8]], float]:
     """Deformation along every axis of the scene as bytes: 128 is 0, 1 and 255 are -+ the limit."""
-    along = [
-        (scene.deformation @ scene.to_voxels[axis]) * scene.spacing[axis]
-        for axis in range(scene.fixed.ndim)
-    ]
+    along = [scene.shift(axis) * scene.spacing[axis] for axis in range(scene.fixed.ndim)]
     limit = max(float(np.abs(shift).max()) for shift in along) or 1.0
     return [(128.5 + 127 * shift / limit).astype(np.uint8) for shift in along], limit
 
