@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli.words import Numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,25 +27,6 @@ OCT = "oct"
 # PNG holds 256 grey levels, and images of `normalise` go up to 1.5.
 GREY = 255 / 1.5
 _POSITIVE = click.FloatRange(min=0, min_open=True)
-
-
-class _Point(click.ParamType):
-    """Two or three numbers with commas between."""
-
-    name = "x,y,z"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(float(word) for word in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in (2, 3) or not all(abs(n) < float("inf") for n in numbers):
-            self.fail(f"{value!r} is not x,y,z in mm", param, ctx)
-        return numbers
 
 
 @click.command()
@@ -75,7 +57,12 @@ class _Point(click.ParamType):
     metavar="DIR",
     help="Real masks of L1 to L4; without them random shapes of their size stand in.",
 )
-@click.option("--at", type=_Point(), metavar="X,Y,Z", help="Centre of the lesion: mm, LPS.")
+@click.option(
+    "--at",
+    type=Numbers(float, "x,y,z in mm"),
+    metavar="X,Y,Z",
+    help="Centre of the lesion: mm, LPS.",
+)
 @click.option(
     "--volume", type=_POSITIVE, help="Size of the lesion: ml; of a 2D image its area in mm2."
 )

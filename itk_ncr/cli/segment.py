@@ -8,32 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli.words import Numbers
 from itk_ncr.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from itk_ncr.images import Image
-
-
-class _Numbers(click.ParamType):
-    """Two or three numbers with commas between."""
-
-    def __init__(self, kind: type, name: str) -> None:
-        self.kind, self.name = kind, name
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(self.kind(word) for word in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in (2, 3) or not all(abs(n) < float("inf") for n in numbers):
-            self.fail(f"{value!r} is not {self.name}", param, ctx)
-        return numbers
 
 
 @click.command()
@@ -57,7 +38,7 @@ class _Numbers(click.ParamType):
 @click.option(
     "--seed",
     "seeds_mm",
-    type=_Numbers(float, "x,y,z in mm"),
+    type=Numbers(float, "x,y,z in mm"),
     multiple=True,
     metavar="X,Y,Z",
     help="Grow from this point: mm, LPS. May be repeated.",
@@ -65,7 +46,7 @@ class _Numbers(click.ParamType):
 @click.option(
     "--seed-voxel",
     "seeds_voxel",
-    type=_Numbers(int, "i,j,k in voxels"),
+    type=Numbers(int, "i,j,k in voxels"),
     multiple=True,
     metavar="I,J,K",
     help="Grow from this voxel: index along x, y, z, from 0. May be repeated.",

@@ -179,12 +179,12 @@ def test_the_generator_says_everything_that_is_not_given(healthy):
 def test_what_cannot_be_is_refused_in_one_line(healthy):
     far = healthy.grid.centre + 400
     for options, message in (
-        ({"size_mm": 1e6}, "size_mm must be at most half"),
+        ({"size_mm": 1e6}, "size of the lesion must be at most half"),
         ({"size_mm": -1}, "size_mm must be finite"),
         ({"size_mm": 0}, "size_mm must be finite"),
         ({"mass_effect_mm": np.inf}, "mass_effect_mm must be finite"),
-        ({"at_mm": far}, "at_mm must lie"),
-        ({"at_mm": (1.0,)}, "at_mm must have"),
+        ({"at_mm": far}, "centre of the lesion must lie"),
+        ({"at_mm": (1.0,)}, "centre of the lesion must have"),
         ({"size_mm": 60.0, "mass_effect_mm": 40.0}, "fold"),
         ({"mask": itk_ncr.Image(np.zeros_like(healthy.array), healthy.grid)}, "above 0"),
     ):

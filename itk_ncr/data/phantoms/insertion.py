@@ -113,7 +113,9 @@ def make_phantom(
         if value is not None and not (0 <= value < math.inf and (value or name != "size_mm")):
             raise ArgumentError(f"{name} must be finite and positive; got {value}.")
     if at_mm is not None and len(at_mm) != image.dimension:
-        raise ArgumentError(f"at_mm must have {image.dimension} numbers; got {len(at_mm)}.")
+        raise ArgumentError(
+            f"centre of the lesion must have {image.dimension} numbers; got {len(at_mm)}."
+        )
     named = NAMED_LESIONS.get(kind)
     appearance = APPEARANCES[kind] if named is None else named.appearance
     if mask is None and masks is not None and named is not None:
@@ -174,7 +176,7 @@ def _drawn(
     if size_mm > room:
         unit = "mm2" if dimension == 2 else "mm3"
         raise ArgumentError(
-            f"size_mm must be at most half of what the image shows, {room:.6g} {unit}; got "
+            f"size of the lesion must be at most half of what the image shows, {room:.6g} {unit}; got "
             f"{size_mm:g}. Give a smaller size."
         )
     if at_mm is None:
@@ -184,7 +186,7 @@ def _drawn(
         centre = index.tolist()
         if (index < 0).any() or (index >= grid.shape).any() or not inside[tuple(centre)]:
             raise ArgumentError(
-                f"at_mm must lie in what the image shows; got {tuple(at_mm)}, voxel "
+                f"centre of the lesion must lie in what the image shows; got {tuple(at_mm)}, voxel "
                 f"{tuple(centre[::-1])} of size {grid.size}. Is it LPS, in the order x, y, z?"
             )
     return sized_blob(
@@ -223,8 +225,8 @@ def _push(where: Tensor, grid: Grid, peak_mm: float) -> Image:
     u = exponential((velocity / steps)[None])
     if float(jacobian_determinant(u).min()) <= 0:
         raise ArgumentError(
-            f"mass_effect_mm must be small against the lesion, whose radius is {radius:.3g} mm; "
-            f"got {peak_mm:g}, which would fold. Give less."
+            f"mass effect must be small against the lesion, whose radius is {radius:.3g} mm; "
+            f"got {peak_mm:g} mm, which would fold. Give less."
         )
     return physical_displacement(u, grid, grid)
 
