@@ -176,8 +176,8 @@ def _drawn(
     if size_mm > room:
         unit = "mm2" if dimension == 2 else "mm3"
         raise ArgumentError(
-            f"size of the lesion must be at most half of what the image shows, {room:.6g} {unit}; got "
-            f"{size_mm:g}. Give a smaller size."
+            f"size of the lesion must be at most half of what the image shows, {room:.6g} {unit}; "
+            f"got {size_mm:g}. Give a smaller size."
         )
     if at_mm is None:
         centre = random_centre(inside, generator, tissue)
