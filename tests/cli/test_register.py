@@ -219,9 +219,15 @@ def test_a_picture_that_fails_does_not_cost_the_registration(pair, run, tmp_path
     assert not (tmp_path / "run" / "overview.png").exists()
     assert "overview" not in record(tmp_path / "run")["outputs"]
     monkeypatch.setattr("itk_ncr.evaluation.overview.overview", lambda *_: 1 / 0)
+    monkeypatch.setattr("itk_ncr.evaluation.write_pair_report", lambda *_, **__: 1 / 0)
     result = run("register", *pair, "-o", tmp_path / "two", "-q")
     assert result.exit_code == 0
-    assert "could not be drawn (ZeroDivisionError" in result.stderr
+    notes = result.stderr.splitlines()
+    assert [note.split(" could not be drawn (ZeroDivisionError")[0] for note in notes] == [
+        "note: report.html",
+        "note: overview.png",
+    ]
+    assert not {"report", "overview"} & set(record(tmp_path / "two")["outputs"])
 
 
 def test_a_full_disk_leaves_nothing(pair, run, tmp_path, tree, monkeypatch):
