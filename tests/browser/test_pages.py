@@ -22,7 +22,7 @@ pytest.importorskip("PIL")
 
 expect = playwright.expect
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NAMES = ("chromium", "google-chrome")
 
 
 @pytest.fixture(scope="module")

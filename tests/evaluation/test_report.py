@@ -420,6 +420,8 @@ def test_the_worst_remark_comes_first_and_warnings_are_worth_a_look():
     assert judge(GOOD, stretched=0.02).grade == "look"
     assert judge(GOOD, overlaps=(0.5, 0.4)).grade == "look"
     assert judge(GOOD, overlaps=(0.4, 0.5)).grade == "good"
+    assert judge(GOOD, found=0.49).grade == "look"
+    assert judge(GOOD, found=0.51).grade == "good"
     both = judge(GOOD | {"folding_fraction": 0.001, "masked_fraction": 0.6})
     assert [check.grade for check in both.remarks] == ["failed", "look"]
 

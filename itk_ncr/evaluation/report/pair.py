@@ -108,6 +108,7 @@ def write_pair_report(
         warnings,
         _stretched(scene, result),
         None if overlaps is None else (overlaps["before"], overlaps["after"]),
+        None if truth is None else dice(result.mask.array, _on_fixed(truth, fixed).array),
     )
     inputs = told.get("inputs") or {}
     write_page(
@@ -194,8 +195,7 @@ def _overlaps(fixed: Image, result: Registered, labels: tuple[Image, Image]) -> 
     """Overlap of every label after the affine and after the registration."""
     target, source = labels
     grid = fixed.grid
-    if not target.grid.equals(grid):
-        target = resample(target, grid, mode="nearest")
+    target = _on_fixed(target, fixed)
     before = jaccard(target.array, resample(source, grid, result.affine, mode="nearest").array)
     carried = resample(source, grid, displacement=result.displacement, mode="nearest")
     after = jaccard(target.array, carried.array)
@@ -230,11 +230,15 @@ def _overlaps(fixed: Image, result: Registered, labels: tuple[Image, Image]) -> 
     }
 
 
+def _on_fixed(labels: Image, fixed: Image) -> Image:
+    same = labels.grid.equals(fixed.grid)
+    return labels if same else resample(labels, fixed.grid, mode="nearest")
+
+
 def _truth(fixed: Image, result: Registered, truth: Image) -> list[tuple[str, str]]:
     """S against the truth."""
     grid = fixed.grid
-    true = truth if truth.grid.equals(grid) else resample(truth, grid, mode="nearest")
-    mask, lesion = result.mask.array > 0, true.array > 0
+    mask, lesion = result.mask.array > 0, _on_fixed(truth, fixed).array > 0
     distance = surface_distance(mask, lesion, grid.spacing[::-1])
     return [
         ("Dice", f"{dice(mask, lesion):.3f}"),

@@ -35,6 +35,8 @@ OVERLAP_LOOK, OVERLAP_FAILED = 0.7, 0.3
 # persons with different ventricles, has 0.3 %.
 STRETCH = 5.0
 STRETCH_LOOK = 0.01
+# Dice of the mask with the truth: below one half more of the two differs than agrees.
+DICE_LOOK = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def judge(
     warnings: Sequence[str] = (),
     stretched: float | None = None,
     overlaps: tuple[float, float] | None = None,
+    found: float | None = None,
 ) -> Verdict:
     """Judge a registration by its figures.
 
@@ -99,6 +102,8 @@ def judge(
         Share of voxels whose volume changes more than fivefold.
     overlaps : tuple of float, optional
         Mean overlap of labels after the affine and after the registration.
+    found : float, optional
+        Dice of the mask with the truth.
 
     Returns
     -------
@@ -112,11 +117,12 @@ def judge(
         _overlap(quality),
         _stretched(stretched),
         _labels(overlaps),
+        _truth(found),
         _warned(warnings),
     ]
-    found = tuple(check for check in checks if check is not None)
-    worst = max((GRADES.index(check.grade) for check in found), default=0)
-    return Verdict(GRADES[worst], found)
+    made = tuple(check for check in checks if check is not None)
+    worst = max((GRADES.index(check.grade) for check in made), default=0)
+    return Verdict(GRADES[worst], made)
 
 
 def finite(value: Any) -> float | None:
@@ -190,10 +196,10 @@ def _masked(quality: Mapping[str, Any]) -> Check | None:
     grade = _graded(share, MASKED_LOOK, MASKED_FAILED)
     return Check(
         name,
-        f"{share:.1%} of the object",
+        f"{share:.1%}",
         grade,
         {
-            "good": f"At most {MASKED_LOOK:.0%} of the object is in the mask.",
+            "good": f"At most {MASKED_LOOK:.0%} of the fixed object is in the mask.",
             "look": f"More than {MASKED_LOOK:.0%} of the object found no partner.",
             "failed": "More than half of the object found no partner.",
         }[grade],
@@ -212,9 +218,9 @@ def _folding(quality: Mapping[str, Any]) -> Check | None:
     grade = _graded(share, FOLDING_LOOK, FOLDING_FAILED)
     return Check(
         name,
-        f"{share:.2g} of voxels" if 0 < share < 1e-4 else f"{share:.2%} of voxels",
+        f"{share:.1e}" if 0 < share < 5e-5 else f"{share:.2%}",
         grade,
-        "No voxel is turned inside out."
+        "No voxel is turned inside out (share of voxels)."
         if grade == "good"
         else "Some voxels are turned inside out: the map is not one to one there.",
         ""
@@ -292,6 +298,24 @@ def _labels(overlaps: tuple[float, float] | None) -> Check | None:
         if worse
         else "Labels overlap at least as well as after the affine (mean Jaccard).",
         "See the table of labels for which; flicker there." if worse else "",
+    )
+
+
+def _truth(found: float | None) -> Check | None:
+    if found is None:
+        return None
+    poor = found < DICE_LOOK
+    return Check(
+        "Mask and truth",
+        f"Dice {found:.2f}",
+        "look" if poor else "good",
+        "The mask and the truth differ in more than they share."
+        if poor
+        else "The mask and the truth share more than they differ in.",
+        "Compare both contours. A low contrast needs a lower --mask-price or --mask-threshold; a "
+        "truth that only changed in intensity may have a partner after all."
+        if poor
+        else "",
     )
 
 

@@ -41,7 +41,7 @@ class Viewer {
       wipe: [NAMES[first], NAMES[second]],
       flicker: [NAMES[swapped ? second : first], ""],
       checker: [`${NAMES[first]} / ${NAMES[second]}`, ""],
-      mask: ["fixed, no correspondence", ""],
+      mask: ["no correspondence", ""],
       residual: [`${NAMES[residual]} − fixed`, ""],
       grid: ["warped, with its grid", ""],
       jacobian: ["Jacobian determinant", ""],
