@@ -258,7 +258,7 @@ def _overlap(quality: Mapping[str, Any]) -> Check | None:
     )
     return Check(
         name,
-        f"{share:.1%} shared",
+        f"{share:.1%}",
         grade,
         "The images share most of their field of view."
         if grade == "good"
