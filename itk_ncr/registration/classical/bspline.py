@@ -19,10 +19,12 @@ from itk_ncr.registration.classical.task import Deformation, Task, to_voxels
 # Distance of the control points, in voxels of the finest axis: at the last level.
 CONTROL_SPACING_VOXEL = 8.0
 FACTORS = (4, 2, 1)
-ITERATIONS = 50
+ITERATIONS = 30
+# Six instead of the usual 20 took two thirds of the time, and came closer.
+LINE_SEARCHES = 6
 HISTOGRAM_BINS = 32
 # Voxels that are compared in one iteration: more of them cost time and gain little.
-SAMPLED_VOXELS = 200_000
+SAMPLED_VOXELS = 20_000
 FEWEST_VOXELS_ALONG_AN_AXIS = 4
 
 
@@ -54,6 +56,7 @@ def bspline(task: Task) -> Deformation:
     method.SetOptimizerAsGradientDescentLineSearch(
         learningRate=1.0,
         numberOfIterations=ITERATIONS,
+        lineSearchMaximumIterations=LINE_SEARCHES,
         convergenceMinimumValue=1e-5,
         convergenceWindowSize=5,
     )

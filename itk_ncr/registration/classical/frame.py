@@ -67,7 +67,7 @@ class Method:
     fewest_voxels : int
         The tool needs so many along every axis.
     bytes_per_voxel : int
-        Estimated peak of the tool.
+        Estimated peak of the tool; that of our solver unless it is known to be another.
     """
 
     solve: Solve

@@ -15,7 +15,6 @@ from itk_ncr.registration.classical.greedy import greedy
 from itk_ncr.registration.classical.syn import syn
 from itk_ncr.registration.settings import RegistrationSettings
 
-# Bytes are the peaks of benchmarks/methods.py.
 CLASSICAL: dict[str, Method] = {
     "affine": Method(affine_only, "our affine", multimodal=True),
     "demons": Method(demons, "SimpleITK"),
