@@ -120,6 +120,7 @@ def test_the_wipe_moves_with_the_slider_the_mouse_and_the_keys(show):
     left, right = slice(0, columns // 2 - 4), slice(columns // 2 + 4, None)
     assert np.array_equal(half[:, left], only_fixed[:, left])
     assert np.array_equal(half[:, right], only_warped[:, right])
+    page.locator("canvas").first.scroll_into_view_if_needed()
     box = page.locator("canvas").first.bounding_box()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 50)
     page.mouse.down()
@@ -254,8 +255,9 @@ def test_the_residual_can_be_shown_outside_or_inside_the_mask(show):
 def test_a_click_takes_the_other_planes_there(show):
     page = show("3d.html")
     page.click('[data-mode="jacobian"]')
-    box = page.locator("canvas").first.bounding_box()
-    page.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + 0.75 * box["height"])
+    canvas = page.locator("canvas").first
+    box = canvas.bounding_box()
+    canvas.click(position={"x": 0.2 * box["width"], "y": 0.75 * box["height"]})
     coronal, sagittal = (page.locator("input.slice").nth(n) for n in (1, 2))
     for slider, share in ((coronal, 0.75), (sagittal, 0.2)):
         last = int(slider.get_attribute("max"))
