@@ -258,10 +258,8 @@ def test_a_given_affine_carries_the_moving_image_from_its_own_grid(name, pair):
 def test_the_affine_is_found_first(pair):
     fixed, moving, _ = pair
     away = itk_ncr.Image(moving.array, dataclasses.replace(moving.grid, origin=(17.0, -9.0)))
-    results = {
-        name: itk_ncr.register(fixed, away, method=name) for name in ("affine", "demons", "bspline")
-    }
-    assert results["demons"].affine == results["bspline"].affine == results["affine"].affine
+    results = {name: itk_ncr.register(fixed, away, method=name) for name in ("affine", "demons")}
+    assert results["demons"].affine == results["affine"].affine
     np.testing.assert_allclose(results["affine"].affine.translation, (17, -9), atol=2)
 
 
