@@ -15,8 +15,9 @@ namespace {
 #include "vectors.h"
 
 #include "square.h"
+#include "square_2d_wide.h"
 #include "square_adjoint.h"
-#include "square_adjoint_2d.h"
+#include "square_adjoint_2d_wide.h"
 #include "warp.h"
 
 #include "table.h"

@@ -65,41 +65,6 @@ NCR_INLINE void note_together(int64_t i, int64_t n, __m512i offset, bool* togeth
   together[i / kLanes] = i + kLanes <= n && (found & 0xff) == 0xff;
   together[i / kLanes + 1] = i + 2 * kLanes <= n && found >> 8 == 0xff;
 }
-
-/// In 2D, the interpolated vectors of eight voxels whose cells follow one another.
-NCR_INLINE __m512 sample_together_2d(const float* cell, const CornerStrides<2>& s, __m256 wy,
-                                     __m256 wx) {
-  const __m512 y = spread_pairs(wy), x = spread_pairs(wx);
-  const __m512 low = lerp(_mm512_loadu_ps(cell), _mm512_loadu_ps(cell + s.outer), y);
-  const __m512 high = lerp(_mm512_loadu_ps(cell + 2), _mm512_loadu_ps(cell + s.outer + 2), y);
-  return lerp(low, high, x);
-}
-
-/// The edges of every second cell of eight, from number kFirst on, interpolated along y.
-template <int kFirst>
-NCR_INLINE __m512d edges_2d(const float* field, const CornerStrides<2>& s, const int32_t* offset,
-                            __m256 wy) {
-  const auto cells = [&](const float* from) {
-    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(from + offset[kFirst]));
-    v = _mm512_insertf32x4(v, _mm_loadu_ps(from + offset[kFirst + 2]), 1);
-    v = _mm512_insertf32x4(v, _mm_loadu_ps(from + offset[kFirst + 4]), 2);
-    return _mm512_insertf32x4(v, _mm_loadu_ps(from + offset[kFirst + 6]), 3);
-  };
-  constexpr int k = kFirst;
-  const __m512 y =
-      _mm512_permutexvar_ps(_mm512_setr_epi32(k, k, k, k, k + 2, k + 2, k + 2, k + 2, k + 4, k + 4,
-                                              k + 4, k + 4, k + 6, k + 6, k + 6, k + 6),
-                            _mm512_castps256_ps512(wy));
-  return _mm512_castps_pd(lerp(cells(field), cells(field + s.outer), y));
-}
-
-/// In 2D, the interpolated vectors of eight voxels anywhere.
-NCR_INLINE __m512 sample_eight_2d(const float* field, const CornerStrides<2>& s,
-                                  const int32_t* offset, __m256 wy, __m256 wx) {
-  const __m512d even = edges_2d<0>(field, s, offset, wy), odd = edges_2d<1>(field, s, offset, wy);
-  return lerp(_mm512_castpd_ps(_mm512_unpacklo_pd(even, odd)),
-              _mm512_castpd_ps(_mm512_unpackhi_pd(even, odd)), spread_pairs(wx));
-}
 #endif
 
 /// Interpolated vectors of eight voxels whose cells follow one another; `s` in floats.
@@ -187,20 +152,6 @@ void square_rows(const SquareRows& task, int64_t begin, int64_t end) {
       prefetch_ahead<D>(task.field, D, task.size, at, largest<kWide>(foremost), start, n);
       float* out = task.squared != nullptr ? task.squared + D * (row * length + start) : result;
       for (int64_t i = 0; i < n; i += kLanes) {
-#if defined(__AVX512F__)
-        if constexpr (D == 2) {
-          const __m256 wy = _mm256_load_ps(piece.weight[0] + i);
-          const __m256 wx = _mm256_load_ps(piece.weight[1] + i);
-          const __m512 moved =
-              piece.together[i / kLanes]
-                  ? sample_together_2d(task.field + piece.offset[i], strides, wy, wx)
-                  : sample_eight_2d(task.field, strides, piece.offset + i, wy, wx);
-          const __mmask16 some = Vec<16>::first(2 * (n - i));
-          const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(some, here + 2 * i), moved);
-          _mm512_mask_storeu_ps(out + 2 * i, some, sum);
-          continue;
-        }
-#endif
         if (piece.together[i / kLanes]) {
           __m256 weight[D], moved[D], raw[D];
           for (int axis = 0; axis < D; ++axis)

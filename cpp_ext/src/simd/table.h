@@ -1,9 +1,17 @@
 // Included at the end of every vector file: the table of its instruction set.
 
+#if defined(__AVX512F__)
+constexpr auto kSquare2d = square_rows_2d;
+constexpr auto kSquareAdjoint2d = square_rows_adjoint_2d;
+#else
+constexpr auto kSquare2d = square_rows<2>;
+constexpr auto kSquareAdjoint2d = square_rows_adjoint<2>;
+#endif
+
 const Rows kTable = {
     NCR_VARIANT_NAME,
-    {square_rows<2>, square_rows<3>},
-    {square_rows_adjoint<2>, square_rows_adjoint<3>},
+    {kSquare2d, square_rows<3>},
+    {kSquareAdjoint2d, square_rows_adjoint<3>},
     {pack<2>, pack<3>},
     {pack_gradient<2>, pack_gradient<3>},
     {unpack_gradient<2>, unpack_gradient<3>},

@@ -339,12 +339,6 @@ NCR_INLINE unsigned follow_one_another(__m512i offset) {
                                           2 * d, 3 * d, 4 * d, 5 * d, 6 * d, 7 * d);
   return _mm512_cmpeq_epi32_mask(offset, _mm512_add_epi32(begins, steps));
 }
-
-/// Eight weights, each twice.
-NCR_INLINE __m512 spread_pairs(__m256 weight) {
-  return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7),
-                               _mm512_castps256_ps512(weight));
-}
 #endif
 
 /// Coordinates of a row: (z, y) or (y).
