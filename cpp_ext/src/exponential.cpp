@@ -194,26 +194,30 @@ void integrate_adjoint(Cpu cpu, const Steps& steps, const T* velocity, const T* 
                        int64_t stride, const T* kept, T* room, T* grad_velocity) {
   const size_t bytes = sizeof(T) * static_cast<size_t>(std::max(stride, steps.grad_size(cpu)));
   const Workspace first_grad(bytes), second_grad(bytes);
-  const Workspace space(sizeof(T) * static_cast<size_t>((keep_every - 1) * stride));
+  const int64_t more = std::max<int64_t>(0, std::min(keep_every, squarings) - 2);
+  const Workspace space(sizeof(T) * static_cast<size_t>(more * stride));
   T* grad = first_grad.as<T>();
   T* next_grad = second_grad.as<T>();
-  T* again = space.as<T>();
   steps.start_adjoint(cpu, grad_displacement, grad);
+  // What is computed again between two kept fields: the first one in `room`.
+  const auto again = [&](int64_t j) { return j == 1 ? room : space.as<T>() + (j - 2) * stride; };
   for (int64_t k = squarings - 1; k >= 0; --k) {
     const int64_t first = k / keep_every * keep_every;
-    const auto field = [&](int64_t j) -> const T* {
-      if (j > first) return again + (j - first - 1) * stride;
-      return first > 0 ? kept + (first / keep_every - 1) * stride : room;
-    };
-    const bool last_of_group = k == squarings - 1 || (k + 1) % keep_every == 0;
-    if (last_of_group) {
-      if (first == 0) steps.start(cpu, velocity, factor, room);
-      for (int64_t j = first; j < k; ++j) {
-        steps.square(cpu, field(j), const_cast<T*>(field(j + 1)));
+    if (k > first && (k == squarings - 1 || (k + 1) % keep_every == 0)) {
+      const T* field = first > 0 ? kept + (first / keep_every - 1) * stride : next_grad;
+      // Field 0 is not kept, and its place is needed only until field 1 is there.
+      if (first == 0) steps.start(cpu, velocity, factor, next_grad);
+      for (int64_t j = first + 1; j <= k; ++j) {
+        steps.square(cpu, field, again(j - first));
+        field = again(j - first);
       }
     }
+    if (k == 0) steps.start(cpu, velocity, factor, room);
+    const T* field = k > first ? again(k - first)
+                     : k > 0   ? kept + (k / keep_every - 1) * stride
+                               : room;
     // A squaring at most doubles the longest step.
-    steps.square_adjoint(cpu, field(k), grad, next_grad,
+    steps.square_adjoint(cpu, field, grad, next_grad,
                          std::ldexp(longest, static_cast<int>(k - squarings)));
     std::swap(grad, next_grad);
   }

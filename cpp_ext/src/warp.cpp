@@ -36,32 +36,43 @@ Task task_for(Shape in, Shape out, int64_t channels) {
   return task;
 }
 
-/// The gradient to one sample's image by vector rows: every owner adds into memory of its own,
-/// then writes its planes.
+/// The gradient to one sample's image by vector rows. Of several owners each adds into memory of
+/// its own, then writes its planes.
 template <int D>
 void scatter_rows(Cpu cpu, const Rows& rows, const float* displacement, Shape in, Shape out,
                   const float* grad_moved, int64_t channels, float* grad_image) {
-  const auto reach = reaches(cpu, displacement, grid_of<D>(in), grid_of<D>(out));
   const int64_t count_in = in.count(), plane = count_in / in.size[0];
   const int64_t rows_per_plane = out.count() / out.size[0] / out.size[D - 1];
+  auto task = task_for<WarpRowsScatter>(in, out, channels);
+  task.displacement = displacement;
+  task.grad_moved = grad_moved;
+  if (slabs_for(cpu, in.size[0]) == 1) {
+    std::fill_n(grad_image, channels * count_in, 0.0f);
+    task.grad = grad_image;
+    task.stride = count_in;
+    task.first = 0;
+    task.end = in.size[0];
+    rows.warp_scatter[D - 2](task, 0, out.size[0] * rows_per_plane);
+    return;
+  }
+  const auto reach = reaches(cpu, displacement, grid_of<D>(in), grid_of<D>(out));
   for_each_slab(cpu, in.size[0], [&](int64_t first, int64_t end) {
-    auto task = task_for<WarpRowsScatter>(in, out, channels);
+    auto own_task = task;
     const int64_t own = (end - first) * plane, room = own + plane;
     const size_t bytes = sizeof(float) * static_cast<size_t>(channels * room + in.size[D - 1] + 16);
     const Workspace space(bytes);
     std::memset(space.as<float>(), 0, bytes);
-    task.displacement = displacement;
-    task.grad_moved = grad_moved;
-    task.grad = space.as<float>();
-    task.first = first;
-    task.end = end;
+    own_task.grad = space.as<float>();
+    own_task.stride = room;
+    own_task.first = first;
+    own_task.end = end;
     for (int64_t p = 0; p < out.size[0]; ++p) {
       const auto& r = reach[static_cast<size_t>(p)];
       if (r.last < first || r.first >= end) continue;
-      rows.warp_scatter[D - 2](task, p * rows_per_plane, (p + 1) * rows_per_plane);
+      rows.warp_scatter[D - 2](own_task, p * rows_per_plane, (p + 1) * rows_per_plane);
     }
     for (int64_t c = 0; c < channels; ++c) {
-      std::copy_n(task.grad + c * room, own, grad_image + c * count_in + first * plane);
+      std::copy_n(own_task.grad + c * room, own, grad_image + c * count_in + first * plane);
     }
   });
 }

@@ -20,7 +20,8 @@ LIBRARY = torch.library.Library("itk_ncr", "DEF")
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
-def _must_be_traced(tensors: list[Tensor]) -> bool:
+def is_traced(tensors: list[Tensor]) -> bool:
+    """Whether calls must go through the registered operators: compilers, modes, transforms."""
     return (
         torch.compiler.is_compiling()
         or any(type(t) not in _PLAIN_TENSORS for t in tensors)
@@ -75,7 +76,7 @@ class Operator:
     def __call__(self, *arguments: Any) -> Any:
         """Run the operator; arguments in the order of the schema, all of them."""
         tensors = [a for a in arguments if isinstance(a, Tensor)]
-        if _must_be_traced(tensors):
+        if is_traced(tensors):
             return self.overload(*arguments)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             if self.function is not None:

@@ -19,7 +19,7 @@ from itk_ncr.ops.calls import (
     new,
     run,
 )
-from itk_ncr.ops.library import Operator
+from itk_ncr.ops.library import Operator, is_traced
 
 
 def _warp(
@@ -200,6 +200,11 @@ scale_samples = Operator(
 )
 
 
+def _is_one(grad: Tensor) -> bool:
+    """Whether a gradient changes nothing: that of a sum. Looked at only where that is free."""
+    return not is_traced([grad]) and grad.device.type == "cpu" and bool((grad == 1).all())
+
+
 def _warp_mse_save(ctx: Any, inputs: Any, output: Any) -> None:
     image, displacement, fixed, weight, ctx.with_gradient = inputs
     ctx.set_materialize_grads(False)
@@ -214,7 +219,7 @@ def _warp_mse_derivative(ctx: Any, grad: Tensor | None, _gradient: Tensor | None
     to_image, to_displacement, to_fixed, to_weight = ctx.needs_input_grad[:4]
     found: list[Tensor | None] = [None, None, None, None]
     if to_displacement and ctx.with_gradient:
-        found[1] = scale_samples(gradient, per_sample)
+        found[1] = gradient if _is_one(grad) else scale_samples(gradient, per_sample)
         to_displacement = False
     if to_image or to_displacement or to_fixed or to_weight:
         # Rare (the images are seldom learnt), hence composed of the plain pieces.

@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "ncr/jacobian.h"

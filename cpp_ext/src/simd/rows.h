@@ -55,11 +55,12 @@ struct WarpRowsAdjoint {
 };
 
 /// Its adjoint to the image, for an owner of planes [first, end); `grad` holds these planes and,
-/// behind them, one plane that nobody reads, for each channel.
+/// behind them unless they are all, one plane that nobody reads, for each channel.
 struct WarpRowsScatter {
   const float* displacement;
   const float* grad_moved;  ///< (C, size_out)
-  float* grad;              ///< (C, end - first + 1 planes)
+  float* grad;              ///< (C, stride)
+  int64_t stride;
   int64_t size_in[3], size_out[3];
   int64_t channels;
   int64_t first, end;

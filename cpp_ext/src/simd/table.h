@@ -15,10 +15,10 @@ const Rows kTable = {
     {pack<2>, pack<3>},
     {pack_gradient<2>, pack_gradient<3>},
     {unpack_gradient<2>, unpack_gradient<3>},
-    {warp_rows<2, 8>, warp_rows<3, 8>},
-    {warp_rows_adjoint<2, 8>, warp_rows_adjoint<3, 8>},
+    {warp_rows<2>, warp_rows<3>},
+    {warp_rows_adjoint<2>, warp_rows_adjoint<3>},
     {warp_rows_scatter<2>, warp_rows_scatter<3>},
-    {warp_mse_rows<2, 8>, warp_mse_rows<3, 8>},
+    {warp_mse_rows<2>, warp_mse_rows<3>},
     plain_rows<float>(),
     plain_rows<double>(),
 };

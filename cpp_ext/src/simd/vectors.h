@@ -17,7 +17,11 @@ template <>
 struct Vec<8> {
   using F = __m256;
   using I = __m256i;
+#if defined(__AVX512F__)
+  using M = __mmask8;
+#else
   using M = __m256;  ///< all bits of a lane, or none
+#endif
 
   static NCR_INLINE F set(float x) { return _mm256_set1_ps(x); }
   static NCR_INLINE I set(int x) { return _mm256_set1_epi32(x); }
@@ -50,11 +54,19 @@ struct Vec<8> {
   static NCR_INLINE I mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
   static NCR_INLINE I truncate(F v) { return _mm256_cvttps_epi32(v); }
   static NCR_INLINE F to_float(I v) { return _mm256_cvtepi32_ps(v); }
+#if defined(__AVX512F__)
+  static NCR_INLINE M between(F v, F low, F high) {
+    return static_cast<M>(
+        _mm256_mask_cmp_ps_mask(_mm256_cmp_ps_mask(v, low, _CMP_GT_OQ), v, high, _CMP_LT_OQ));
+  }
+  static NCR_INLINE F keep(M mask, F v) { return _mm256_maskz_mov_ps(mask, v); }
+#else
   static NCR_INLINE M between(F v, F low, F high) {
     return _mm256_and_ps(_mm256_cmp_ps(v, low, _CMP_GT_OQ), _mm256_cmp_ps(v, high, _CMP_LT_OQ));
   }
   /// v where the mask is set, 0 elsewhere.
   static NCR_INLINE F keep(M mask, F v) { return _mm256_and_ps(mask, v); }
+#endif
   static NCR_INLINE F set_bits() { return _mm256_castsi256_ps(_mm256_set1_epi32(-1)); }
   /// a where begin <= index < end, else b.
   static NCR_INLINE I choose_in(I index, int begin, int end, I a, I b) {
