@@ -7,6 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from itk_ncr import ops
+from itk_ncr.ops import reference
 
 SHAPES = [(6, 7, 19), (11, 19)]
 
@@ -104,14 +105,50 @@ def test_results_have_the_same_bits_for_any_number_of_threads(
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("squarings", [None, 1, 5, 7])
-def test_fields_computed_again_give_the_same_bits_as_kept_ones(squarings, smooth_field):
-    v = smooth_field((9, 10, 17), 7.0, batch=2).requires_grad_()
+def test_fields_computed_again_give_the_same_bits_as_kept_ones(squarings, batch, smooth_field):
+    v = smooth_field((9, 10, 17), 7.0, batch=batch).requires_grad_()
     weight = torch.randn_like(v)
     (all_kept,) = torch.autograd.grad(ops.exponential(v, squarings), v, weight)
     for keep_every in (2, 3, 20):
         again = ops.exponential(v, squarings, keep_every=keep_every)
         assert torch.equal(torch.autograd.grad(again, v, weight)[0], all_kept)
+
+
+def test_rows_that_rest_in_part_have_the_same_bits_for_any_number_of_threads(
+    threads, variant, smooth_field
+):
+    # Long rows are taken in pieces, and those that move by less than a voxel in their own way.
+    v = smooth_field((23, 300), 9.0)
+    v[..., 140:] *= 0.05
+    v[..., 5, :] = 0
+    by = torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
+    v.requires_grad_()
+
+    def value_and_gradient():
+        u = ops.exponential(v, 7)
+        return u, torch.autograd.grad(u, v, by)[0]
+
+    threads(1)
+    alone = value_and_gradient()
+    twin = reference.exponential(v, 7)
+    assert (alone[0] - twin).abs().max() <= 3e-4
+    for number in (2, 4, 5):
+        threads(number)
+        for a, b in zip(alone, value_and_gradient(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_distance_can_be_differentiated_twice_and_with_any_factor(smooth_field):
+    u = smooth_field((9, 12), 2.0).requires_grad_()
+    image = torch.rand(1, 1, 9, 12)
+    distance = ops.warp_mse(image, u, image.flip(2))
+    (first,) = torch.autograd.grad(distance.sum(), u, retain_graph=True)
+    (again,) = torch.autograd.grad(distance.sum(), u, retain_graph=True)
+    (halved,) = torch.autograd.grad(0.5 * distance.sum(), u)
+    assert torch.equal(first, again)
+    assert torch.equal(0.5 * first, halved)
 
 
 def test_expanded_transposed_and_sliced_tensors_count_as_what_they_show(smooth_field):
