@@ -169,8 +169,8 @@ def _brains_2d(small: bool, seed: int) -> Experiment:
         replace(chosen.sampling, lesions=0.0),
         variants=(*NETWORKS, "voxelmorph"),
         rows=("without", "affine", *NETWORKS, "voxelmorph", *CLASSICAL, *OURS),
-        pairs=20 if small else None,
-        strict_pairs=12 if small else None,
+        pairs=16 if small else None,
+        strict_pairs=10 if small else None,
         strict_rows=("without", *NETWORKS, "voxelmorph", *OURS),
     )
 

@@ -15,7 +15,7 @@ from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
 from itk_ncr.reproduction.cases import Case, CaseKey, load_case
 from itk_ncr.reproduction.design import LESIONS, VERSIONS
-from itk_ncr.reproduction.measure import run
+from itk_ncr.reproduction.measure import carried_labels, run
 from itk_ncr.reproduction.methods import METHODS, SLOTS
 from itk_ncr.reproduction.run import Reproduction
 from itk_ncr.reproduction.tables import cases_of, values_of
@@ -120,7 +120,7 @@ def _figure_4(found: Reproduction) -> tuple[Figure, str]:
         for ax, method in zip(row[2:], ("regnet", "ncr-s"), strict=True):
             result = run(case, method, found.model("oct", method, case.key.fold))
             _show(ax, result.warped.array)
-            carried = surfaces(result.resample(case.moving_labels, "nearest").array)
+            carried = surfaces(carried_labels(case, result).array)
             for name, line in carried.items():
                 ax.plot(line, color=SURFACE_COLOURS[name], linewidth=0.7)
             if method == "ncr-s":

@@ -21,6 +21,7 @@ from itk_ncr.evaluation import (
     line_distance,
     split_by_lesion,
 )
+from itk_ncr.images import Image, resample
 from itk_ncr.registration import RegistrationResult, register
 from itk_ncr.reproduction.cases import Case
 from itk_ncr.reproduction.design import LESIONS
@@ -62,13 +63,28 @@ def measure(case: Case, key: str, model: Path | None, *, seed: int = 0) -> Figur
     except NCRError as error:
         return {"failed": str(error)}
     seconds = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
-    labels = result.resample(case.moving_labels, "nearest").array
+    labels = carried_labels(case, result).array
     return {
         **seconds,
         **_overlaps(case, labels),
         **_field(case, result),
         **_mask(case, result, seed),
     }
+
+
+def carried_labels(case: Case, result: RegistrationResult) -> Image:
+    """The moving labels on the fixed grid.
+
+    Layers of a retina go on beyond the edge of the scan, so its last columns are not cut off.
+    """
+    padding = "border" if case.key.experiment == "oct" else "fill"
+    return resample(
+        case.moving_labels,
+        result.displacement.grid,
+        displacement=result.displacement,
+        mode="nearest",
+        padding=padding,
+    )
 
 
 def _overlaps(case: Case, labels: NDArray) -> Figures:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from itk_ncr.data import data_hash
 from itk_ncr.errors import ArgumentError, TrainingError
+from itk_ncr.files import replacing
 from itk_ncr.reproduction.cases import CaseKey, brains_of, case_keys, load_case
 from itk_ncr.reproduction.design import (
     FIGURES,
@@ -361,9 +362,8 @@ def _hash(data: Path, chosen: Design) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _require(numbers: tuple[int, ...], known: tuple[int, ...], name: str) -> None:

@@ -53,18 +53,20 @@ def elastix(task: Task) -> Deformation:
         method.SetOutputDirectory(folder)
         method.SetLogToConsole(False)
         method.SetLogToFile(False)
-        method.SetNumberOfThreads(task.threads)
+        # Its own number of threads is left alone: with two, itk-elastix 0.25 crashes.
         method.Update()
-        field = _field(itk, moving, method.GetTransformParameterObject())
+        field = _field(itk, moving, method.GetTransformParameterObject(), folder)
         iterations = resolutions * int(row["MaximumNumberOfIterations"][0])
     return Deformation(to_voxels(field, spacing), None, iterations)
 
 
-def _field(itk: Any, moving: Any, transform: Any) -> np.ndarray:
+def _field(itk: Any, moving: Any, transform: Any, folder: str) -> np.ndarray:
+    """The displacement; transformix writes a copy of it, unasked, into the folder."""
     transformix = itk.TransformixFilter[type(moving)].New()
     transformix.SetMovingImage(moving)
     transformix.SetTransformParameterObject(transform)
     transformix.SetComputeDeformationField(True)
+    transformix.SetOutputDirectory(folder)
     transformix.SetLogToConsole(False)
     transformix.Update()
     field: np.ndarray = itk.array_from_image(transformix.GetOutputDeformationField())
