@@ -68,7 +68,8 @@ demo: $(RUNS)
 	$(BIN)/itk-ncr register $(FIXED) $(MOVING) $(addprefix --labels ,$(LABELS)) \
 	  -o demo-output --overwrite
 	echo
-	echo "Look at demo-output/overview.png first; demo-output/summary.json has the figures."
+	echo "Open demo-output/report.html in a browser first (demo-output/overview.png is one picture of it);"
+	echo "demo-output/summary.json has the figures."
 	echo "In 3D Slicer or ITK-SNAP: demo-output/warped.nii.gz over $(FIXED),"
 	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/README.md"
 
