@@ -31,6 +31,10 @@ DEFORMABLE = [name for name in CLASSICAL if name != "affine"]
 SPACING = (1.5, 2.0)
 # Methods that take less than a second of CPU on 64 x 64 voxels, once their library is loaded.
 QUICK = ["demons", "syn", "ants-syn", "greedy"]
+# Global mutual information gives an even blob a column of its own in the joint histogram: these are
+# hardly misled by one, told or not (.3 to .6 and .55 mm; 1.0 to 1.2 and 1.1). On slices of brains
+# with large lesions the mask raised the mean Jaccard under the lesion of bspline from .31 to .47.
+HARDLY_MISLED = ["bspline", "ants-syn"]
 # A second run of elastix in a process that ran other filters of ITK before may differ (mm).
 NOT_QUITE_THE_SAME = {"elastix": 0.5}
 # Share of the displacement that is left, on a textured pair of 64 x 64 voxels; .11 was measured for
@@ -102,14 +106,15 @@ def error_mm(result, truth, where):
     return np.linalg.norm(result.displacement.array - truth, axis=-1)[where].mean()
 
 
-def dark_blob(fixed):
-    """The fixed image with a dark blob that has a soft rim, and its mask."""
+def blob(fixed, level=20):
+    """The fixed image with an even blob that has a soft rim, its mask, and what is near it."""
     axes = np.meshgrid(*[np.arange(n) for n in fixed.array.shape], indexing="ij")
     radius = sum(
         ((a - 0.55 * n) / (0.14 * n)) ** 2 for a, n in zip(axes, fixed.array.shape, strict=True)
     )
     weight = np.clip(1.5 - 1.5 * radius, 0, 1)
-    ill = itk_ncr.Image((fixed.array * (1 - weight) + 20 * weight).astype(np.float32), fixed.grid)
+    array = fixed.array * (1 - weight) + level * weight
+    ill = itk_ncr.Image(array.astype(np.float32), fixed.grid)
     return ill, itk_ncr.Image((radius < 1).astype(np.uint8), fixed.grid), radius < 2
 
 
@@ -161,10 +166,24 @@ def test_the_inverse_undoes_the_map(name, pair, results):
     assert np.linalg.norm(back - points, axis=-1).max() < 0.5
 
 
+def test_what_lies_in_a_mask_does_not_matter(deformable, pair):
+    fixed, moving, _ = pair
+    found = []
+    for level in (20, 150):
+        ill, mask, _ = blob(fixed, level)
+        options = {"method": deformable, "affine": "none", "threads": 1, "lesion_mask": mask}
+        found.append(itk_ncr.register(ill, moving, **options).displacement.array)
+    allowed = 0.1 + NOT_QUITE_THE_SAME.get(deformable, 0)
+    assert np.linalg.norm(found[0] - found[1], axis=-1).max() < allowed
+    assert np.linalg.norm(found[0], axis=-1).max() > 3
+
+
+@pytest.mark.parametrize("deformable", [d for d in DEFORMABLE if d not in HARDLY_MISLED])
 def test_a_mask_brings_the_field_beside_a_lesion_closer_to_the_truth(deformable, pair):
+    need(deformable)
     fixed, moving, displacement = pair
     truth = vectors_mm(displacement, SPACING)
-    ill, mask, near = dark_blob(fixed)
+    ill, mask, near = blob(fixed)
     options = {"method": deformable, "affine": "none", "threads": 1}
     unaware = itk_ncr.register(ill, moving, **options)
     told = itk_ncr.register(ill, moving, lesion_mask=mask, **options)
@@ -175,16 +194,13 @@ def test_a_mask_brings_the_field_beside_a_lesion_closer_to_the_truth(deformable,
     assert ((told.noncorrespondence_moving.array > 0) == carried).mean() > 0.98
 
 
-@pytest.mark.parametrize("method", [name for name in DEFORMABLE if name != "ants-syn"])
+@pytest.mark.parametrize("method", [d for d in DEFORMABLE if d not in HARDLY_MISLED])
 def test_a_lesion_of_the_moving_image_can_be_masked(method, pair):
-    """The roles exchanged: the blob is in the moving image, told by moving_lesion_mask.
-
-    Without ants-syn: its global mutual information hardly minds this blob, masked or not.
-    """
+    """The roles exchanged: the blob is in the moving image, told by moving_lesion_mask."""
     need(method)
     fixed, moving, displacement = pair
     truth = vectors_mm(displacement, SPACING)
-    ill, mask, near = dark_blob(moving)
+    ill, mask, near = blob(moving)
     options = {"method": method, "affine": "none", "threads": 1}
     unaware = itk_ncr.register(fixed, ill, **options)
     told = itk_ncr.register(fixed, ill, moving_lesion_mask=mask, **options)

@@ -19,26 +19,25 @@ from itk_ncr.registration.classical.task import Deformation, Task, to_voxels
 # Distance of the control points, in voxels of the finest axis: at the last level.
 CONTROL_SPACING_VOXEL = 8.0
 FACTORS = (4, 2, 1)
-ITERATIONS = 30
-# Six instead of the usual 20 took two thirds of the time, and came closer.
-LINE_SEARCHES = 6
+# Two slices of brains, without and with a large lesion, mean Jaccard of labels before .35: mutual
+# information with L-BFGS .49 and .42 in 1.7 s; correlation with L-BFGS .43 and .35 in 3 s, with
+# gradient descent and line searches .40 and .34 in 3 to 7 s, and it folds three times as much.
+ITERATIONS = 100
+ACCURACY = 1e-6
 HISTOGRAM_BINS = 32
-# Voxels that are compared in one iteration: more of them cost time and gain little.
-SAMPLED_VOXELS = 20_000
+# Voxels that are compared: of a volume some, for more cost time and gain little.
+SAMPLED_VOXELS = 100_000
 FEWEST_VOXELS_ALONG_AN_AXIS = 4
 
 
 def bspline(task: Task) -> Deformation:
-    """Correlation for one contrast, mutual information for two; gradient descent, three levels."""
+    """Mutual information, L-BFGS, three levels."""
     import SimpleITK as sitk
 
     spacing = task.pair.spacing
     fixed, moving = (sitk_image(image, spacing) for image in (task.pair.fixed, task.pair.moving))
     method = sitk.ImageRegistrationMethod()
-    if task.multimodal:
-        method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
-    else:
-        method.SetMetricAsCorrelation()
+    method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
     share = SAMPLED_VOXELS / task.pair.fixed.numel()
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
@@ -53,12 +52,11 @@ def bspline(task: Task) -> Deformation:
     method.SetSmoothingSigmasPerLevel([f / 2 if f > 1 else 0 for f in factors])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsGradientDescentLineSearch(
-        learningRate=1.0,
+    method.SetOptimizerAsLBFGS2(
+        solutionAccuracy=ACCURACY,
         numberOfIterations=ITERATIONS,
-        lineSearchMaximumIterations=LINE_SEARCHES,
-        convergenceMinimumValue=1e-5,
-        convergenceWindowSize=5,
+        deltaConvergenceDistance=5,
+        deltaConvergenceTolerance=ACCURACY,
     )
     # The control points are halved in distance with every level.
     extent = np.multiply(shape, spacing)[::-1] / (CONTROL_SPACING_VOXEL * min(spacing))
@@ -95,14 +93,17 @@ class _Watch:
     def __init__(self, task: Task, method: Any, number_of_levels: int) -> None:
         self.task, self.method, self.number_of_levels = task, method, number_of_levels
         self.iterations = 0
+        self.share = 0.0
         self.raised: BaseException | None = None
 
     def __call__(self) -> None:
         self.iterations += 1
         level = self.method.GetCurrentLevel()
         inside = min(1.0, self.method.GetOptimizerIteration() / ITERATIONS)
+        # The optimiser counts anew before the level rises.
+        self.share = max(self.share, (level + inside) / self.number_of_levels)
         try:
-            self.task.report((level + inside) / self.number_of_levels)
+            self.task.report(self.share)
             self.task.check()
         except BaseException as error:  # SimpleITK would turn it into a RuntimeError without a type
             self.raised = error
