@@ -96,9 +96,10 @@ TRAIN := $(BIN)/itk-ncr train --threads 1
 models: $(DEVELOPS)
 	@[ -d "$(DATA)" ] || { echo "error: DATA must be a folder with images; see docs/benchmarks.md" >&2; exit 1; }
 	$(BIN)/python benchmarks/manifests.py "$(DATA)" $(LISTS)
-	for d in 2 3; do
-	  $(TRAIN) $(LISTS)/ixi-$${d}d.csv --preset brain-t1-$${d}d --budget full $(MASKS) -o $(RUN)/brain-t1-$${d}d
-	done
+	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d
+	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d-begun
+	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d \
+	  --start $(RUN)/brain-t1-3d-begun/model --steps 8000 --seed 1
 	$(TRAIN) $(LISTS)/oct.csv --preset oct-2d --budget full -o $(RUN)/oct-2d
 	for v in regnet ncr-b ncr-u ncr-s; do
 	  $(TRAIN) $(LISTS)/ixi-2d.csv --preset mri-2d --budget small --variant $$v $(MASKS) -o $(RUN)/small-$$v
@@ -116,7 +117,6 @@ models: $(DEVELOPS)
 BUDGET ?= small
 reproduce: $(DEVELOPS)
 	@[ -d "$(DATA)" ] || { echo "error: DATA must be a folder with images; see docs/reproduction.md" >&2; exit 1; }
-	$(INSTALL) --no-build-isolation -e '.[ants,elastix,greedy,report]'
 	$(BIN)/itk-ncr reproduce "$(DATA)" --budget $(BUDGET) -o build/reproduction-$(BUDGET)
 
 # Compiles the CUDA kernels for every architecture and installs nothing; nvcc must be there.
