@@ -1,6 +1,7 @@
 """Files in, folder out: one pair, or many; light to import, each call imports what it needs."""
 
 from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
+from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
 from itk_ncr.runs.machine import cpus, environment
 from itk_ncr.runs.messages import FOR_PEOPLE, heard_warnings, reason
@@ -15,7 +16,7 @@ from itk_ncr.runs.outputs import (
     require_writable,
     write_text,
 )
-from itk_ncr.runs.pair import PairFiles, PairRun, run_pair
+from itk_ncr.runs.pair import PairRun, run_pair
 from itk_ncr.runs.planning import plan_cohort, run_cohort
 from itk_ncr.runs.table import Pair, read_pairs
 from itk_ncr.runs.threads import limit_threads

@@ -14,7 +14,7 @@ from itk_ncr.runs.outputs import fingerprint
 if TYPE_CHECKING:
     from itk_ncr.images import Image
     from itk_ncr.registration import RegistrationResult
-    from itk_ncr.runs.pair import PairFiles
+    from itk_ncr.runs.inputs import PairFiles
 
 
 def pair_record(

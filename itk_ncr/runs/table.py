@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from itk_ncr.errors import InputError
-from itk_ncr.runs.pair import PairFiles
+from itk_ncr.runs.inputs import PairFiles
 
 ROLES = tuple(entry.name for entry in fields(PairFiles))
 REQUIRED = ("fixed", "moving")
