@@ -99,3 +99,22 @@ def test_draw_phantoms(run: Run, tmp_path: Path):
     assert number(r"patient 5, scan 0.*: ([\d.]+) %", out) > 1
     picture = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "phantoms.png")))
     assert picture.shape[:2] == (660, 900)
+
+
+def test_cohort(run: Run, tmp_path: Path):
+    rows, columns = np.mgrid[:48, :48]
+    radius, angle = np.hypot(rows - 24, columns - 24), np.arctan2(rows - 24, columns - 24)
+    for name, waves, bright in (("fixed", 0, 200), ("moving", 2.5, 200), ("black", 0, 0)):
+        # Lobes, which no affine takes away.
+        bent = radius + waves * np.cos(3 * angle)
+        image = sitk.GetImageFromArray(
+            (bright * (0.6 * (bent < 15) + 0.4 * (bent < 7))).astype("u1")
+        )
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
+    table = tmp_path / "pairs.csv"
+    table.write_text("name,fixed,moving\ngood,fixed.nrrd,moving.nrrd\ndark,fixed.nrrd,black.nrrd\n")
+    out = run("cohort.py", str(table), str(tmp_path / "cohort"))
+    assert "1 of 2 pairs registered" in out
+    assert re.search(r"dark: .*moving image", out)
+    before, after = re.search(r"good: distance (\S+) -> (\S+)", out).groups()
+    assert float(after) < float(before)
