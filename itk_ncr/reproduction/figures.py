@@ -171,8 +171,8 @@ def _figure_5(found: Reproduction) -> tuple[Figure, str]:
         Patch(facecolor=colour, edgecolor="black", label=METHODS[key].title)
         for key, colour in zip(BOXED, BOX_COLOURS, strict=True)
     ]
-    axes[0].legend(handles=handles, ncols=4, fontsize=8, loc="lower left")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.96))
+    figure.legend(handles=handles, ncols=len(handles), fontsize=8, loc="upper center")
     missing = " and ".join(SLOTS[5])
     caption = (
         "**Figure 5.** Overlap of labels in 2D before registration and after it by several "

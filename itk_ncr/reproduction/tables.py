@@ -283,12 +283,12 @@ def _regularity(
         Column("std of ln J", "jacobian", "none", False, tested=False),
         Column("inverse error, voxels", "inverse", "none", False, tested=False),
         Column("masked, %", "masked", "none", False, 2, 100, tested=False),
-        Column("s per pair", "seconds", "none", False, 2, tested=False, median=True),
+        Column("CPU s per pair", "cpu", "none", False, 2, tested=False, median=True),
     ]
     rows = [k for k in found.design.experiment(experiment).rows if METHODS[k].registers]
     title = (
-        f"Brains in {axes} without lesion: regularity, what is masked by mistake, and time (wall, "
-        "one thread, median)."
+        f"Brains in {axes} without lesion: regularity, what is masked by mistake, and processor "
+        "time (median)."
     )
     return make_table(f"Table {number}", title, cases, rows, columns)
 
