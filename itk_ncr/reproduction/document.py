@@ -6,7 +6,9 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from itk_ncr.checkpoints import find_model
 from itk_ncr.reproduction import directions, figures
 from itk_ncr.reproduction.run import WORK, Reproduction, write_record, write_text
 from itk_ncr.reproduction.tables import Table, tables_of
@@ -41,7 +43,11 @@ def write_reproduction(
         path = output / "figures" / f"figure-{number}.png"
         captions.append((path, figures.draw(found, number, path)))
     write_text(output / "measurements.csv", _measurements(found))
-    record = found.record | {"times": times_of(found), "methods_missing": _missing(found)}
+    record = found.record | {
+        "times": times_of(found),
+        "models": _models(found),
+        "methods_missing": _missing(found),
+    }
     write_record(output, record)
     page = output / PAGE
     write_text(page, _page(found, made, tables, captions, record))
@@ -50,13 +56,11 @@ def write_reproduction(
 
 def times_of(found: Reproduction) -> dict[str, float]:
     """Processor and wall seconds of trainings and measurements, added up over processes."""
-    from itk_ncr.checkpoints import find_model
-
-    times = {"training_wall": 0.0, "training_cpu": 0.0, "measuring_wall": 0.0, "measuring_cpu": 0.0}
-    for folder in sorted((found.output / WORK / "models").glob("*/model")):
-        training = find_model(folder).description.training
-        times["training_wall"] += training["wall_seconds"]
-        times["training_cpu"] += training["cpu_seconds"]
+    models = _models(found).values()
+    times = {
+        f"training_{kind}": sum(model[f"{kind}_seconds"] for model in models)
+        for kind in ("wall", "cpu")
+    } | {"measuring_wall": 0.0, "measuring_cpu": 0.0}
     for case in found.measured:
         for values in case.figures.values():
             times["measuring_wall"] += float(values.get("seconds") or 0)
@@ -125,6 +129,19 @@ def _measurements(found: Reproduction) -> str:
                 shown = f"{value:.6g}" if isinstance(value, float) else value
                 writer.writerow([*place, method, name, shown])
     return text.getvalue()
+
+
+def _models(found: Reproduction) -> dict[str, dict[str, Any]]:
+    """How each network came about."""
+    models = {}
+    for folder in sorted((found.output / WORK / "models").glob("*/model")):
+        stored = find_model(folder)
+        training = stored.description.training
+        kept = ("seed", "steps", "wall_seconds", "cpu_seconds", "code_version")
+        models[stored.description.name] = {name: training[name] for name in kept} | {
+            "sha256": stored.sha256
+        }
+    return models
 
 
 def _missing(found: Reproduction) -> list[str]:
