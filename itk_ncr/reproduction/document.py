@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +43,23 @@ def write_reproduction(
         path = output / "figures" / f"figure-{number}.png"
         captions.append((path, figures.draw(found, number, path)))
     write_text(output / "measurements.csv", _measurements(found))
+    models = _models(found)
+    times = times_of(found, models)
     record = found.record | {
-        "times": times_of(found),
-        "models": _models(found),
+        "times": times,
+        "models": models,
         "methods_missing": _missing(found),
     }
     write_record(output, record)
     page = output / PAGE
-    write_text(page, _page(found, made, tables, captions, record))
+    write_text(page, _page(found, made, tables, captions, times))
     return page
 
 
-def times_of(found: Reproduction) -> dict[str, float]:
+def times_of(found: Reproduction, models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Processor and wall seconds of trainings and measurements, added up over processes."""
-    models = _models(found).values()
     times = {
-        f"training_{kind}": sum(model[f"{kind}_seconds"] for model in models)
+        f"training_{kind}": sum(model[f"{kind}_seconds"] for model in models.values())
         for kind in ("wall", "cpu")
     } | {"measuring_wall": 0.0, "measuring_cpu": 0.0}
     for case in found.measured:
@@ -73,9 +74,10 @@ def _page(
     made: Sequence[Table],
     numbers: Sequence[int],
     captions: Sequence[tuple[Path, str]],
-    record: dict[str, object],
+    times: Mapping[str, float],
 ) -> str:
-    design, times = found.design, times_of(found)
+    design = found.design
+    command = found.record["command"] or f"itk-ncr reproduce DATA --budget {design.budget} -o DIR"
     hours = (times["training_cpu"] + times["measuring_cpu"]) / 3600
     lines = [
         "# The paper's tables and figures, made again",
@@ -85,7 +87,7 @@ def _page(
         "This page was written by",
         "",
         "```bash",
-        str(record.get("command") or f"itk-ncr reproduce DATA --budget {design.budget} -o DIR"),
+        command,
         "```",
         "",
         f"Budget {design.budget}: fold {', '.join(map(str, design.used_folds))} of "

@@ -30,7 +30,6 @@ from itk_ncr.reproduction.printed import SURFACES
 from itk_ncr.segmentation import grow, oracle_seed
 
 Figures = dict[str, float | str | None]
-PRESETS = {"mri-2d": "mri-2d", "mri-3d": "mri-3d", "oct": "oct"}
 
 
 def run(case: Case, key: str, model: Path | None, *, seed: int = 0) -> RegistrationResult:
@@ -43,7 +42,8 @@ def run(case: Case, key: str, model: Path | None, *, seed: int = 0) -> Registrat
     if model is not None:
         options["model"] = model
     if method.preset:
-        options["preset"] = PRESETS[case.key.experiment]
+        # The experiments are named after the solver's presets for them.
+        options["preset"] = case.key.experiment
     return register(case.fixed, case.moving, **options)
 
 

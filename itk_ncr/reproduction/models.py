@@ -17,12 +17,19 @@ from itk_ncr.geometry import orientation_code
 from itk_ncr.images import read_image
 from itk_ncr.reproduction.cases import brains_of, training_retinas
 from itk_ncr.reproduction.design import Design, Experiment
+from itk_ncr.reproduction.methods import METHODS
 from itk_ncr.training import Report, Training, TrainingSettings, code_version, recipe
 
 
 def model_folder(output: Path, experiment: str, variant: str, fold: int) -> Path:
     """Where a network of a reproduction lies."""
     return output / "models" / f"{experiment}-{variant}-{fold}"
+
+
+def model_of(output: Path, experiment: str, key: str, fold: int) -> Path | None:
+    """The model that a row of ``METHODS`` uses; None where it uses none."""
+    variant = METHODS[key].variant
+    return None if variant is None else model_folder(output, experiment, variant, fold) / "model"
 
 
 def is_trained(folder: Path) -> bool:

@@ -18,7 +18,13 @@ from typing import Any, TypeVar
 from itk_ncr.data import data_hash
 from itk_ncr.errors import ArgumentError, TrainingError
 from itk_ncr.files import replacing
-from itk_ncr.reproduction.cases import CaseKey, brains_of, case_keys, load_case
+from itk_ncr.reproduction.cases import (
+    CaseKey,
+    brains_of,
+    case_keys,
+    load_case,
+    published_pairs,
+)
 from itk_ncr.reproduction.design import (
     FIGURES,
     TABLES,
@@ -27,7 +33,7 @@ from itk_ncr.reproduction.design import (
 )
 from itk_ncr.reproduction.measure import Figures, measure
 from itk_ncr.reproduction.methods import METHODS
-from itk_ncr.reproduction.models import is_trained, model_folder, train
+from itk_ncr.reproduction.models import is_trained, model_folder, model_of, train
 from itk_ncr.reproduction.sources import lesion_masks, require_data
 from itk_ncr.training import code_version
 
@@ -70,10 +76,7 @@ class Reproduction:
 
     def model(self, experiment: str, key: str, fold: int) -> Path | None:
         """The model that a method uses; None where it uses none."""
-        variant = METHODS[key].variant
-        if variant is None:
-            return None
-        return model_folder(self.output / WORK, experiment, variant, fold) / "model"
+        return model_of(self.output / WORK, experiment, key, fold)
 
 
 def plan_text(
@@ -153,17 +156,11 @@ def reproduce(
         for variant in experiment.variants
         for fold in chosen.used_folds
     ]
-    keys = {
-        (experiment.name, fold): case_keys(data, chosen, experiment, fold)
-        for experiment in experiments
-        for fold in chosen.used_folds
-    }
     measurements = [
-        _Measurement(data, output / WORK, chosen, key, _rows(experiment, all_keys, key))
+        measurement
         for experiment in experiments
         for fold in chosen.used_folds
-        for all_keys in (keys[experiment.name, fold],)
-        for key in all_keys
+        for measurement in _measurements(data, output / WORK, chosen, experiment, fold)
     ]
     share = _Share(progress, TRAINING_WEIGHT * len(trainings) + len(measurements))
     done = sum(is_trained(t.folder) for t in trainings)
@@ -228,22 +225,29 @@ def _measure(task: _Measurement) -> None:
         return
     case = load_case(task.data, task.design, task.key)
     for row in missing:
-        variant = METHODS[row].variant
-        model = None
-        if variant is not None:
-            folder = model_folder(task.work, task.key.experiment, variant, task.key.fold)
-            model = folder / "model"
+        model = model_of(task.work, task.key.experiment, row, task.key.fold)
         there[row] = measure(case, row, model, seed=task.design.seed)
     task.file.parent.mkdir(parents=True, exist_ok=True)
     ordered = {row: there[row] for row in METHODS if row in there}
     write_text(task.file, json.dumps(ordered, indent=1, allow_nan=False) + "\n")
 
 
-def _rows(experiment: Experiment, keys: list[CaseKey], key: CaseKey) -> tuple[str, ...]:
-    """The methods to measure on a case: all, or those of the stricter protocol only."""
-    ordered = list(dict.fromkeys(k.pair for k in keys))
-    published = ordered if experiment.pairs is None else ordered[: experiment.pairs]
-    return experiment.rows if key.pair in published else experiment.strict_rows
+def _measurements(
+    data: Path, work: Path, chosen: Design, experiment: Experiment, fold: int
+) -> list[_Measurement]:
+    """The cases of a fold, each with all methods or with those of the stricter protocol only."""
+    keys = case_keys(data, chosen, experiment, fold)
+    published = published_pairs(experiment, keys)
+    return [
+        _Measurement(
+            data,
+            work,
+            chosen,
+            key,
+            experiment.rows if key.pair in published else experiment.strict_rows,
+        )
+        for key in keys
+    ]
 
 
 def _run(
