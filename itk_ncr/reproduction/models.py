@@ -93,9 +93,9 @@ def train(
             "recipe": f"itk-ncr reproduce DATA --budget {design.budget} --seed {design.seed}",
             "seed": settings.seed,
             "steps": settings.steps,
-            "wall_seconds": round(training.seconds, 1),
+            "wall_seconds": round(training.seconds, 3),
             # Of this process: an interrupted training's earlier parts are not in it.
-            "cpu_seconds": round(cpu, 1),
+            "cpu_seconds": round(cpu, 3),
             "data_hash": images,
             "code_version": code_version(),
         },
