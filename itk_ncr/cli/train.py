@@ -84,6 +84,12 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
 @click.option("--reduce", type=_COUNT, metavar="N", help="Train on voxels N times as large.")
 @click.option("--lesions", type=click.FloatRange(0, 1), metavar="SHARE", help="Images given one.")
 @click.option(
+    "--remapped",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Pairs shown in a random contrast, so that the model minds less which it meets.",
+)
+@click.option(
     "--lesion-masks",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -132,6 +138,7 @@ def train(
     width: int | None,
     reduce: int | None,
     lesions: float | None,
+    remapped: float | None,
     lesion_masks: Path | None,
     start: str | None,
     seed: int,
@@ -183,6 +190,7 @@ def train(
         width=width,
         reduce=reduce,
         lesions=lesions,
+        remapped=remapped,
     )
     with training.joined_processes() as (rank, _):
         speaks = rank == 0 and not quiet
@@ -239,6 +247,7 @@ def _changed(
     width: int | None,
     reduce: int | None,
     lesions: float | None,
+    remapped: float | None,
 ) -> Recipe:
     """The recipe with what was asked for on the command line."""
     from dataclasses import replace
@@ -255,6 +264,13 @@ def _changed(
         wanted["network_settings"] = {**recipe.settings.network_settings, "width": width}
     asked = {"reduce": reduce, "lesions": lesions}
     sampling: dict[str, Any] = {name: v for name, v in asked.items() if v is not None}
+    if remapped is not None:
+        if recipe.sampling.synthesis is not None:
+            raise InputError(
+                f"--remapped must be left out with synthetic pairs; got {remapped}. They are of "
+                "random contrast as they are."
+            )
+        sampling["augmentation"] = replace(recipe.sampling.augmentation, remapped=remapped)
     return replace(
         recipe,
         settings=replace(recipe.settings, **wanted),

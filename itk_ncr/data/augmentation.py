@@ -42,6 +42,9 @@ class Augmentation:
         Each image becomes ``image ** exp(g)`` with \|g\| up to this.
     bias : float
         Each image is multiplied by ``exp(b)``, b smooth and up to this.
+    remapped : float
+        Share of pairs whose images are both shown through one random map of intensities: another
+        contrast, which is why a lesion is inserted after it.
     fill_outside : bool
         Whether what was outside the image becomes background; otherwise its border repeats.
     """
@@ -54,12 +57,15 @@ class Augmentation:
     noise: float = 0.0
     gamma: float = 0.0
     bias: float = 0.0
+    remapped: float = 0.0
     fill_outside: bool = True
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value < math.inf:
                 raise ArgumentError(f"{name} must be finite and >= 0; got {value}. 0 turns it off.")
+        if self.remapped > 1:
+            raise ArgumentError(f"remapped must be in [0, 1]; got {self.remapped}. 1: every pair.")
 
 
 # NCR-Net's training, doi:10.1007/s11548-022-02577-4; its noise is not given: 2 % of white matter is

@@ -16,6 +16,7 @@ from itk_ncr.data.augmentation import (
     change_contrast,
     draw_motions,
     move,
+    uniform,
 )
 from itk_ncr.data.lesions import Lesions
 from itk_ncr.data.manifest import Manifest, pairs_of_different_patients
@@ -25,6 +26,7 @@ from itk_ncr.data.phantoms import (
     insert_lesion,
 )
 from itk_ncr.data.placement import SLICE_PLANE, SlicePlane
+from itk_ncr.data.rendering import random_curve, through_curve, upper_quartile
 from itk_ncr.data.sample import Sample
 from itk_ncr.data.store import Layout, Prepared, Store
 from itk_ncr.errors import ArgumentError
@@ -107,8 +109,9 @@ class PairSource:
         name = f"{subjects[i].image.name} <- {subjects[j].image.name}"
         if version != NO_LESION:
             name += f" with {version}"
-        fixed = self._side(i, "fixed", version, generator)
-        moving = self._side(j, "moving", NO_LESION, generator)
+        curve = self._curve(generator)
+        fixed = self._side(i, "fixed", version, curve, generator)
+        moving = self._side(j, "moving", NO_LESION, curve, generator)
         if self.augmentation is not None:
             fixed, moving = self._augmented(fixed, moving, i, generator)
         if self.match:
@@ -124,12 +127,30 @@ class PairSource:
             lesion=torch.stack(known).amax(0) if known else None,
         )
 
-    def _side(self, position: int, role: str, version: str, generator: torch.Generator) -> Side:
+    def _curve(self, generator: torch.Generator) -> Tensor | None:
+        """The map of intensities of a pair; None: its images as they are."""
+        share = 0.0 if self.augmentation is None else self.augmentation.remapped
+        # What is turned off is not drawn.
+        if share == 0 or uniform(generator, 0, 1) >= share:
+            return None
+        return random_curve(generator)
+
+    def _side(
+        self,
+        position: int,
+        role: str,
+        version: str,
+        curve: Tensor | None,
+        generator: torch.Generator,
+    ) -> Side:
         prepared = self.store[position]
-        image = prepared.image.float()
+        image, white = prepared.image.float(), prepared.white
+        if curve is not None:
+            image = _normalised(through_curve(image, curve))
+            white = upper_quartile(image[0][prepared.inside])
         lesion, inserted = prepared.lesion, None
         if version != NO_LESION:
-            image, inserted = self._with_named(position, image, prepared, version)
+            image, inserted = self._with_named(position, image, prepared, version, white)
         elif self.lesions is not None:
             image, inserted = self.lesions.insert(
                 image,
@@ -137,7 +158,7 @@ class PairSource:
                 generator,
                 placement=self.store.placement(position),
                 inside=prepared.inside,
-                white=prepared.white,
+                white=white,
             )
             image = image if inserted is None else _normalised(image)
         if inserted is not None:
@@ -147,7 +168,7 @@ class PairSource:
         return Side(image, prepared.labels, None if lesion is None else lesion[None].float())
 
     def _with_named(
-        self, position: int, image: Tensor, prepared: Prepared, version: str
+        self, position: int, image: Tensor, prepared: Prepared, version: str, white: float
     ) -> tuple[Tensor, Tensor]:
         """The image with a named lesion: always the same texture in the same image."""
         placement = self.store.placement(position)
@@ -155,7 +176,7 @@ class PairSource:
         seed = position * len(NAMED_LESIONS) + list(NAMED_LESIONS).index(version)
         ill = insert_lesion(
             image, mask, NAMED_LESIONS[version].appearance, torch.Generator().manual_seed(seed),
-            white=prepared.white, spacing_mm=placement.spacing_mm,
+            white=white, spacing_mm=placement.spacing_mm,
         )  # fmt: skip
         return _normalised(ill), mask
 
