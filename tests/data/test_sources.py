@@ -18,6 +18,7 @@ from itk_ncr.data import (
     AUGMENTATIONS,
     NAMED_LESIONS,
     AllToAll,
+    Augmentation,
     GivenPairs,
     Layout,
     LesionBank,
@@ -188,6 +189,50 @@ def test_lesions_come_as_often_and_where_they_are_asked_for(manifest_2d) -> None
             assert sum(found) == 0 or 10 <= sum(found) <= 30
         known = [bool(s.lesion.any()) for s in samples]
         assert known == [one or two for one, two in zip(fixed, moving, strict=True)]
+
+
+def test_both_images_of_a_remapped_pair_show_one_other_contrast(manifest_2d) -> None:
+    def drawn(share: float) -> list[Sample]:
+        # The images of a pair are one here, so that what happens to both can be seen in both.
+        alone = Manifest((manifest_2d.subjects[0],) * 2)
+        source = GivenPairs(
+            replace(alone, pairs=((0, 1),)), augmentation=Augmentation(remapped=share), **PLAIN
+        )
+        return [source.sample(0, seeded(seed)) for seed in range(20)]
+
+    plain = drawn(0.0)
+    assert all(torch.equal(sample.fixed, plain[0].fixed) for sample in plain)
+    other = [not torch.equal(sample.fixed, plain[0].fixed) for sample in drawn(0.5)]
+    assert 4 <= sum(other) <= 16
+    for sample in drawn(1.0):
+        assert_close(sample.fixed, sample.moving)
+        assert torch.equal(sample.fixed > 0, plain[0].fixed > 0)
+        # A map of intensities: what was alike stays alike.
+        values = torch.stack([plain[0].fixed.flatten(), sample.fixed.flatten()]).unique(dim=1)
+        assert values.shape[1] == plain[0].fixed.unique().numel()
+    with pytest.raises(ArgumentError, match=r"remapped must be in \[0, 1\]; got 1.5"):
+        Augmentation(remapped=1.5)
+
+
+def test_a_lesion_is_inserted_after_the_contrast_was_changed(manifest_2d) -> None:
+    """So it looks like what was drawn for it, not like what its grey value means elsewhere."""
+    source = AllToAll(
+        manifest_2d,
+        augmentation=Augmentation(remapped=1.0),
+        lesions=Lesions(None, 1.0, appearances=("chronic",)),
+        **PLAIN,
+    )
+    shares = []
+    for seed in range(12):
+        sample = source.sample(0, seeded(seed))
+        core = torch.from_numpy(ndimage.binary_erosion(sample.lesion[0].numpy(), iterations=2))
+        brain = (sample.fixed[0] > 0) & (sample.lesion[0] == 0)
+        if core.sum() > 10:
+            white = sample.fixed[0][brain].quantile(0.75)
+            shares.append(float(sample.fixed[0][core].mean() / white))
+    assert len(shares) > 6
+    assert 0.15 < min(shares)
+    assert max(shares) < 0.65
 
 
 def test_lesions_of_the_users_own_are_the_truth(manifest_2d, tmp_path) -> None:
