@@ -85,11 +85,11 @@ class LocalNCC:
             self._offset = _offset(images)
             self.fixed = images - self._offset
             self.weight = weight
-            count = window_sums(torch.ones_like(images) if weight is None else weight, radius)
+            count = box_sum(torch.ones_like(images) if weight is None else weight, radius)
             self.inverse_count = torch.where(count > 0, 1 / count, torch.zeros_like(count))
             first = weighted(self.fixed, weight)
-            self.mean = window_sums(first, radius) * self.inverse_count
-            self.variance = window_sums(first * self.fixed, radius).mul_(self.inverse_count)
+            self.mean = box_sum(first, radius) * self.inverse_count
+            self.variance = box_sum(first * self.fixed, radius).mul_(self.inverse_count)
             self.variance.addcmul_(self.mean, self.mean, value=-1).clamp_(min=0)
             self.texture = self.variance / (self.variance + noise**2)
             size = extent(fixed, foreground) * fixed.shape[1]
@@ -126,7 +126,7 @@ class LocalNCC:
             torch.mul(moved, self.weight, out=products[0])
         torch.mul(products[0], moved, out=products[1])
         torch.mul(products[0], self.fixed, out=products[2])
-        sums = window_sums(products.flatten(0, 1), self.radius).view_as(products)
+        sums = box_sum(products.flatten(0, 1), self.radius).view_as(products)
         mean, variance, covariance = sums.mul_(self.inverse_count)
         variance.addcmul_(mean, mean, value=-1).clamp_(min=0)
         covariance.addcmul_(mean, self.mean, value=-1)
@@ -166,7 +166,7 @@ class _LocalNCC(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         centred, windows = ctx.saved_tensors
         model: LocalNCC = ctx.model
-        sums = window_sums(windows.flatten(0, 1), model.radius).view_as(windows)
+        sums = box_sum(windows.flatten(0, 1), model.radius).view_as(windows)
         slope = (sums[0] * model.fixed).addcmul_(sums[1], centred).sub_(sums[2])
         if model.weight is not None:
             slope.mul_(model.weight)
@@ -272,23 +272,6 @@ def _unlike(
     similarity = covariance.square() / (variance_fixed * variance_moved + eps)
     texture = variance_fixed / (variance_fixed + noise**2)
     return (texture * (1 - similarity)).view_as(moved).mean(1, keepdim=True)
-
-
-def window_sums(image: Tensor, radius: int) -> Tensor:
-    """What :func:`itk_ncr.ops.box_sum` gives, for use without autograd.
-
-    Shifted additions in place are all that is needed here, and run at the speed of the memory: 8 ms
-    for 3 channels of 96 x 112 x 96 voxels and radius 2 on one core, where the operator took 44 ms.
-    """
-    for axis in range(2, image.ndim):
-        size = image.shape[axis]
-        sums = image.clone()
-        for step in range(1, min(radius, size - 1) + 1):
-            rest = size - step
-            sums.narrow(axis, step, rest).add_(image.narrow(axis, 0, rest))
-            sums.narrow(axis, 0, rest).add_(image.narrow(axis, step, rest))
-        image = sums
-    return image
 
 
 def _offset(images: Tensor) -> Tensor:

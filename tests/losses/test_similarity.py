@@ -20,7 +20,6 @@ from itk_ncr.losses import (
     mind,
     mind_descriptor,
 )
-from itk_ncr.losses.local_correlation import window_sums
 
 
 def random(*shape, seed=0):
@@ -148,17 +147,6 @@ def test_local_ncc_is_precise_far_from_zero_in_float32():
     assert_close(
         local_ncc(moved.float() + 10, fixed.float() + 10).double(), exact, rtol=2e-3, atol=0
     )
-
-
-@pytest.mark.parametrize("shape", [(1, 9), (7, 2), (5, 4, 6)])
-@pytest.mark.parametrize("radius", [0, 1, 2, 5])
-def test_window_sums_are_sums_over_cut_windows(shape, radius):
-    image = random(2, 3, *shape)
-    expected = torch.zeros_like(image)
-    for centre in np.ndindex(*shape):
-        window = tuple(slice(max(p - radius, 0), p + radius + 1) for p in centre)
-        expected[(..., *centre)] = image[(..., *window)].flatten(2).sum(2)
-    assert_close(window_sums(image, radius), expected)
 
 
 def test_gradient_of_local_ncc_without_any_weight():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -150,6 +152,17 @@ def test_windows_of_zeros_sum_to_exactly_zero_and_others_to_their_count(variant)
     ones = ops.box_sum(torch.ones(1, 1, 12, 13, 40), 2)
     assert ones[0, 0, 6, 6, 20] == 125
     assert ones[0, 0, 0, 0, 0] == 27
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (7, 2), (5, 4, 6)])
+@pytest.mark.parametrize("radius", [0, 1, 2, 5])
+def test_box_sums_are_sums_over_windows_cut_at_the_border(shape, radius, variant):
+    image = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0)).double()
+    expected = torch.zeros_like(image)
+    for centre in itertools.product(*map(range, shape)):
+        window = tuple(slice(max(p - radius, 0), p + radius + 1) for p in centre)
+        expected[(..., *centre)] = image[(..., *window)].flatten(2).sum(2)
+    torch.testing.assert_close(ops.box_sum(image, radius), expected)
 
 
 def test_resizing_keeps_corners_and_linear_ramps(variant):
