@@ -244,18 +244,20 @@ def largest_component(
         Empty where the mask is; of equal components the first.
     """
     labels, count = components(mask, connectivity)
+    if weight is not None and np.shape(weight) != labels.shape:
+        raise ShapeError(
+            f"weight must have the shape of mask, {labels.shape}; got {np.shape(weight)}. "
+            "Resample it onto the grid of mask first."
+        )
     if count == 0:
         return labels.astype(bool)
+    inside = labels > 0
     if weight is None:
-        weights = np.ones(labels.shape)
+        weights = None
     else:
-        weights = np.nan_to_num(np.asarray(weight, dtype=np.float64), posinf=0.0, neginf=0.0)
-        if weights.shape != labels.shape:
-            raise ShapeError(
-                f"weight must have the shape of mask, {labels.shape}; got {weights.shape}. "
-                "Resample it onto the grid of mask first."
-            )
-    totals = np.bincount(labels.ravel(), weights.ravel(), count + 1)
+        weights = np.asarray(weight)[inside].astype(np.float64)
+        weights[~np.isfinite(weights)] = 0.0
+    totals = np.bincount(labels[inside], weights, count + 1)
     return np.asarray(labels == 1 + int(totals[1:].argmax()))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.errors import MissingDependencyError
-from itk_ncr.evaluation.contrast import jacobian_limit, scaled
+from itk_ncr.evaluation.contrast import jacobian_limit, sampled, scaled
 from itk_ncr.evaluation.scene import Plane, Scene, planes
 from itk_ncr.evaluation.summary import NOTICE
 from itk_ncr.images import Image
@@ -170,10 +170,9 @@ def _comparison(
     scene: Scene, show: Callable[..., Any], outline: Callable[..., None]
 ) -> list[_Panel]:
     """Before and after: differences on one scale, or checkerboards of two contrasts."""
-    shown = scene.shown
     if scene.match.alike:
-        after, before = scene.residual(scene.after), scene.residual(scene.before)
-        limit = float(np.percentile(np.abs(before[shown]), 99) if shown.any() else 0) or 1.0
+        before = sampled(scene.residual_before)[sampled(scene.shown)]
+        limit = float(np.percentile(np.abs(before), 99) if before.size else 0) or 1.0
 
         def difference(array: NDArray, marked: bool) -> Callable[[Axes, Plane], None]:
             def draw(ax: Axes, plane: Plane) -> None:
@@ -184,8 +183,8 @@ def _comparison(
             return draw
 
         return [
-            _Panel("difference before", difference(before, False)),
-            _Panel("difference after", difference(after, True)),
+            _Panel("difference before", difference(scene.residual_before, False)),
+            _Panel("difference after", difference(scene.residual_after, True)),
         ]
 
     def squares(array: NDArray) -> Callable[[Axes, Plane], None]:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.evaluation.contrast import Match, Window, grey_window, scaled
+from itk_ncr.evaluation.contrast import Match, Window, bright, grey_window, sampled
 from itk_ncr.geometry import SIDES, AffineMap, Grid
 from itk_ncr.images import Image, resample
 from itk_ncr.segmentation import largest_component
@@ -101,7 +101,9 @@ class Scene:
             for name, mask in (given or {}).items()
         }
         box = _object_box(
-            scene["fixed"], scene["after"], *(m.astype(np.float32) for m in masks.values())
+            bright(scene["fixed"], grey_window(scene["fixed"])),
+            bright(scene["after"], grey_window(scene["after"])),
+            *masks.values(),
         )
         steps = grid.matrix[:, ::-1]  # of the array axes, as stored
         to_points = np.stack(
@@ -138,34 +140,46 @@ class Scene:
     @cached_property
     def shown(self) -> NDArray:
         """Where any of the images is not dark: elsewhere an offset is no difference."""
-        brighter = np.maximum(self.before, self.after)
         return (
-            np.maximum(scaled(self.fixed, self.fixed_window), scaled(brighter, self.moving_window))
-            > 0.1
+            bright(self.fixed, self.fixed_window)
+            | bright(self.before, self.moving_window)
+            | bright(self.after, self.moving_window)
         )
 
     @cached_property
     def match(self) -> Match:
         """Grey values of the warped image as those of the fixed one, where both correspond."""
-        inside = ~self.mask & (self.after != 0) & self.shown
-        return Match.of(self.after[inside], self.fixed[inside])
+        after = sampled(self.after)
+        inside = ~sampled(self.mask) & (after != 0) & sampled(self.shown)
+        return Match.of(after[inside], sampled(self.fixed)[inside])
 
-    def residual(self, image: NDArray) -> NDArray:
-        """``before`` or ``after`` in grey values of the fixed image, minus the fixed image."""
-        return np.where(self.shown, self.match.slope * image + self.match.offset - self.fixed, 0.0)
+    @cached_property
+    def residual_before(self) -> NDArray:
+        """``before`` in grey values of the fixed image, minus the fixed image."""
+        return self._residual(self.before)
+
+    @cached_property
+    def residual_after(self) -> NDArray:
+        """The same for ``after``."""
+        return self._residual(self.after)
+
+    def _residual(self, image: NDArray) -> NDArray:
+        difference = self.match.slope * image + self.match.offset - self.fixed
+        difference[~self.shown] = 0.0
+        return difference
 
     @cached_property
     def focus(self) -> tuple[int, ...]:
         """Where the planes meet: the middle of the largest masked region, else of the object."""
-        weight = largest_component(self.mask, self.probability).astype(np.float64)
-        if not weight.any():
-            low, high = np.percentile(self.fixed, (50, 99.5))
-            weight = (self.fixed > (low + high) / 2).astype(np.float64)
-        if not weight.any():
-            return tuple(n // 2 for n in weight.shape)
+        region = largest_component(self.mask, self.probability)
+        if not region.any():
+            low, high = np.percentile(sampled(self.fixed), (50, 99.5))
+            region = self.fixed > (low + high) / 2
+        if not region.any():
+            return tuple(n // 2 for n in region.shape)
         middle = []
-        for axis, n in enumerate(weight.shape):
-            along = weight.sum(tuple(other for other in range(weight.ndim) if other != axis))
+        for axis, n in enumerate(region.shape):
+            along = region.sum(tuple(other for other in range(region.ndim) if other != axis))
             middle.append(round(float(np.average(np.arange(n), weights=along))))
         return tuple(middle)
 
@@ -244,16 +258,13 @@ def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     return order, flips
 
 
-def _object_box(*images: NDArray) -> tuple[slice, ...]:
-    """Where any of the images is brighter than its dark background, with a margin."""
-    bright = np.zeros(images[0].shape, bool)
-    for image in images:
-        low, high = grey_window(image)
-        bright |= image > low + 0.1 * (high - low)
+def _object_box(*masks: NDArray) -> tuple[slice, ...]:
+    """Where any of the masks is, with a margin."""
+    inside = np.logical_or.reduce(masks)
     box = []
-    for axis in range(bright.ndim):
-        n = int(bright.shape[axis])
-        along = np.flatnonzero(bright.any(tuple(a for a in range(bright.ndim) if a != axis)))
+    for axis in range(inside.ndim):
+        n = int(inside.shape[axis])
+        along = np.flatnonzero(inside.any(tuple(a for a in range(inside.ndim) if a != axis)))
         margin = max(2, n // 24)
         first, last = (along[0], along[-1]) if along.size else (0, n - 1)
         box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
@@ -278,7 +289,8 @@ def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
     row_axis, column_axis = (axis for axis in range(scene.fixed.ndim) if axis != across)
 
     def cut(array: NDArray) -> NDArray:
-        return (array if across is None else np.take(array, position, axis=across))[rows]
+        plane = array if across is None else array[(slice(None),) * across + (position,)]
+        return plane[rows]
 
     return Plane(
         cut,
@@ -289,4 +301,7 @@ def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
 
 
 def _finite(array: NDArray) -> NDArray:
-    return np.nan_to_num(np.asarray(array, dtype=np.float32), posinf=0.0, neginf=0.0)
+    """As float32; 0 where it is no number."""
+    array = np.asarray(array, dtype=np.float32)
+    finite = np.isfinite(array)
+    return array if finite.all() else np.where(finite, array, np.float32(0))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.evaluation.contrast import jacobian_limit
+from itk_ncr.evaluation.contrast import jacobian_limit, sampled
 from itk_ncr.evaluation.metrics import (
     average_precision,
     detected,
@@ -152,29 +152,31 @@ def _residual(scene: Scene) -> dict[str, Any]:
     """Mean absolute differences in shares of the grey window, before and after, in S and not."""
     low, high = scene.fixed_window
 
-    def mean(image: NDArray, where: NDArray) -> str:
-        where = where & scene.shown
-        if not where.any():
-            return "–"
-        return f"{np.abs(scene.residual(image)[where]).mean() / (high - low):.1%}"
+    def mean(residual: NDArray, where: NDArray) -> str:
+        values = residual[where]
+        return f"{np.abs(values).mean() / (high - low):.1%}" if values.size else "–"
 
     return {
         "alike": scene.match.alike,
         "correlation": f"{scene.match.correlation:.2f}",
         "rows": [
-            (name, mean(scene.before, where), mean(scene.after, where))
-            for name, where in (("outside S", ~scene.mask), ("inside S", scene.mask))
+            (name, mean(scene.residual_before, where), mean(scene.residual_after, where))
+            for name, where in (
+                ("outside S", scene.shown & ~scene.mask),
+                ("inside S", scene.shown & scene.mask),
+            )
         ],
     }
 
 
 def _stretched(scene: Scene, result: Registered) -> float | None:
     """Share of the object whose volume changes more than fivefold by the deformation alone."""
-    if not scene.shown.any():
+    voxels = np.count_nonzero(scene.shown)
+    if not voxels:
         return None
     affine = abs(float(np.linalg.det(np.asarray(result.affine.matrix)))) or 1.0
-    determinant = scene.jacobian[scene.shown] / affine
-    return float(((determinant < 1 / STRETCH) | (determinant > STRETCH)).mean())
+    strong = (scene.jacobian < affine / STRETCH) | (scene.jacobian > affine * STRETCH)
+    return float(np.count_nonzero(strong & scene.shown) / voxels)
 
 
 def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
@@ -302,7 +304,8 @@ def _text(value: Any) -> str:
 def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
     """What the script draws from."""
     match, (low, high), (dark, light) = scene.match, scene.fixed_window, scene.moving_window
-    before = np.abs(scene.residual(scene.before)[scene.shown & ~scene.mask])
+    outside = sampled(scene.shown & ~scene.mask)
+    before = np.abs(sampled(scene.residual_before)[outside])
     limit = float(np.percentile(before, 99)) / (high - low) if before.size else 0.0
     return {
         "bits": BITS,

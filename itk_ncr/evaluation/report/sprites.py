@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.errors import MissingDependencyError
-from itk_ncr.evaluation.contrast import jacobian_limit, scaled
+from itk_ncr.evaluation.contrast import Window, jacobian_limit, scaled
 from itk_ncr.evaluation.scene import Plane, Scene, plane_across, planes
 
 # What the pictures of a page may take, in characters of base64: a page stays below 5 MB with it.
@@ -156,28 +156,33 @@ def sheets(scene: Scene, shown: list[Stack]) -> list[dict[str, Any]]:
 
 def _grey_layers(scene: Scene) -> dict[str, NDArray]:
     """Every layer as bytes: 0 black, 255 white; the Jacobian logarithmic, 128 where it is 1."""
-    positive = np.maximum(scene.jacobian, 1e-6)
-    logarithm = np.log(positive) / math.log(jacobian_limit(scene.jacobian))
+    span = math.log(jacobian_limit(scene.jacobian))
+    logarithm = np.log(np.maximum(scene.jacobian, np.float32(1e-6)))
     return {
-        "fixed": _bytes(scaled(scene.fixed, scene.fixed_window)),
-        "before": _bytes(scaled(scene.before, scene.moving_window)),
-        "after": _bytes(scaled(scene.after, scene.moving_window)),
-        "probability": _bytes(np.clip(scene.probability, 0, 1)),
-        "jacobian": _bytes(np.clip(0.5 + 0.5 * logarithm, 0, 1)),
+        "fixed": _bytes(scene.fixed, scene.fixed_window),
+        "before": _bytes(scene.before, scene.moving_window),
+        "after": _bytes(scene.after, scene.moving_window),
+        "probability": _bytes(scene.probability, (0.0, 1.0)),
+        "jacobian": _bytes(logarithm, (-span, span)),
     }
 
 
-def _bytes(share: NDArray) -> NDArray[np.uint8]:
-    return (255 * share + 0.5).astype(np.uint8)
+def _bytes(array: NDArray, window: Window) -> NDArray[np.uint8]:
+    share = scaled(array, window)
+    share *= 255
+    share += 0.5
+    return share.astype(np.uint8)
 
 
-def _bits(scene: Scene) -> dict[str, NDArray]:
-    return {
+def _bits(scene: Scene) -> dict[str, NDArray[np.uint8]]:
+    """Every mask as bytes: 0 outside, 255 inside."""
+    masks = {
         "mask": scene.mask,
         **scene.given,
         "folded": ~(scene.jacobian > 0),
         "shown": scene.shown,
     }
+    return {name: mask * np.uint8(255) for name, mask in masks.items()}
 
 
 def _shifts(scene: Scene) -> tuple[list[NDArray[np.uint8]], float]:
@@ -187,12 +192,11 @@ def _shifts(scene: Scene) -> tuple[list[NDArray[np.uint8]], float]:
     return [(128.5 + 127 * shift / limit).astype(np.uint8) for shift in along], limit
 
 
-def _bit_tiles(stack: Stack, bits: dict[str, NDArray]) -> NDArray[np.uint8]:
+def _bit_tiles(stack: Stack, bits: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """All masks in one tile; a pixel that is a quarter full counts, so that small ones stay."""
     total = np.zeros((len(stack.positions), *stack.tile), np.uint8)
     for name, mask in bits.items():
-        tiles = stack.tiles(mask.astype(np.uint8) * 255)
-        total |= np.where(tiles >= 64, BITS[name], 0).astype(np.uint8)
+        total |= (stack.tiles(mask) >= 64) * np.uint8(BITS[name])
     return total
 
 
