@@ -81,6 +81,12 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     help="Steps in which only the fresh head for the mask learns (ncr-s).",
 )
 @click.option("--width", type=_COUNT, metavar="N", help="Channels at full resolution.")
+@click.option(
+    "--dropout",
+    type=_SHARE,
+    metavar="SHARE",
+    help="Features of the decoders that are dropped at random: needed for maps of uncertainty.",
+)
 @click.option("--reduce", type=_COUNT, metavar="N", help="Train on voxels N times as large.")
 @click.option("--lesions", type=click.FloatRange(0, 1), metavar="SHARE", help="Images given one.")
 @click.option(
@@ -136,6 +142,7 @@ def train(
     preset: str,
     budget: str,
     width: int | None,
+    dropout: float | None,
     reduce: int | None,
     lesions: float | None,
     remapped: float | None,
@@ -187,7 +194,7 @@ def train(
     recipe = _changed(
         training.recipe(preset, budget),
         {key: changes[key] for key in CHANGES} | {"seed": seed},
-        width=width,
+        network={"width": width, "dropout": dropout},
         reduce=reduce,
         lesions=lesions,
         remapped=remapped,
@@ -244,7 +251,7 @@ def _changed(
     recipe: Recipe,
     settings: dict[str, Any],
     *,
-    width: int | None,
+    network: dict[str, Any],
     reduce: int | None,
     lesions: float | None,
     remapped: float | None,
@@ -254,14 +261,16 @@ def _changed(
 
     wanted = {name: value for name, value in settings.items() if value is not None}
     variant = wanted.pop("variant", recipe.settings.variant)
-    if variant == "voxelmorph" and width is not None:
+    chosen = {name: value for name, value in network.items() if value is not None}
+    if variant == "voxelmorph" and chosen:
+        name, value = next(iter(chosen.items()))
         raise InputError(
-            f"--width must be left out with --variant voxelmorph; got {width}. Its filters are "
+            f"--{name} must be left out with --variant voxelmorph; got {value}. Its layers are "
             "those that were published."
         )
     recipe = recipe.with_variant(variant)
-    if width is not None:
-        wanted["network_settings"] = {**recipe.settings.network_settings, "width": width}
+    if chosen:
+        wanted["network_settings"] = {**recipe.settings.network_settings, **chosen}
     asked = {"reduce": reduce, "lesions": lesions}
     sampling: dict[str, Any] = {name: v for name, v in asked.items() if v is not None}
     if remapped is not None:

@@ -205,6 +205,13 @@ class SyntheticPairs:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of the samples (of the first, if sizes differ)."""
+        if self._shape is not None:
+            return self._shape
+        return tuple(self.store[self._positions[0]].inside.shape)
+
     def sample(self, index: int, generator: torch.Generator) -> Sample:
         """A pair of the anatomy of that number, with displacement, velocity and lesion known."""
         anatomy = self._anatomy(index, generator)

@@ -102,7 +102,7 @@ class Decoder(nn.Module):
     def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return functional.dropout(x, self.dropout, self.training)
-        kept = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
+        kept = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator)
         return x * kept / (1 - self.dropout)
 
 
@@ -161,7 +161,13 @@ class NCRNet(nn.Module):
         nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
 
     def forward(
-        self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES, find_mask: bool = True
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        *,
+        scales: int = SCALES,
+        find_mask: bool = True,
+        generator: torch.Generator | None = None,
     ) -> Prediction:
         """Predict for a batch of pairs.
 
@@ -175,12 +181,20 @@ class NCRNet(nn.Module):
             ``fixed`` divided by 1, 2 and 4, rounded up.
         find_mask : bool
             False leaves the decoder of the noncorrespondence alone, its statistics too.
+        generator : torch.Generator, optional
+            Decides what is dropped, in evaluation mode too; on the device of the images. Default:
+            torch's own, and nothing is dropped in evaluation mode.
         """
-        velocities, masks = self.maps(fixed, moving, scales, find_mask)
+        velocities, masks = self.maps(fixed, moving, scales, find_mask, generator)
         return predict(velocities, masks, fixed, self.integration)
 
     def maps(
-        self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        scales: int = SCALES,
+        find_mask: bool = True,
+        generator: torch.Generator | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Velocities at half the size of their scales, in its voxels, and noncorrespondences.
 
@@ -188,8 +202,9 @@ class NCRNet(nn.Module):
         """
         require_pair(fixed, moving, self.dimension)
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))
-        velocities = [full_precision(v) for v in self.registration(features, scales)]
+        velocities = self.registration(features, scales, generator=generator)
+        velocities = [full_precision(v) for v in velocities]
         if self.segmentation is None or not find_mask:
             return velocities, []
-        logits = self.segmentation(features, scales)
+        logits = self.segmentation(features, scales, generator=generator)
         return velocities, [full_precision(logit).sigmoid() for logit in logits]

@@ -28,6 +28,8 @@ from itk_ncr.training.validation import Validation
 
 STATE = "state.safetensors"
 FAILED = "failed.safetensors"
+# Streams of random numbers: of the pairs, and of the features that are dropped.
+PAIRS, DROPOUT = 1, 3
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,11 @@ class Training:
                 enabled=settings.precision == "bfloat16",
             ):
                 prediction = self.network(
-                    batch.fixed, batch.moving, scales=settings.scales, find_mask=masks
+                    batch.fixed,
+                    batch.moving,
+                    scales=settings.scales,
+                    find_mask=masks,
+                    **self._dropped(number),
                 )
             generator = generator_of(settings.seed, self.step, -1 - number)
             losses = self.objective(prediction, batch, generator, self._shared_labels(batch))
@@ -215,6 +221,14 @@ class Training:
             self._fail("gradient", [n for one in everyone for n in one["names"]], statistics)
         self.optimizer.step()
         return sums
+
+    def _dropped(self, part: int) -> dict[str, torch.Generator]:
+        """What decides about the features that are dropped: a stream of this pass's own."""
+        settings = self.settings
+        if not settings.network_settings.get("dropout"):
+            return {}
+        passes = (self.step * settings.accumulate + part) * distributed.size() + distributed.rank()
+        return {"generator": generator_of(settings.seed, passes, DROPOUT, self.device)}
 
     def _everyone(self, losses: Mapping[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
         """Losses and pairs of all processes."""
@@ -282,7 +296,7 @@ class Training:
         epoch, place = divmod(position, len(self.source))
         seed = self.settings.seed
         order = _shuffled(len(self.source), seed, epoch)
-        return self.source.sample(int(order[place]), generator_of(seed, position, 1))
+        return self.source.sample(int(order[place]), generator_of(seed, position, PAIRS))
 
     def _log(self, losses: Mapping[str, float], listener: Callable[[Row], None] | None) -> None:
         for name, value in losses.items():

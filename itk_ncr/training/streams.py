@@ -8,7 +8,9 @@ import torch
 SEED_STRIDE = 1_000_003
 
 
-def generator_of(seed: int, position: int, stream: int) -> torch.Generator:
+def generator_of(
+    seed: int, position: int, stream: int, device: str | torch.device = "cpu"
+) -> torch.Generator:
     """A random stream of its own for every (seed, position, stream)."""
     mixed = (seed * SEED_STRIDE + position) * SEED_STRIDE + stream
-    return torch.Generator().manual_seed(mixed % 2**63)
+    return torch.Generator(device).manual_seed(mixed % 2**63)

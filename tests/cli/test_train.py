@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from itk_ncr.checkpoints import load_model
 from itk_ncr.cli import command_line, train
 
 SMALL = ["--preset", "mri-2d", "--reduce", 1, "--width", 4, "--batch", 4, "--lesions", 0]
@@ -282,8 +283,20 @@ def test_the_rival_learns_by_the_same_command_and_its_model_registers(images, tm
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["engine"] == "network"
 
 
-def test_a_width_for_the_rival_is_refused(images, tmp_path):
-    words = ["--preset", "mri-2d", "--variant", "voxelmorph", "--width", 4]
+def test_synthetic_pairs_are_made_of_a_folder_and_features_dropped_on_demand(images, tmp_path):
+    words = ["--preset", "synthetic-2d", "--dropout", 0.25, "--width", 4, "--batch", 2]
+    words += ["--steps", 2, "--threads", 1, "--validate-every", 2]
+    result = call("train", images, "-o", tmp_path / "run", *words)
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "run" / "model" / "model.json").read_text())["description"]
+    assert content["network_settings"] == {"width": 4, "integration": "half", "dropout": 0.25}
+    network, _ = load_model(tmp_path / "run" / "model")
+    assert network.registration.dropout == network.segmentation.dropout == 0.25
+
+
+@pytest.mark.parametrize(("option", "value"), [("--width", 4), ("--dropout", 0.5)])
+def test_layers_of_another_kind_are_refused_for_the_rival(option, value, images, tmp_path):
+    words = ["--preset", "mri-2d", "--variant", "voxelmorph", option, value]
     result = call("train", images, "-o", tmp_path / "rival", *words)
     assert result.exit_code != 0
-    assert "--width must be left out" in result.output
+    assert f"{option} must be left out" in result.output

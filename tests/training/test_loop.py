@@ -63,6 +63,23 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(
     assert_same_bits(one, two)
 
 
+def test_what_is_dropped_depends_on_the_step_alone(tmp_path, make_training, weights_of):
+    options = {"network_settings": {"width": 2, "dropout": 0.3}, "variant": "ncr-b", "steps": 4}
+    torch.manual_seed(1)
+    whole = make_training(tmp_path / "whole", **options)
+    whole.run()
+    part = make_training(tmp_path / "part", **options)
+    part.run(stop=lambda: part.step == 3)
+    torch.manual_seed(2)
+    rest = make_training(tmp_path / "part", **options)
+    rest.run()
+    assert_same_bits(weights_of(rest), weights_of(whole))
+    without = make_training(tmp_path / "plain", **{**options, "network_settings": {"width": 2}})
+    without.run()
+    head = "registration.heads.0.2.weight"
+    assert not torch.equal(weights_of(without)[head], weights_of(whole)[head])
+
+
 def test_a_killed_run_loses_what_it_had_not_saved_and_nothing_else(
     tmp_path, make_training, start_program, weights_of, unbroken
 ):
