@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Protocol
 
 import numpy as np
@@ -187,12 +187,12 @@ class Scene:
         """Deformation along an axis of these arrays in voxels."""
         # One component at a time: a product of matrices took 20 times as long, and the components
         # across the axis are mostly none of it.
-        parts = [
+        parts = (
             np.float32(weight) * self.deformation[..., component]
             for component, weight in enumerate(self.to_voxels[axis])
             if weight
-        ]
-        return np.sum(parts, axis=0)
+        )
+        return reduce(np.add, parts)
 
     def sides(self, axis: int) -> tuple[str, str]:
         """Letters of the patient's sides at the low and the high end of an axis; 2D has none."""

@@ -73,9 +73,9 @@ class StoredRegistration:
     @cached_property
     def deformation(self) -> Image:
         """The map without the affine, ``affine^-1(x + displacement(x)) - x``; mm, LPS."""
-        grid = self.displacement.grid
-        points = grid.points()
-        field = self.displacement.array.reshape(points.shape)
-        moved = self.affine.inverse()(points + field) - points
-        array = moved.reshape(self.displacement.array.shape).astype(np.float32)
+        grid, back = self.displacement.grid, self.affine.inverse()
+        array = np.empty(self.displacement.array.shape, np.float32)
+        for start, field in enumerate(self.displacement.array):
+            points = grid.points(start, start + 1)[0]
+            array[start] = back(points + field) - points
         return Image(array, grid)
