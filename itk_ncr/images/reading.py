@@ -117,6 +117,8 @@ def _checked_read(path: Path, vector: bool) -> Image:
     image = _read_with_itk(files)
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
         image = image[..., 0]
+    if vector and image.GetDimension() == 2 and len(header.size) == 3:
+        image = _as_one_slice(image, header)
     if image.GetDimension() not in (2, 3):
         raise Refused(f"is {image.GetDimension()}D; extract one volume first")
     kind = image.GetPixelIDTypeAsString()
@@ -163,6 +165,19 @@ def _read_with_itk(files: list[Path]) -> Any:
         raise Refused(_itk_reason(error)) from None
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
+
+
+def _as_one_slice(image: Any, header: Header) -> Any:
+    """A vector image of one slice, which ITK reads from NIfTI as a flat one of three components."""
+    import SimpleITK as sitk
+
+    volume = sitk.JoinSeries(image)
+    for placed in list(header.geometry.values())[:1]:
+        steps = np.linalg.norm(placed[:-1, :-1], axis=0)
+        volume.SetSpacing(steps.tolist())
+        volume.SetOrigin(placed[:-1, -1].tolist())
+        volume.SetDirection(np.ravel(placed[:-1, :-1] / steps).tolist())
+    return volume
 
 
 @contextmanager

@@ -97,6 +97,25 @@ def test_one_slice_stays_one_slice(here):
         assert read_image("x" + suffix).grid.equals(image.grid)
 
 
+@pytest.mark.parametrize("suffix", MEDICAL)
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_a_displacement_of_one_slice_keeps_its_place(here, make_grid, suffix, left_handed):
+    # ITK alone takes the vectors of one slice in a NIfTI file for a flat image.
+    grid = make_grid((1, 5, 6), (0.7, 1.3, 4.0), 5, left_handed, shift=9.0)
+    vectors = np.random.default_rng(6).normal(size=(*grid.shape, 3)).astype(np.float32)
+    write_image(Image(vectors, grid), "d" + suffix)
+    back = read_displacement("d" + suffix)
+    assert np.array_equal(back.array, vectors)
+    assert back.grid.equals(grid)
+
+
+@pytest.mark.parametrize("suffix", MEDICAL)
+def test_the_grid_of_a_microscope_is_kept(here, suffix):
+    image = Image(IMAGE.array, Grid.of_array(GRID.shape, (2e-6, 3e-6, 5e-6)))
+    write_image(image, "x" + suffix)
+    assert read_image("x" + suffix).grid.equals(image.grid)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_pictures_hold_small_whole_numbers_and_no_geometry(here, suffix):
     grid = Grid.of_array((5, 6))

@@ -238,7 +238,10 @@ def _geometry(fields: dict[str, Any], header: Header) -> None:
         sform[:3] = np.reshape(fields["sform"], (3, 4))
         if not np.isfinite(sform).all():
             raise Refused("its sform is not finite")
-        if abs(np.linalg.det(sform[: len(header.size), : len(header.size)])) < 1e-12:
+        axes = sform[: len(header.size), : len(header.size)]
+        steps = np.linalg.norm(axes, axis=0)
+        # Of directions, not of steps: those of a microscope are short.
+        if not steps.all() or abs(np.linalg.det(axes / steps)) < 1e-12:
             raise Refused("its sform is singular")
         maps["sform"] = sform
     if fields["qform_code"] > 0:
