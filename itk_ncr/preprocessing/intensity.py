@@ -54,10 +54,13 @@ def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
     ImageValueError
         If no voxel is finite, or all are equal.
     """
-    values = np.array(image, np.float32)
+    with np.errstate(over="ignore"):  # told as infinite voxels
+        values = np.array(image, np.float32)
     finite = np.isfinite(values)
     if not finite.any():
-        raise ImageValueError(f"{name} must have finite voxels; got none. Check the file.")
+        raise ImageValueError(
+            f"{name} must have voxels that are finite in float32; got none. Check the file."
+        )
     low = float(values[finite].min())
     values[~finite] = low
     if float(values.max()) == low:

@@ -79,7 +79,7 @@ def align(
     """
     similarity = (settings or AffineSettings()).similarity
     centre = _centre_of_mass(fixed)
-    scale = _radius(fixed, centre)
+    scale = max(_radius(fixed, centre), min(fixed.grid.spacing))  # a single voxel has no radius
     pyramid = [_Level(fixed, moving, voxels, similarity) for voxels in LEVEL_VOXELS]
     starts = [start] if start is not None else list(_starts(fixed, moving, centre))
     searches = [_Search(begin, centre, scale) for begin in starts]

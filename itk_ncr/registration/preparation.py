@@ -22,6 +22,8 @@ from itk_ncr.registration.settings import Progress, RegistrationSettings
 
 # Less of the fixed image inside the moving one than this is no overlap.
 LEAST_OVERLAP = 0.02
+# Images whose extents differ by more are hardly of one object: a spacing in metres, as a rule.
+STRANGE_EXTENT = 20
 # Share of the work that is done when the images are aligned, for the progress.
 AFFINE_SHARE = 0.15
 
@@ -75,6 +77,12 @@ class Aligned:
     ) -> None:
         self.fixed, self.moving = fixed, moving
         self.warnings: list[str] = []
+        larger = _extent(moving) / _extent(fixed)
+        if not 1 / STRANGE_EXTENT < larger < STRANGE_EXTENT:
+            self.warnings.append(
+                f"moving image is {larger:.3g} times as large as the fixed image: are both "
+                "spacings in mm?"
+            )
         self.fixed_scaled = self._scaled(fixed, "fixed image")
         self.moving_scaled = self._scaled(moving, "moving image")
         if settings.affine == "auto":
@@ -92,10 +100,14 @@ class Aligned:
         report(AFFINE_SHARE, "affine")
         self.overlap = overlap(self.affine, fixed.grid, moving.grid)
         if self.overlap < LEAST_OVERLAP:
+            advice = (
+                "No alignment was found: check that both show the same, or give an initial transform"
+                if settings.affine == "auto"
+                else "Check origin and direction, or let it be aligned (affine 'auto')"
+            )
             raise GeometryError(
                 "moving image must overlap the fixed image in physical space; got "
-                f"{100 * self.overlap:.1f} % overlap. Check origin and direction, or use "
-                "affine='auto'."
+                f"{100 * self.overlap:.1f} % overlap. {' '.join([*self.warnings, advice])}."
             )
 
     def on(self, grid: Grid) -> OnGrid:
@@ -117,7 +129,8 @@ class Aligned:
         return OnGrid(grid, fixed_values, matched, foreground, inside)
 
     def _scaled(self, image: Image, name: str) -> Normalised:
-        bad = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite here
+            bad = int(np.count_nonzero(~np.isfinite(image.array.astype(np.float32, copy=False))))
         if bad:
             self.warnings.append(f"{name} has {bad} NaN or infinite voxels; they are background.")
         return normalise(image.array, name)
@@ -172,6 +185,11 @@ def working_grid(grid: Grid, most_voxels: int) -> Grid:
         factors = [max(1.0, factor * smallest / h) for h in grid.spacing[::-1]]
         shape = reduced_shape(grid.shape, factors, minimum=8)
     return grid if shape == grid.shape else grid.resized(shape)
+
+
+def _extent(image: Image) -> float:
+    """Length of the diagonal, mm."""
+    return float(np.linalg.norm(np.multiply(image.grid.size, image.grid.spacing)))
 
 
 def to_grid(image: Image, grid: Grid) -> NDArray[np.float32]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from itk_ncr.errors import ImageWriteError, InputError, MissingDependencyError, NCRError
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
+from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.messages import heard_warnings
 from itk_ncr.runs.outputs import RECORD, OutputFolder, format_for, write_text
-from itk_ncr.runs.threads import limit_threads
+from itk_ncr.runs.threads import limit_threads, usable_threads
 
 if TYPE_CHECKING:
     from itk_ncr.registration import RegistrationResult
@@ -94,7 +95,10 @@ def run_pair(
         report_progress(0.0, "reading")
         loaded = _read(files)
         if settings.get("threads") is not None:
+            settings["threads"], remark = usable_threads(settings["threads"], cpus())
             limit_threads(settings["threads"])
+            if remark:
+                note(remark)
         with folder.staged() as stage:
             result = _register(files, loaded, settings, report_progress)
             for warning in result.warnings:

@@ -23,6 +23,7 @@ from itk_ncr.runs.job import Job
 from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.outputs import format_for
 from itk_ncr.runs.table import Pair, read_pairs
+from itk_ncr.runs.threads import usable_threads
 
 # Estimated memory of a pair: that of `register_pair` where fixed, moving and working grid are
 # alike, and of a process with torch: 1.05 GB were measured at 96 x 112 x 96.
@@ -115,9 +116,9 @@ def share_processors(
     """Processes, and threads of each, never more than there are processors; and remarks."""
     pairs, there = list(pairs), cpus()
     notes = []
-    if threads is not None and threads > there:
-        notes.append(f"{there} threads, for there are no more processors.")
-        threads = there
+    if threads is not None:
+        threads, remark = usable_threads(threads, there)
+        notes += [remark] if remark else []
     most = there // (threads or 1)
     if workers is None:
         workers = min(most, _fitting(pairs))

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def usable_threads(threads: int, there: int) -> tuple[int, str | None]:
+    """So many threads, never more than there are processors, and a remark if that is fewer."""
+    if threads <= there:
+        return threads, None
+    return there, f"{there} thread{'s' * (there > 1)}, for there are no more processors."
+
+
 def limit_threads(threads: int) -> None:
     """Let torch and SimpleITK use so many threads; both are imported for it."""
     import SimpleITK as sitk

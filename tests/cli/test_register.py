@@ -96,6 +96,15 @@ def test_the_overview_is_a_picture(registered, read):
     assert picture.std() > 20
 
 
+def test_no_more_threads_than_processors(pair, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("itk_ncr.runs.pair.cpus", lambda: 1)
+    quick = ("--method", "affine", "--affine", "none", "--no-report")
+    result = run("register", *pair, "-o", tmp_path / "run", "--threads", 999, *quick)
+    assert result.exit_code == 0, result.output
+    assert "note: 1 thread, for there are no more processors." in result.stderr.splitlines()
+    assert record(tmp_path / "run")["threads"] == 1
+
+
 def test_the_same_call_gives_the_same_files(registered, pair, run, tmp_path, read):
     words = ["-q", "--no-report", "--seed", 7, "--threads", 2]  # the other run had one
     result = run("register", *pair, "-o", tmp_path / "run", *words)

@@ -1,7 +1,9 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 import itk_ncr
 from itk_ncr.errors import (
@@ -196,6 +198,43 @@ def test_the_affine_is_found_and_contained(volume_pair):
     assert np.abs(back - points).max() < 0.5
 
 
+def test_an_affine_may_come_from_any_library(slice_pair):
+    fixed, moving, _ = slice_pair
+    matrix = np.array([[1.02, 0.03, 1.5], [-0.04, 0.97, -2.0], [0.0, 0.0, 1.0]])
+    rows = tuple(map(tuple, matrix[:2, :2].tolist()))
+    theirs = sitk.Euler2DTransform((3.0, 4.0), 0.05, (1.0, -2.0))
+    cases = {
+        "ours": (itk_ncr.AffineMap(rows, (1.5, -2.0)), matrix),
+        "matrix": (matrix, matrix),
+        "nested": (matrix.tolist(), matrix),
+        "sitk": (sitk.AffineTransform(matrix[:2, :2].ravel().tolist(), (1.5, -2.0)), matrix),
+        "composite": (sitk.CompositeTransform([theirs]), None),
+    }
+    for name, (given, expected) in cases.items():
+        for options in ({"affine": given}, {"affine": "none", "initial_transform": given}):
+            found = itk_ncr.register(fixed, moving, smoothness=20, **options).affine
+            point = np.array([7.0, -5.0])
+            there = theirs.TransformPoint(point) if expected is None else expected[:2] @ [*point, 1]
+            np.testing.assert_allclose(found(point), there, atol=1e-9, err_msg=name)
+
+
+def test_numbers_of_numpy_are_numbers(slice_pair):
+    fixed, moving, _ = slice_pair
+    settings = itk_ncr.register(
+        fixed,
+        moving,
+        affine="none",
+        smoothness=np.float32(2),
+        mask_price=np.int64(3),
+        mask_threshold=np.float64(0.25),
+        seed=np.uint8(4),
+        threads=np.int32(1),
+        working_voxels=np.int64(6000),
+    ).settings
+    expected = {"smoothness": 2.0, "mask_price": 3.0, "mask_threshold": 0.25, "seed": 4}
+    assert json.loads(json.dumps(settings.as_dict())).items() >= expected.items()
+
+
 def test_large_images_are_solved_on_a_coarser_grid(slice_pair):
     fixed, moving, field = slice_pair
     result = itk_ncr.register(fixed, moving, affine="none", working_voxels=2000)
@@ -274,6 +313,24 @@ def test_bad_voxels_are_counted_and_background(slice_pair):
         ({"affine": "rigid"}, ArgumentError, "affine"),
         ({"threads": 0}, ArgumentError, "threads"),
         ({"mask_threshold": 2.0}, ArgumentError, "mask_threshold"),
+        ({"mask_threshold": "a half"}, ArgumentError, r"mask_threshold must lie in \[0, 1\]"),
+        ({"smoothness": True}, ArgumentError, "smoothness must be a positive number; got True"),
+        ({"threads": 1.5}, ArgumentError, "threads must be a whole number"),
+        ({"seed": None}, ArgumentError, "seed must be a whole number"),
+        ({"working_voxels": 0}, ArgumentError, "working_voxels must be .* 512 or more; got 0"),
+        ({"mask": np.ones((4, 4))}, ArgumentError, "got ndarray. Give a known lesion as lesion_m"),
+        ({"affine": None}, ArgumentError, "affine must be an AffineMap, a linear"),
+        ({"affine": "given"}, ArgumentError, "affine must be an AffineMap, a linear"),
+        ({"affine": np.eye(2)}, GeometryError, "matrix must be 3 x 3 or 4 x 4"),
+        ({"affine": np.eye(4)}, ShapeError, "affine must have 2 axes like the fixed image; got 3"),
+        ({"initial_transform": "a.tfm"}, ArgumentError, "got 'a.tfm'. Read .* with .*read_affine"),
+        ({"initial_transform": np.eye(4)}, ShapeError, "initial_transform must have 2 axes"),
+        (
+            {"initial_transform": sitk.BSplineTransform(2)},
+            ArgumentError,
+            "initial_transform must be linear; got a BSplineTransform",
+        ),
+        ({"initial_transform": np.eye(3), "affine": np.eye(3)}, ArgumentError, "must be left out"),
     ],
 )
 def test_bad_input_is_one_clear_line(change, error, fragment, slice_pair):
@@ -287,8 +344,32 @@ def test_bad_input_is_one_clear_line(change, error, fragment, slice_pair):
 def test_images_that_do_not_overlap_are_refused(slice_pair):
     fixed, moving, _ = slice_pair
     far = dataclasses.replace(moving.grid, origin=(5000.0, 0.0))
-    with pytest.raises(GeometryError, match="overlap"):
+    with pytest.raises(GeometryError, match=r"overlap.*affine 'auto'"):
         itk_ncr.register(fixed, itk_ncr.Image(moving.array, far), affine="none")
+
+
+def test_an_image_in_metres_is_asked_about(slice_pair):
+    fixed, moving, _ = slice_pair
+    metres = dataclasses.replace(moving.grid, spacing=tuple(1e-3 * np.array(moving.grid.spacing)))
+    with pytest.raises(GeometryError, match=r"0\.001 times as large .* in mm\? No alignment"):
+        itk_ncr.register(fixed, itk_ncr.Image(moving.array, metres))
+
+
+def test_a_single_bright_voxel_is_a_point_to_align_not_a_failure():
+    array = np.zeros((24, 24), np.float32)
+    array[9, 11] = 1
+    fixed = itk_ncr.Image(array, itk_ncr.Grid.of_array(array.shape, (2.0, 2.0)))
+    result = itk_ncr.register(fixed, fixed, method="affine")
+    assert np.isfinite(result.displacement.array).all()
+    assert np.array_equal(result.warped.array, array)
+
+
+def test_values_beyond_float32_are_one_error_without_a_warning_of_numpy(slice_pair, recwarn):
+    fixed, moving, _ = slice_pair
+    huge = itk_ncr.Image(moving.array.astype(np.float64) * 1e300 + 1e300, moving.grid)
+    with pytest.raises(ImageValueError, match="finite in float32"):
+        itk_ncr.register(fixed, huge)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
 def test_masks_that_leave_nothing_are_refused(slice_pair):
