@@ -101,7 +101,7 @@ class Aligned:
         self.overlap = overlap(self.affine, fixed.grid, moving.grid)
         if self.overlap < LEAST_OVERLAP:
             advice = (
-                "No alignment was found: check that both show the same, or give an initial transform"
+                "No alignment was found: check that both show the same, or give a first transform"
                 if settings.affine == "auto"
                 else "Check origin and direction, or let it be aligned (affine 'auto')"
             )
