@@ -25,12 +25,11 @@ class Objective:
 
     def __init__(self, settings: TrainingSettings) -> None:
         self.settings = settings
-        self.functional = MumfordShahFunctional(settings.functional)
-        self.mask_functional = (
-            None
-            if settings.mask_functional is None
-            else MumfordShahFunctional(settings.mask_functional)
-        )
+        of_pair, of_mask = settings.functional, settings.mask_functional
+        if of_mask is not None:  # it alone pays for the size of the mask
+            of_pair = replace(of_pair, tau=0.0, kappa=0.0)
+        self.functional = MumfordShahFunctional(of_pair)
+        self.mask_functional = None if of_mask is None else MumfordShahFunctional(of_mask)
 
     def __call__(
         self,
@@ -73,23 +72,18 @@ class Objective:
             moved = warp(moving, displacement)
             mask = prediction.noncorrespondence[scale] if prediction.noncorrespondence else None
             labels = None if planes is None else (warp(planes[0], displacement), planes[1])
-            if mask is None or self.mask_functional is None:
-                values.append(
-                    self.functional(moved, fixed, velocity, mask, labels=labels, level=scale)
-                )
-            else:
+            known = mask
+            if mask is not None and self.mask_functional is not None:
                 known = mask.detach()
                 if lesion is not None and settings.mask_supervision > 0:
                     known = torch.maximum(known, lesion)
-                value = self.functional(moved, fixed, velocity, known, labels=labels, level=scale)
-                values.append(replace(value, total=value.total - value.volume - value.perimeter))
-                mask_values.append(
-                    _of_the_mask(
-                        self.mask_functional(
-                            moved.detach(), fixed, velocity.detach(), mask, level=scale
-                        )
-                    )
+                found = self.mask_functional(
+                    moved.detach(), fixed, velocity.detach(), mask, level=scale
                 )
+                mask_values.append(_of_the_mask(found))
+            values.append(
+                self.functional(moved, fixed, velocity, known, labels=labels, level=scale)
+            )
             if mask is not None and lesion is not None and settings.mask_supervision > 0:
                 supervision = supervision + weights[scale] * supervised_mask(mask, lesion).mean()
         value = multi_resolution(values, weights)
