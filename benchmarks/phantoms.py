@@ -1,7 +1,8 @@
 """Brain pairs with a phantom lesion in the fixed image, as the benchmarks and studies use them.
 
 The shape of a lesion is a real stroke mask; its appearance is modelled: like cerebrospinal fluid,
-with noise and a soft rim.
+with noise and a soft rim. It is drawn here, not by ``itk_ncr.data``, whose appearances have changed
+and may change again: the figures of docs/benchmarks.md stay comparable to earlier ones.
 """
 
 from __future__ import annotations

@@ -15,11 +15,10 @@ from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
 from itk_ncr.reproduction.cases import Case, CaseKey, load_case
 from itk_ncr.reproduction.design import LESIONS, VERSIONS
-from itk_ncr.reproduction.measure import carried_labels, run
+from itk_ncr.reproduction.measure import carried_labels, region_grown, run
 from itk_ncr.reproduction.methods import METHODS, SLOTS
 from itk_ncr.reproduction.run import Reproduction
 from itk_ncr.reproduction.tables import cases_of, values_of
-from itk_ncr.segmentation import grow, oracle_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +64,7 @@ def _figure_2(found: Reproduction) -> tuple[Figure, str]:
         _outline(row[0], case.lesion, TRUTH)
         _show(row[1], case.moving.array)
         for place, key in ((2, "regnet"), (4, "ncr-s")):
-            result = run(case, key, found.model(name, key, case.key.fold))
+            result = _registered(found, case, key)
             _show(row[place], result.warped.array)
             _show(row[place + 1], 0 * case.fixed.array + 1)
             _grid(row[place + 1], result.displacement)
@@ -85,9 +84,9 @@ def _figure_3(found: Reproduction) -> tuple[Figure, str]:
     figure, axes = _panels(3, len(LESIONS), [_aspect(found, "mri-2d")] * 3)
     for column, version in enumerate(LESIONS):
         case = _example(found, "mri-2d", version)
-        result = run(case, "ncr-s", found.model("mri-2d", "ncr-s", case.key.fold))
+        result = _registered(found, case, "ncr-s")
         mask = result.mask.array > 0
-        grown = _grown(case, result)
+        grown = region_grown(case, result, found.design.seed)
         difference = np.abs(case.fixed.array - result.warped.array)
         shown = (
             (case.fixed.array, ((case.lesion, TRUTH),)),
@@ -118,7 +117,7 @@ def _figure_4(found: Reproduction) -> tuple[Figure, str]:
         _outline(row[0], case.lesion, TRUTH)
         _show(row[1], case.moving.array)
         for ax, method in zip(row[2:], ("regnet", "ncr-s"), strict=True):
-            result = run(case, method, found.model("oct", method, case.key.fold))
+            result = _registered(found, case, method)
             _show(ax, result.warped.array)
             carried = surfaces(carried_labels(case, result).array)
             for name, line in carried.items():
@@ -186,10 +185,7 @@ def _figure_6(found: Reproduction) -> tuple[Figure, str]:
     titles = ("fixed, truth", "moving", "NCR-Net s, S", "+ refinement, S", "per-pair solver, S")
     shapes = [_plane(case.fixed.array, axis, case).shape for axis in range(3)]
     figure, axes = _panels(3, len(titles), [height / width for height, width in shapes])
-    results = {
-        key: run(case, key, found.model("mri-3d", key, case.key.fold))
-        for key in ("ncr-s", "refined", "instance")
-    }
+    results = {key: _registered(found, case, key) for key in ("ncr-s", "refined", "instance")}
     for axis, row in enumerate(axes):
         columns: list[tuple[NDArray, NDArray, str]] = [
             (case.fixed.array, case.lesion, TRUTH),
@@ -208,6 +204,12 @@ def _figure_6(found: Reproduction) -> tuple[Figure, str]:
     return figure, caption
 
 
+def _registered(found: Reproduction, case: Case, method: str) -> RegistrationResult:
+    """The case as it was registered for the tables."""
+    model = found.model(case.key.experiment, method, case.key.fold)
+    return run(case, method, model, seed=found.design.seed)
+
+
 def _example(found: Reproduction, experiment: str, version: str) -> Case:
     """The first measured pair of an experiment, in a version; of retinas the one that changed."""
     if experiment == "oct":
@@ -223,12 +225,6 @@ def _most_new(found: Reproduction, count: int) -> list[Case]:
     keys: list[CaseKey] = [c.key for c in found.measured if c.key.experiment == "oct"][:12]
     cases = [load_case(found.data, found.design, key) for key in keys]
     return sorted(cases, key=lambda case: -int(case.lesion.sum()))[:count]
-
-
-def _grown(case: Case, result: RegistrationResult) -> NDArray:
-    probability = result.noncorrespondence.array
-    start = oracle_seed(probability, case.lesion, np.random.default_rng(0))
-    return np.zeros(case.lesion.shape, bool) if start is None else grow(probability, start)
 
 
 def _aspect(found: Reproduction, experiment: str) -> float:

@@ -32,7 +32,7 @@ from itk_ncr.segmentation import grow, oracle_seed
 Figures = dict[str, float | str | None]
 
 
-def run(case: Case, key: str, model: Path | None, *, seed: int = 0) -> RegistrationResult:
+def run(case: Case, key: str, model: Path | None, *, seed: int) -> RegistrationResult:
     """The result of a method on a case.
 
     The images of a case are aligned affinely already, so no method but "affine" aligns them again.
@@ -47,7 +47,7 @@ def run(case: Case, key: str, model: Path | None, *, seed: int = 0) -> Registrat
     return register(case.fixed, case.moving, **options)
 
 
-def measure(case: Case, key: str, model: Path | None, *, seed: int = 0) -> Figures:
+def measure(case: Case, key: str, model: Path | None, *, seed: int) -> Figures:
     """Figures of one method on one case.
 
     Returns
@@ -131,16 +131,21 @@ def _mask(case: Case, result: RegistrationResult, seed: int) -> Figures:
     figures: Figures = {"masked": float(mask[shown].mean())}
     if not case.lesion.any():
         return figures
-    draw = np.random.default_rng([seed, case.key.pair, _version_number(case)])
-    start = oracle_seed(probability, case.lesion, draw)
-    grown = np.zeros_like(mask) if start is None else grow(probability, start)
     return figures | {
         "dice": dice(mask, case.lesion),
-        "grown": dice(grown, case.lesion),
+        "grown": dice(region_grown(case, result, seed), case.lesion),
         "detected": float(detected(mask, case.lesion)),
         "precision": average_precision(probability, case.lesion, shown),
         "calibration": expected_calibration_error(probability, case.lesion, shown),
     }
+
+
+def region_grown(case: Case, result: RegistrationResult, seed: int) -> NDArray[np.bool_]:
+    """The region of S around a true voxel that the seed draws, always the same one of a case."""
+    probability = result.noncorrespondence.array
+    draw = np.random.default_rng([seed, case.key.pair, _version_number(case)])
+    start = oracle_seed(probability, case.lesion, draw)
+    return np.zeros(case.lesion.shape, bool) if start is None else grow(probability, start)
 
 
 def _version_number(case: Case) -> int:
