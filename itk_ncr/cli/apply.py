@@ -27,7 +27,14 @@ _TABLES = (".csv", ".tsv", ".txt")
 )
 @click.option("--inverse", is_flag=True, help="From the fixed to the moving image.")
 @click.option("--labels", is_flag=True, help="INPUT is a label map: keep its numbers as they are.")
-@click.option("--fill", type=float, default=0.0, show_default=True, help="Value outside the image.")
+@click.option(
+    "--fill",
+    type=float,
+    metavar="X",
+    default=0.0,
+    show_default=True,
+    help="Value outside the image.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 def apply(

@@ -30,6 +30,11 @@ Progress = Callable[[float, str], None]
 class OneLineErrors(click.Group):
     """A group whose commands fail with one line ``error: …`` and a status, never a traceback."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were added, as they are used; click would sort them."""
+        del ctx
+        return list(self.commands)
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -69,7 +74,11 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         return TROUBLE, "nobody reads the output"
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "itk-ncr"
-        return BAD_INPUT, f"{error.format_message().rstrip('.?')}. See '{command} --help'."
+        # Click's names of its own types
+        fault = error.format_message().replace("integer range", "whole number")
+        fault = fault.replace("float range", "number")
+        stop = "" if fault.endswith((".", "?")) else "."
+        return BAD_INPUT, f"{fault}{stop} See '{command} --help'."
     if isinstance(error, click.ClickException):
         return error.exit_code, error.format_message()
     refused = isinstance(error, NCRError)

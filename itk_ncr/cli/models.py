@@ -39,7 +39,7 @@ def list_models(as_json: bool) -> None:
         click.echo(NONE)
 
 
-@models.command()
+@models.command(short_help="Show the card of a model: data, recipe, figures, limits.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")
 def show(name: str, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def show(name: str, as_json: bool) -> None:
         click.echo(model_card(found.description, found.sha256), nl=False)
 
 
-@models.command()
+@models.command(short_help="Check that models are what was written, by SHA-256.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
     """Check that models are what was written, by SHA-256; all of the package without a NAME.

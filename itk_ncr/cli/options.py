@@ -41,8 +41,9 @@ _METHOD = (
         type=click.Choice(METHODS),
         default="ncr",
         show_default=True,
-        help="ncr is ours, by network or by the pair alone; the others are for comparison, and "
-        "find no masks: docs/methods.md.",
+        metavar="NAME",
+        help="ncr is ours, by a network or by the pair alone (network, instance: one of them). For "
+        f"comparison, without masks: {', '.join(METHODS[3:])}.",
     ),
     click.option(
         "--preset",
@@ -75,6 +76,7 @@ _KNOBS = (
     click.option(
         "--smoothness",
         type=_POSITIVE,
+        metavar="X",
         default=1.0,
         show_default=True,
         help="Stiffness of the deformation; 2 is twice as stiff.",
@@ -82,6 +84,7 @@ _KNOBS = (
     click.option(
         "--mask-price",
         type=_POSITIVE,
+        metavar="X",
         default=1.0,
         show_default=True,
         help="Price of calling a voxel without counterpart; larger means smaller masks.",
@@ -96,6 +99,7 @@ _KNOBS = (
     click.option(
         "--mask-threshold",
         type=click.FloatRange(0, 1),
+        metavar="P",
         default=0.5,
         show_default=True,
         help="Probability above which a voxel is in the mask.",
@@ -113,7 +117,12 @@ _KNOBS = (
         help="Solve larger images on a coarser grid of so many voxels.",
     ),
     click.option(
-        "--seed", type=int, default=0, show_default=True, help="Seed of every random draw."
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Seed of every random draw.",
     ),
 )
 _OUTPUT = (

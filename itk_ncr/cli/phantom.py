@@ -27,6 +27,7 @@ OCT = "oct"
 # PNG holds 256 grey levels, and images of `normalise` go up to 1.5.
 GREY = 255 / 1.5
 _POSITIVE = click.FloatRange(min=0, min_open=True)
+_COUNT = click.IntRange(min=1)
 
 
 @click.command()
@@ -64,7 +65,10 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Centre of the lesion: mm, LPS.",
 )
 @click.option(
-    "--volume", type=_POSITIVE, help="Size of the lesion: ml; of a 2D image its area in mm2."
+    "--volume",
+    type=_POSITIVE,
+    metavar="X",
+    help="Size of the lesion: ml; of a 2D image its area in mm2.",
 )
 @click.option(
     "--mass-effect",
@@ -72,11 +76,12 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="MM",
     help="Push tissue away from the lesion by up to so much.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="oct: number of pairs.  [default: 10]")
-@click.option("--scans", type=click.IntRange(min=1), help="oct: pairs per patient.  [default: 1]")
+@click.option("--count", type=_COUNT, metavar="N", help="oct: number of pairs.  [default: 10]")
+@click.option("--scans", type=_COUNT, metavar="N", help="oct: pairs per patient.  [default: 1]")
 @click.option(
     "--first",
     type=click.IntRange(min=0),
+    metavar="N",
     help="oct: number of the first patient; other numbers are other patients.  [default: 0]",
 )
 @click.option(
@@ -85,7 +90,14 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     metavar="ROWS COLUMNS",
     help="oct: pixels of 1.92 mm x 6 mm.  [default: 192 384]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of every random draw.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 def phantom(

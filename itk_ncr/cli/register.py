@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from itk_ncr.registration import RegistrationResult
 
 
-@click.command()
+@click.command(
+    epilog="Example: itk-ncr register patient.nii.gz healthy.nii.gz -o out "
+    "--labels healthy_regions.nii.gz"
+)
 @click.argument("fixed", type=click.Path(path_type=Path))
 @click.argument("moving", type=click.Path(path_type=Path))
 @click.option(
@@ -70,6 +73,9 @@ def register(
     **settings: Any,
 ) -> None:
     """Register MOVING to FIXED and write the results to a folder.
+
+    Both are scalar images of 2 or 3 dimensions, each on its own grid: NIfTI, NRRD, MetaImage, a
+    folder with one DICOM series, or a grey picture. The folder then holds:
 
     \b
     warped                MOVING on the grid of FIXED

@@ -22,7 +22,7 @@ PAGES = {"pair": "report.html", "cohort": "cohort.html"}
 _FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Draw the page of a run or of a cohort again.")
 @click.argument("run", type=_FILE)
 @click.option(
     "--truth", type=_FILE, metavar="FILE", help="What truly has no counterpart (1), in fixed space."

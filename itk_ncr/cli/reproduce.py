@@ -38,7 +38,7 @@ def _numbers(known: tuple[int, ...]) -> click.ParamType:
     return Numbers()
 
 
-@click.command()
+@click.command(short_help="Make the paper's tables and figures again.")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -63,7 +63,14 @@ def _numbers(known: tuple[int, ...]) -> click.ParamType:
     metavar="N",
     help="Processes of one thread each. Default: one per core.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of every random draw.",
+)
 @click.option("--device", type=click.Choice(["cpu", "auto", "cuda"]), default="cpu",
               show_default=True, help="Of the trainings.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from itk_ncr.images import Image
 
 
-@click.command()
+@click.command(short_help="Make a mask from a probability: thresholds, growing.")
 @click.argument("probability", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     help="Mask to write (1 inside); its ending says the format.",
 )
 @click.option(
-    "--threshold", type=float, default=0.5, show_default=True, help="Voxels above it are inside."
+    "--threshold",
+    type=float,
+    metavar="P",
+    default=0.5,
+    show_default=True,
+    help="Voxels above it are inside.",
 )
 @click.option(
     "--high",
     type=float,
+    metavar="P",
     help="Second threshold: keep only regions that reach above it somewhere (hysteresis).",
 )
 @click.option(
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
 @click.option(
     "--deviations",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
     default=2.5,
     show_default=True,
     help="How even: in standard deviations around the mean at the seed.",
@@ -78,7 +85,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Neighbours share a face, or at least a corner.",
 )
-@click.option("--fill-holes/--no-fill-holes", default=False, show_default=True)
+@click.option(
+    "--fill-holes/--no-fill-holes",
+    default=False,
+    show_default=True,
+    help="Add what the mask encloses.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 def segment(

@@ -106,7 +106,14 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     metavar="MODEL",
     help="Begin with the weights of a model, by name or folder; say, one of synthetic pairs.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of every random draw.",
+)
 @click.option(
     "--val",
     type=_SHARE,

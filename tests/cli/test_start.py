@@ -8,12 +8,25 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
 
 from itk_ncr import __version__
 from itk_ncr.errors import ImageWriteError, MissingDependencyError, RegistrationAborted
 
-COMMANDS = ["register", "batch", "apply", "segment", "train", "models", "info"]
+COMMANDS = [
+    "register",
+    "batch",
+    "apply",
+    "segment",
+    "report",
+    "phantom",
+    "reproduce",
+    "train",
+    "models",
+    "export",
+    "info",
+]
 
 
 def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
@@ -132,7 +145,17 @@ def test_every_command_explains_itself(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith("Usage: ")
+    assert " RANGE" not in result.stdout
     assert command in run("--help").stdout
+
+
+@pytest.mark.parametrize("words", [[], ["models"]])
+def test_lists_of_commands_are_in_the_order_of_use_and_cut_nothing_off(run, words):
+    listed = run(*words, "--help").stdout.partition("Commands:")[2].partition("\n\n")[0]
+    assert "..." not in listed
+    assert [line.split()[0] for line in listed.splitlines() if line][:2] == (
+        ["list", "show"] if words else ["register", "batch"]
+    )
 
 
 def test_the_presets_offered_are_those_of_the_solver():
@@ -154,13 +177,20 @@ def test_no_words_at_all_gives_the_help(run):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        (["registr"], "No such command 'registr'"),
+        (["registr"], "No such command 'registr'."),
         (["register"], "Missing argument 'FIXED'"),
         (["register", "a", "b"], "Missing option '-o' / '--output'"),
         (["register", "a", "b", "-o", "c", "--smoothness", "0"], "'--smoothness'"),
-        (["register", "a", "b", "-o", "c", "--smoothness", "soft"], "'soft' is not a valid float"),
+        (
+            ["register", "a", "b", "-o", "c", "--smoothness", "soft"],
+            "'soft' is not a valid number.",
+        ),
         (["register", "a", "b", "-o", "c", "--mask-threshold", "1.5"], "1.5 is not in the range"),
         (["register", "a", "b", "-o", "c", "--threads", "0"], "'--threads'"),
+        (
+            ["register", "a", "b", "-o", "c", "--threads", "two"],
+            "'two' is not a valid whole number",
+        ),
         (["register", "a", "b", "-o", "c", "--mask", "some"], "'some' is not one of"),
         (["register", "a", "b", "-o", "c", "--preset", "liver"], "'liver' is not one of 'auto'"),
         (["register", "a", "b", "-o", "c", "--engine", "ants"], "'ants' is not one of 'auto'"),
@@ -185,6 +215,13 @@ def test_a_wrong_call_is_one_line_and_status_2(run, words, fragment):
     assert result.stderr.count("\n") == 1
     assert fragment in result.stderr
     assert "--help'" in result.stderr
+
+
+def test_a_question_keeps_its_mark():
+    from itk_ncr.cli.console import _verdict
+
+    told = _verdict(click.UsageError("No such command 'x'. Did you mean 'y'?"))
+    assert told == (2, "No such command 'x'. Did you mean 'y'? See 'itk-ncr --help'.")
 
 
 @pytest.mark.parametrize(
