@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from itk_ncr.errors import ArgumentError, MissingDependencyError
 from itk_ncr.files import replacing
 from itk_ncr.networks.folding import fold
+from itk_ncr.networks.graph import maps_graph
 from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pair
 from itk_ncr.networks.ncr import SCALES, NCRNet
-from itk_ncr.networks.prepared import PRECISIONS, prepare_for_inference
+from itk_ncr.networks.prepared import PRECISIONS, PreparedNCRNet, prepare_for_inference
 from itk_ncr.prediction import Prediction
 
 BACKENDS = ("torch", "openvino", "onnxruntime")
@@ -79,10 +80,11 @@ class ElsewhereNCRNet(nn.Module):
 
     def __init__(self, network: nn.Module, backend: str, precision: str, threads: int) -> None:
         super().__init__()
-        self.network = _exportable(network)
-        self.dimension, self.integration = self.network.dimension, self.network.integration
-        self.settings: dict[str, Any] = dict(self.network.settings)
+        known = _known(network)
+        self.dimension, self.integration = known.dimension, known.integration
+        self.settings: dict[str, Any] = dict(known.settings)
         required(backend)
+        self.network = PreparedNCRNet(known) if backend == "openvino" else _exportable(known)
         self.backend, self.precision, self.threads = backend, precision, threads
         self._compiled: dict[tuple[object, ...], Maps] = {}
 
@@ -95,14 +97,16 @@ class ElsewhereNCRNet(nn.Module):
             pair = [padded(x.float()).contiguous() for x in (fixed, moving)]
             key = (tuple(pair[0].shape), scales, find_mask)
             if key not in self._compiled:
-                outputs = Outputs(self.network, scales, find_mask)
-                self._compiled[key] = (
-                    _with_openvino(outputs, pair[0], self.precision, self.threads)
-                    if self.backend == "openvino"
-                    else _with_onnxruntime(outputs, pair[0], self.threads)
-                )
+                self._compiled[key] = self._compile(pair[0], scales, find_mask)
             found = self._compiled[key](pair[0], pair[1])
             return predict(found[:scales], found[scales:], fixed, self.integration)
+
+    def _compile(self, example: Tensor, scales: int, find_mask: bool) -> Maps:
+        if isinstance(self.network, PreparedNCRNet):
+            return _with_openvino(
+                self.network, example, scales, find_mask, self.precision, self.threads
+            )
+        return _with_onnxruntime(Outputs(self.network, scales, find_mask), example, self.threads)
 
 
 class Outputs(nn.Module):
@@ -161,7 +165,7 @@ def write_onnx(
         If onnx is not installed.
     """
     required("onnx")
-    outputs = Outputs(_exportable(network))
+    outputs = Outputs(_exportable(_known(network)))
     dimension = outputs.network.dimension
     step = 2**POOLINGS
     if size is not None and (len(size) != dimension or any(n < step or n % step for n in size)):
@@ -200,11 +204,15 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _exportable(network: nn.Module) -> NCRNet:
+def _known(network: nn.Module) -> NCRNet:
     if not isinstance(network, NCRNet):
         raise ArgumentError(
             f"network must be ncr-net or regnet; got {type(network).__name__}. Use backend='torch'."
         )
+    return network
+
+
+def _exportable(network: NCRNet) -> NCRNet:
     return fold(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
@@ -227,11 +235,16 @@ def required(name: str) -> Any:
         ) from error
 
 
-def _with_openvino(outputs: Outputs, example: Tensor, precision: str, threads: int) -> Maps:
+def _with_openvino(
+    network: PreparedNCRNet,
+    example: Tensor,
+    scales: int,
+    find_mask: bool,
+    precision: str,
+    threads: int,
+) -> Maps:
     openvino = required("openvino")
-    with _quiet():
-        model = openvino.convert_model(outputs, example_input=(example, example.clone()))
-    model.reshape({number: list(example.shape) for number in range(2)})
+    model = maps_graph(network, example.shape, scales, find_mask, openvino)
     compiled = openvino.Core().compile_model(
         model,
         "CPU",

@@ -26,13 +26,19 @@ def needs(backend):
 
 @pytest.mark.parametrize(
     ("backend", "name", "dimension"),
-    [("openvino", "ncr-net", 2), ("onnxruntime", "ncr-net", 2), ("onnxruntime", "regnet", 3)],
+    [
+        ("openvino", "ncr-net", 2),
+        ("openvino", "ncr-net", 3),
+        ("openvino", "regnet", 3),
+        ("onnxruntime", "ncr-net", 2),
+        ("onnxruntime", "regnet", 3),
+    ],
 )
 def test_another_engine_predicts_the_same(backend, name, dimension, lively, pair):
     needs(backend)
     network = lively(name, dimension, width=4)
     fast = accelerate(network, backend, threads=1)
-    images = pair(*((45, 32), (16, 30, 16))[dimension - 2])
+    images = pair(*((45, 32), (16, 30, 16))[dimension - 2], batch=2)
     with torch.inference_mode():
         wanted = network(*images)
         for _ in range(2):  # compiled, then again
@@ -65,15 +71,20 @@ def test_the_onnx_file_computes_the_maps_for_any_size(name, lively, pair, tmp_pa
             assert_close(torch.from_numpy(a), b, **SAME)
 
 
-def test_scales_and_mask_can_be_left_out(lively, pair):
-    needs("onnxruntime")
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_scales_and_mask_can_be_left_out(backend, lively, pair):
+    needs(backend)
     network = lively("ncr-net", 2, width=4)
     images = pair(32, 32)
     with torch.inference_mode():
-        found = accelerate(network, "onnxruntime")(*images, scales=1, find_mask=False)
+        fast = accelerate(network, backend, threads=1)
+        found = fast(*images, scales=1, find_mask=False)
         wanted = network(*images)
+        masks = fast(*images, scales=2).noncorrespondence
     assert len(everything(found)) == 2
     assert_close(found.displacement[0], wanted.displacement[0], **SAME)
+    for a, b in zip(masks, wanted.noncorrespondence[:2], strict=True):
+        assert_close(a, b, **SAME)
 
 
 def test_torch_is_a_backend_too(lively, pair):
