@@ -53,6 +53,7 @@ class OneLineErrors(click.Group):
             return super().main(words, prog_name, complete_var, False, **extra)
         with _terminable(), _single_line_warnings():
             try:
+                _require_words(words)
                 status = super().main(words, prog_name, complete_var, False, **extra)
                 _flush()
             except (Exception, KeyboardInterrupt) as error:
@@ -61,6 +62,12 @@ class OneLineErrors(click.Group):
                 status, line = _verdict(error)
                 _say(f"error: {line}")
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _require_words(words: Sequence[str]) -> None:
+    """Refuse an empty word: a path of no letters is the folder one is in."""
+    if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
+        raise click.UsageError("An argument is empty; is a variable of the shell not set?")
 
 
 def _verdict(error: BaseException) -> tuple[int, str]:

@@ -38,7 +38,7 @@ def file(name: str, help: str) -> Callable[[_Function], _Function]:
 _METHOD = (
     click.option(
         "--method",
-        type=click.Choice(METHODS),
+        type=click.Choice(METHODS, case_sensitive=False),
         default="ncr",
         show_default=True,
         metavar="NAME",
@@ -47,14 +47,14 @@ _METHOD = (
     ),
     click.option(
         "--preset",
-        type=click.Choice(PRESETS),
+        type=click.Choice(PRESETS, case_sensitive=False),
         default="auto",
         show_default=True,
         help="What the images show, or how to solve; auto goes by the number of axes.",
     ),
     click.option(
         "--engine",
-        type=click.Choice(ENGINES),
+        type=click.Choice(ENGINES, case_sensitive=False),
         default="auto",
         show_default=True,
         help="Begin with a trained network, or solve the pair alone; auto takes the network where "

@@ -93,7 +93,8 @@ def register(
     The files appear together when everything is done, or not at all. A folder that holds files is
     refused without --overwrite; with it, the files of an earlier run are replaced, others stay.
     """  # noqa: D301
-    in_words = affine in ("auto", "none")
+    if in_words := affine.lower() in ("auto", "none"):
+        settings["affine"] = affine.lower()
     files = runs.PairFiles(
         fixed=fixed,
         moving=moving,
@@ -105,8 +106,6 @@ def register(
         affine=None if in_words else Path(affine),
         initial_transform=initial_transform,
     )
-    if in_words:
-        settings["affine"] = affine
     with progress_bar("register", quiet or as_json) as progress:
         run = runs.run_pair(
             files,

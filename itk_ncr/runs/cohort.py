@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from itk_ncr.runs.outputs import (
     RECORD,
     OutputFolder,
     holds_files,
+    locked,
     remove_abandoned,
     remove_unfinished,
     write_text,
@@ -261,24 +261,14 @@ def _alone(folder: Path) -> Iterator[None]:
         If one is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(folder, wait=False))
         except BlockingIOError:
             raise InputError(
                 f"another run is at work in '{folder}'. Wait for it, or give another folder."
             ) from None
-        except OSError:  # some network file systems know no locks
-            pass
         yield
-    finally:
-        os.close(handle)
 
 
 def require_cohort_folder(output: Path, mark: Mapping[str, Any], overwrite: bool) -> None:

@@ -109,6 +109,22 @@ class OutputFolder:
                 "Give another folder."
             )
 
+    def require_free(self, names: Iterable[str]) -> None:
+        """Refuse to replace what no earlier run has recorded: files of these names are others'.
+
+        Raises
+        ------
+        InputError
+            Naming them.
+        """
+        own = {RECORD, *_earlier_outputs(self.folder)}
+        others = [name for name in names if name not in own and os.path.lexists(self.folder / name)]
+        if others:
+            raise InputError(
+                f"output folder '{self.folder}' holds {', '.join(map(repr, others))}, not of an "
+                "earlier run. Give another folder, or move that away."
+            )
+
     @contextlib.contextmanager
     def staged(self) -> Iterator[Path]:
         """A hidden folder to write to; its files appear in the output folder on leaving well."""
@@ -141,12 +157,13 @@ class OutputFolder:
             with contextlib.suppress(OSError):  # another run was faster: judge what it left
                 os.rename(stage, self.folder)
                 return
-        with _locked(self.folder):
+        with locked(self.folder):
             if holds_files(self.folder) and not self.overwrite:
                 raise InputError(
                     f"output folder '{self.folder}' was filled by another run meanwhile. "
                     "Run again with another folder."
                 )
+            self.require_free(names)
             _replace(stage, self.folder, names)
 
 
@@ -243,8 +260,14 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other runs of this program from moving files into the folder."""
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep other runs of this program out of the folder.
+
+    Raises
+    ------
+    BlockingIOError
+        If one is there and this one is not to wait.
+    """
     try:
         import fcntl
     except ImportError:  # not on Windows
@@ -252,8 +275,12 @@ def _locked(folder: Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:  # some network file systems know no locks
+            pass
         yield
     finally:
         os.close(handle)

@@ -20,11 +20,22 @@ from itk_ncr.runs.outputs import RECORD, OutputFolder, format_for, write_text
 from itk_ncr.runs.threads import limit_threads, usable_threads
 
 if TYPE_CHECKING:
+    from itk_ncr.images import Image
     from itk_ncr.registration import RegistrationResult
 
 TRANSFORMS = ("affine", "initial_transform")
 LABELS = ("labels", "fixed_labels")
-OVERVIEW, PAGE = "overview.png", "report.html"
+TRANSFORM, OVERVIEW, PAGE = "transform.h5", "overview.png", "report.html"
+# What is written as images: name of the file, attribute of the result.
+IMAGES = {
+    "warped": "warped",
+    "displacement": "displacement",
+    "displacement_inverse": "displacement_inverse",
+    "mask": "mask",
+    "mask_probability": "noncorrespondence",
+    "mask_moving": "mask_moving",
+    "jacobian": "jacobian",
+}
 Progress = Callable[[float, str], None]
 Note = Callable[[str], None]
 _log = logging.getLogger(__name__)
@@ -91,6 +102,8 @@ def run_pair(
     report_progress = progress or _unseen
     folder = OutputFolder(output, overwrite, files.given().values())
     suffix = ending or format_for(files.fixed)
+    images = (f"{name}{suffix}" for name in (*IMAGES, "labels"))
+    folder.require_free([*images, TRANSFORM, OVERVIEW, PAGE])
     with heard_warnings() as heard:
         report_progress(0.0, "reading")
         loaded = _read(files)
@@ -177,24 +190,16 @@ def _write(
     """Write the images and the transform; what was written, by the name of what it is."""
     from itk_ncr.images import write_image, write_transform
 
-    images = {
-        "warped": result.warped,
-        "displacement": result.displacement,
-        "displacement_inverse": result.displacement_inverse,
-        "mask": result.mask,
-        "mask_probability": result.noncorrespondence,
-        "mask_moving": result.mask_moving,
-        "jacobian": result.jacobian,
-    }
+    images: dict[str, Image] = {name: getattr(result, of) for name, of in IMAGES.items()}
     if "labels" in loaded:
         images["labels"] = result.resample(loaded["labels"], mode="nearest")
     try:
         for name, image in images.items():
             write_image(image, stage / f"{name}{suffix}")
-        write_transform(stage / "transform.h5", result.affine, result.deformation)
+        write_transform(stage / TRANSFORM, result.affine, result.deformation)
     except ImageWriteError as error:  # the hidden folder is not what the person asked for
         raise ImageWriteError(str(error).replace(str(stage), str(output))) from error
-    return {name: f"{name}{suffix}" for name in images} | {"transform": "transform.h5"}
+    return {name: f"{name}{suffix}" for name in images} | {"transform": TRANSFORM}
 
 
 def _draw(

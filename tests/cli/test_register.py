@@ -218,6 +218,16 @@ def test_a_second_run_needs_permission(registered, pair, run, tmp_path, tree):
     assert tree(registered) == before
 
 
+def test_a_file_of_somebody_else_is_not_replaced(pair, run, tmp_path, tree):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mask.nrrd").write_text("drawn by hand")
+    before = tree(tmp_path)
+    result = run("register", "none.nrrd", pair[1], "-o", tmp_path / "run", "--overwrite")
+    assert result.exit_code == 2
+    assert "'mask.nrrd', not of an earlier run" in result.stderr  # said before anything is read
+    assert tree(tmp_path) == before
+
+
 def test_a_picture_that_fails_does_not_cost_the_registration(pair, run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = run("register", *pair, "-o", tmp_path / "run", "-q")

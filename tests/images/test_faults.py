@@ -61,9 +61,10 @@ def test_an_unknown_ending_is_refused(here):
     refuses("x.xyz", r"its format is unknown; one of \.nii")
 
 
-def test_a_folder_without_dicom_is_refused(here):
+def test_a_folder_without_dicom_is_refused(here, capfd):
     Path("folder.nii").mkdir()
     refuses("folder.nii", "is a folder without a DICOM series")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_pipe_is_refused_instead_of_waited_for(here):

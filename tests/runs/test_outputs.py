@@ -126,6 +126,23 @@ def test_an_input_is_never_overwritten(tmp_path):
     assert contents(target) == {"warped.nii": "input"}
 
 
+def test_what_no_run_has_recorded_is_not_replaced(tmp_path, tree):
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "mask.nii").write_text("drawn by hand")
+    (target / "notes.txt").write_text("mine")
+    before = tree(tmp_path)
+    folder = OutputFolder(target, overwrite=True)
+    with pytest.raises(InputError, match=r"'mask\.nii', not of an earlier run"):
+        folder.require_free(["mask.nii", "warped.nii"])
+    with pytest.raises(InputError, match=r"'mask\.nii', not of an"), folder.staged() as stage:
+        fill(stage, "mask.nii", "warped.nii")
+    assert tree(tmp_path) == before
+    with folder.staged() as stage:
+        fill(stage, "warped.nii")
+    assert (target / "mask.nii").read_text() == "drawn by hand"
+
+
 def test_a_recorded_name_cannot_reach_out_of_the_folder(tmp_path):
     target = tmp_path / "run"
     target.mkdir()

@@ -91,10 +91,15 @@ def _slices(folder: Path) -> list[Slice]:
     import SimpleITK as sitk
 
     series: dict[str, list[Slice]] = defaultdict(list)
-    for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
-        for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid):
-            path = Path(name)
-            series[uid].append(Slice(path, _tags(path)))
+    talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # an empty folder is told below
+    try:
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
+            for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid):
+                path = Path(name)
+                series[uid].append(Slice(path, _tags(path)))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
     listed = {piece.path.name for pieces in series.values() for piece in pieces}
     for path in sorted(folder.iterdir()):
         # ITK leaves out what it cannot read; at the end of a stack nobody would notice.
