@@ -34,7 +34,6 @@ from itk_ncr.segmentation import grow, oracle_seed
 NO_ANATOMY = (1, 46, 69)
 FEWEST_VOXELS = {2: 20, 3: 51}
 VERSIONS = ("none", "L1", "L2", "L3", "L4")
-LARGE = ("L1", "L4")
 
 
 @dataclass(frozen=True)
