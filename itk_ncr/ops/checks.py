@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -27,9 +28,15 @@ def require_grid(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype] = FLOA
         )
     if tensor.dtype not in dtypes:
         names = ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+        whole = torch.int32 in dtypes and not tensor.dtype.is_floating_point
         raise ArgumentError(
             f"{name} must have one of the dtypes {names}; got {tensor.dtype}. "
-            f"Convert it with .to(torch.float32)."
+            f"Convert it with .to(torch.{'int32' if whole else 'float32'})."
+        )
+    if tensor.layout != torch.strided:
+        raise ArgumentError(
+            f"{name} must be a dense tensor; got the layout {tensor.layout}. "
+            f"Convert it with .to_dense()."
         )
 
 
@@ -93,9 +100,36 @@ def require_choice(value: str, name: str, choices: Sequence[str]) -> None:
         )
 
 
+def require_fill_value(value: float, dtype: torch.dtype) -> float:
+    """``value`` is a number that ``dtype`` can hold."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"fill_value must be a number; got {value!r}. Pass 0, or another intensity."
+        ) from None
+    if not dtype.is_floating_point:
+        limits = torch.iinfo(dtype)
+        if not limits.min <= number <= limits.max or number != round(number):
+            raise ArgumentError(
+                f"fill_value must be a whole number from {limits.min} to {limits.max} for images "
+                f"of {dtype}; got {value!r}. Convert the image first, or fill with 0."
+            )
+    return number
+
+
 def require_shape(shape: Sequence[int], name: str, dimension: int) -> tuple[int, ...]:
     """``shape`` has one whole number >= 1 per axis."""
-    found = tuple(shape)
+    try:
+        found = tuple(
+            size if isinstance(size, (int, torch.SymInt)) else operator.index(size)
+            for size in shape
+        )
+    except TypeError:
+        raise ArgumentError(
+            f"{name} must hold {dimension} whole numbers; got {shape!r}. "
+            f"Give the spatial axes, (z, y, x) or (y, x)."
+        ) from None
     if len(found) != dimension or any(size < 1 for size in found):
         raise ShapeError(
             f"{name} must hold {dimension} sizes of at least 1; got {found}. "

@@ -20,11 +20,20 @@ LIBRARY = torch.library.Library("itk_ncr", "DEF")
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
+def is_transformed() -> bool:
+    """Whether torch.func (vmap, grad, jvp, ...) or forward-mode differentiation is at work."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
 def is_traced(tensors: list[Tensor]) -> bool:
     """Whether calls must go through the registered operators: compilers, modes, transforms."""
     return (
         torch.compiler.is_compiling()
         or any(type(t) not in _PLAIN_TENSORS for t in tensors)
+        or torch.jit.is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
     )

@@ -10,10 +10,13 @@ from torch import Tensor
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.ops import checks, integration, reference, sampling, windows
 from itk_ncr.ops.extension import kernels, run_on_device
+from itk_ncr.ops.library import is_traced, is_transformed
 
 
 def _is_compiled(tensor: Tensor) -> bool:
     """Whether the compiled kernels run where the tensor is; elsewhere plain torch does."""
+    if is_transformed():
+        return False  # the kernels know one derivative, torch.func any
     if tensor.device.type == "cuda":
         return run_on_device(tensor.device.index)
     return tensor.device.type == "cpu" and kernels() is not None
@@ -72,7 +75,7 @@ def _exponential(
     counts = None
     if isinstance(squarings, int):
         most = squarings
-    elif torch.compiler.is_compiling():
+    elif is_traced([velocity]):
         # How many fields to keep would depend on data, which a graph cannot: none is kept.
         most = -1
     else:
@@ -115,7 +118,7 @@ def warp(
         "border": the border value repeats outside. "fill": positions outside the voxels of the
         image, that is not in [-0.5, n - 0.5), get ``fill_value`` (ITK's rule).
     fill_value : float
-        Used with "fill".
+        Used with "fill"; integer images want one that their type holds.
 
     Returns
     -------
@@ -138,14 +141,13 @@ def warp(
     nearest = mode == "nearest"
     checks.require_grid(image, "image", checks.NEAREST_TYPES if nearest else checks.FLOATS)
     checks.require_together(displacement, image, "displacement", "image", same_dtype=not nearest)
-    if not _is_compiled(image):
-        return reference.warp(
-            image, displacement, mode=mode, padding=padding, fill_value=fill_value
-        )
     fill = padding == "fill"
+    value = checks.require_fill_value(fill_value, image.dtype) if fill else 0.0
+    if not _is_compiled(image):
+        return reference.warp(image, displacement, mode=mode, padding=padding, fill_value=value)
     if nearest:
-        return sampling.warp_nearest(image, displacement, fill, float(fill_value))
-    return sampling.warp(image, displacement, None, fill, float(fill_value))
+        return sampling.warp_nearest(image, displacement, fill, value)
+    return sampling.warp(image, displacement, None, fill, value)
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
@@ -307,7 +309,7 @@ def local_ncc(
     _require_weight(weight, fixed)
     checks.require_whole_number(radius, "radius", 0, 64)
     if not eps > 0:
-        raise ArgumentError(f"eps must be positive; got {eps}. Pass 1e-5 for images in [0, 1].")
+        raise ArgumentError(f"eps must be positive; got {eps!r}. Pass 1e-5 for images in [0, 1].")
     if not _is_compiled(moved):
         return reference.local_ncc(moved, fixed.detach(), weight.detach(), radius, eps)
     return windows.local_ncc(moved, fixed.detach(), weight.detach(), radius, float(eps))[0]
@@ -344,7 +346,7 @@ def total_variation_denoise(
     checks.require_grid(evidence, "evidence")
     checks.require_whole_number(iterations, "iterations", 0, 1_000_000)
     if not 0 <= weight < float("inf"):
-        raise ArgumentError(f"weight must be finite and >= 0; got {weight}. Pass a price.")
+        raise ArgumentError(f"weight must be finite and >= 0; got {weight!r}. Pass a price.")
     if dual is not None:
         n, c, *spatial = evidence.shape
         checks.require_field(dual, "dual")

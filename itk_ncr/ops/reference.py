@@ -32,6 +32,8 @@ def exponential(velocity: Tensor, squarings: int | Tensor | None = None) -> Tens
     """exp(v) by scaling and squaring: ``u = v / 2**K``, then K times ``u = u + u(p + u)``."""
     if squarings is None:
         squarings = required_squarings(velocity)
+        if velocity.is_meta or torch._C._functorch.peek_interpreter_stack() is not None:
+            return _exponential_unseen(velocity, squarings)
     if isinstance(squarings, int):
         displacement = velocity * 0.5**squarings
         for _ in range(squarings):
@@ -40,6 +42,16 @@ def exponential(velocity: Tensor, squarings: int | Tensor | None = None) -> Tens
     counts = squarings.tolist()
     samples = [exponential(velocity[n : n + 1], int(k)) for n, k in enumerate(counts)]
     return torch.cat(samples) if samples else velocity.clone()
+
+
+def _exponential_unseen(velocity: Tensor, squarings: Tensor) -> Tensor:
+    """With numbers of squarings that nobody can look at: under torch.func, or without values."""
+    counts = squarings.view(-1, *(1,) * (velocity.ndim - 1))
+    displacement = velocity * 0.5 ** counts.to(velocity.dtype)
+    for done in range(MOST_SQUARINGS):
+        squared = compose(displacement, displacement)
+        displacement = squared.where(counts > done, displacement)
+    return displacement
 
 
 def warp(

@@ -73,6 +73,71 @@ class Mover(torch.nn.Module):
         return ops.warp(image, ops.exponential(velocity))
 
 
+def energy(image, velocity, fixed):
+    u = ops.exponential(velocity)
+    return (
+        objective(image, velocity, fixed)
+        + ops.local_ncc(ops.warp(image, u, padding="fill"), fixed, torch.ones_like(fixed), 1)
+        .sum(dim=tuple(range(1, fixed.ndim)))
+        .mean()
+    )
+
+
+def test_transforms_of_torch_func_agree_with_autograd(smooth_field):
+    from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+
+    image, fixed = torch.rand(3, 1, 5, 6).double(), torch.rand(3, 1, 5, 6).double()
+    # Samples that need 0, 3 and 7 squarings.
+    v = smooth_field((5, 6), 1.0, batch=3).double() * torch.tensor([0.1, 1, 12]).view(3, 1, 1, 1)
+
+    def of_one(*sample):
+        return energy(*(t[None] for t in sample))
+
+    leaf = v.clone().requires_grad_()
+    values = torch.stack([of_one(image[n], leaf[n], fixed[n]) for n in range(3)])
+    (expected,) = torch.autograd.grad(values.sum(), leaf)
+    torch.testing.assert_close(vmap(of_one)(image, v, fixed), values.detach())
+    found = vmap(grad(of_one, argnums=1))(image, v, fixed)
+    torch.testing.assert_close(found, expected)
+    slope = jvp(lambda t: of_one(image[1], t, fixed[1]), (v[1],), (v[2],))[1]
+    torch.testing.assert_close(slope, (expected[1] * v[2]).sum())
+    matrix = torch.autograd.functional.jacobian(ops.jacobian_determinant, v[:1])
+    for transform in (jacrev, jacfwd):
+        torch.testing.assert_close(transform(ops.jacobian_determinant)(v[:1]), matrix)
+    bends = hessian(lambda t: ops.jacobian_determinant(t).sum())(v[:1]).reshape(60, 60)
+    assert bends.abs().max() > 0.1
+    torch.testing.assert_close(bends, bends.T)
+
+
+def test_tangents_of_forward_mode_are_not_lost(smooth_field):
+    import torch.autograd.forward_ad as forward
+
+    u, image = smooth_field((5, 6), 1.0).double(), torch.rand(1, 1, 5, 6).double()
+    direction, step = torch.rand_like(u), 1e-6
+    for call in (ops.jacobian_determinant, lambda t: ops.warp(image, t)):
+        with forward.dual_level():
+            found = forward.unpack_dual(call(forward.make_dual(u, direction))).tangent
+        ahead, behind = call(u + step * direction), call(u - step * direction)
+        torch.testing.assert_close(found, (ahead - behind) / (2 * step), atol=1e-6, rtol=1e-6)
+
+
+def test_shapes_are_known_without_values():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    assert ops.exponential(FIELD.to("meta")).shape == FIELD.shape
+    assert ops.warp(IMAGE.to("meta"), FIELD.to("meta")).shape == IMAGE.shape
+    with FakeTensorMode():
+        assert ops.exponential(torch.empty(2, 2, 5, 6)).shape == (2, 2, 5, 6)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_a_traced_module_computes_and_remembers_nothing(smooth_field):
+    v = smooth_field((5, 6), 1.0, batch=2)
+    images = torch.rand(2, 1, 5, 6)
+    traced = torch.jit.trace(Mover(), (images[:1], v[:1]))
+    torch.testing.assert_close(traced(images[1:], v[1:]), Mover()(images[1:], v[1:]))
+
+
 def test_exported_programs_take_other_batch_sizes(smooth_field):
     image, v = torch.rand(2, 1, 8, 9, 10), smooth_field((8, 9, 10), 2.0, batch=2)
     batch = torch.export.Dim("batch", min=1, max=16)
@@ -103,6 +168,22 @@ WRONG = {
     "two components in 3D": (ShapeError, lambda: ops.exponential(FIELD[:, :2])),
     "an empty axis": (ShapeError, lambda: ops.box_sum(torch.zeros(1, 1, 0, 5), 1)),
     "integers": (ArgumentError, lambda: ops.exponential(FIELD.int())),
+    "a sparse tensor": (ArgumentError, lambda: ops.exponential(FIELD.to_sparse())),
+    "labels of 64 bits": (ArgumentError, lambda: ops.warp(IMAGE.long(), FIELD, mode="nearest")),
+    "a fill value beyond the labels": (
+        ArgumentError,
+        lambda: ops.warp(IMAGE.byte(), FIELD, mode="nearest", padding="fill", fill_value=300),
+    ),
+    "labels filled with NaN": (
+        ArgumentError,
+        lambda: ops.warp(
+            IMAGE.byte(), FIELD, mode="nearest", padding="fill", fill_value=float("nan")
+        ),
+    ),
+    "no fill value": (
+        ArgumentError,
+        lambda: ops.warp(IMAGE, FIELD, padding="fill", fill_value=None),
+    ),
     "half precision": (ArgumentError, lambda: ops.warp(IMAGE.half(), FIELD)),
     "no tensor": (ArgumentError, lambda: ops.box_sum([[1.0]], 1)),
     "another batch size": (ShapeError, lambda: ops.warp(IMAGE, FIELD.expand(2, 3, 4, 5, 6))),
@@ -119,6 +200,8 @@ WRONG = {
     "a fixed image elsewhere": (ShapeError, lambda: ops.warp_mse(IMAGE, FIELD, IMAGE[..., :5])),
     "a weight with channels": (ShapeError, lambda: ops.warp_mse(IMAGE, FIELD, IMAGE, FIELD)),
     "one size too few": (ShapeError, lambda: ops.resize(IMAGE, (4, 5))),
+    "half a voxel": (ArgumentError, lambda: ops.resize(IMAGE, (4, 5, 5.5))),
+    "one size for all": (ArgumentError, lambda: ops.resize(IMAGE, 5)),
     "a size of zero": (ShapeError, lambda: ops.resize(IMAGE, (4, 5, 0))),
     "no eps": (ArgumentError, lambda: ops.local_ncc(IMAGE, IMAGE, IMAGE, 1, eps=0.0)),
     "a negative price": (ArgumentError, lambda: ops.total_variation_denoise(IMAGE, -1.0, 5)),
