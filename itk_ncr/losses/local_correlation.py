@@ -16,6 +16,7 @@ q = 1 they would count as unlike, and a mask would spread over the whole backgro
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -276,7 +277,7 @@ def _unlike(
 
 def _offset(images: Tensor) -> Tensor:
     """Give the mean of every image: less any constant cc is the same, less this one precise."""
-    mean = total_double(images.detach()) / images[0].numel()
+    mean = total_double(images.detach()) / math.prod(images.shape[1:])
     return mean.to(images.dtype).view(-1, *(1,) * (images.ndim - 1))
 
 

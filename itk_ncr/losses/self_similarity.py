@@ -130,7 +130,7 @@ def _patch_distances(image: Tensor, weight: Tensor | None, radius: int, dilation
     pairs = [(i, j) for i, j in itertools.combinations(range(len(around)), 2) if i // 2 != j // 2]
     squares = torch.stack([(around[i] - around[j]).square() for i, j in pairs], dim=2)
     if weight is None:
-        return _box_sum(squares, radius) / box_sum(torch.ones_like(image[:1, :1]), radius)
+        return _box_sum(squares, radius) / box_sum(image.new_ones(1, 1, *image.shape[2:]), radius)
     seen_around = _neighbours(weight, dilation)
     seen = torch.stack([seen_around[i] * seen_around[j] for i, j in pairs], dim=2)
     count = _box_sum(seen, radius)

@@ -6,6 +6,8 @@ result does not depend on the number of threads, and hardly on the number of vox
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -70,7 +72,7 @@ def total(values: Tensor) -> Tensor:
 def extent(image: Tensor, foreground: Tensor | None) -> Tensor:
     """Give what a mean is divided by, (N,): all voxels, or the foreground's; never the unmasked."""
     if foreground is None:
-        voxels = image[0, 0].numel()
+        voxels = math.prod(image.shape[2:])
         return torch.full((image.shape[0],), voxels, dtype=image.dtype, device=image.device)
     # An empty foreground: everything is 0 then, and 0 / 1 says so.
     size = total(foreground)

@@ -127,6 +127,10 @@ def test_a_mask_that_is_missing_is_infinitely_far():
     assert surface_distance(mask * 0, mask * 0).average == 0
     with pytest.raises(ShapeError, match="2 numbers"):
         surface_distance(mask, mask, (1, 1, 1))
+    with pytest.raises(ShapeError, match=r"2 numbers; got 1\.5"):
+        surface_distance(mask, mask, 1.5)
+    with pytest.raises(ShapeError, match=r"\(z, y, x\) or \(y, x\); got shape \(6,\)"):
+        surface_distance(mask[0], mask[0])
 
 
 def test_folding_counts_zero_and_not_a_number():

@@ -264,3 +264,10 @@ def test_the_evidence_is_what_autograd_says_masking_saves(exact, pair):
     size = foreground.flatten(1).sum(1).view(-1, *(1,) * (fixed.ndim - 1))
     found = evidence(exact, moved, fixed, weight.detach(), foreground=foreground)
     assert_close(found * foreground / size, weight.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_an_empty_batch_has_no_distances(name, pair):
+    moved, fixed, weight = (t[:0] for t in pair)
+    assert SIMILARITIES[name](moved, fixed, weight).shape == (0,)
+    assert SIMILARITIES[name](moved, fixed).shape == (0,)
+    assert EVIDENCE[name](moved, fixed, weight).shape == fixed.shape

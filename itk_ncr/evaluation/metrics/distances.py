@@ -49,9 +49,11 @@ def surface_distance(
     import SimpleITK as sitk
 
     one, two = (a > 0 for a in alike(mask, truth))
-    if spacing is not None and len(spacing) != one.ndim:
+    if one.ndim not in (2, 3):
+        raise ShapeError(f"masks must be (z, y, x) or (y, x); got shape {one.shape}.")
+    if spacing is not None and np.shape(spacing) != (one.ndim,):
         raise ShapeError(
-            f"spacing must have {one.ndim} numbers; got {len(spacing)}. Give it in array order."
+            f"spacing must have {one.ndim} numbers; got {spacing!r}. Give it in array order."
         )
     if not (one.any() and two.any()):
         value = 0.0 if one.any() == two.any() else float("inf")
