@@ -1,0 +1,139 @@
+"""What README and guides show works: their commands are understood, their Python runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+
+import itk_ncr
+from itk_ncr.checkpoints import find_model
+from itk_ncr.cli import command_line
+from itk_ncr.images import to_sitk
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every line of a guide that calls our program: page and arguments."""
+    for page in PAGES:
+        for line in "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
+            for part in line.split(";"):
+                words = shlex.split(part.replace("$i", "1"), comments=True)
+                starts = [n for n, word in enumerate(words) if word in ("itk-ncr", "itk_ncr")]
+                if starts:
+                    yield page.name, words[starts[0] + 1 :]
+
+
+@pytest.mark.parametrize(("page", "words"), list(commands()))
+def test_a_command_of_the_guides_is_understood(page, words):
+    command: click.Command = command_line
+    while isinstance(command, click.Group):
+        name, *words = words
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"{page}: there is no command {name}"
+        command = found
+    command.make_context(name, words)  # raises at options and values it does not know
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_python_of_the_guides_imports_is_there(page):
+    for text in blocks(page, "python"):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom):
+                module = import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_benchmark_that_a_guide_calls_is_there_with_its_options(page):
+    for line in re.findall(r"python (benchmarks/\w+\.py[^`\n#]*)", page.read_text()):
+        script, *words = line.replace("[", "").replace("]", "").split()
+        text = (ROOT / script).read_text()
+        for option in (word for word in words if word.startswith("--")):
+            assert f'"{option}"' in text, f"{page.name}: {script} has no {option}"
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Slices of the brains of examples/data, here and in files of the names that guides use."""
+    roles = {
+        "fixed": ("fixed_t1", "patient.nii.gz", "fixed.nrrd"),
+        "moving": ("moving_t1", "healthy.nii.gz", "moving.nrrd"),
+        "lesion": ("fixed_lesion",),
+        "labels": ("moving_labels", "healthy_regions.nii.gz"),
+    }
+    found = {}
+    for role, (source, *names) in roles.items():
+        volume = itk_ncr.read_image(ROOT / f"examples/data/{source}.nii.gz")
+        array = volume.array[len(volume.array) // 2]
+        found[role] = itk_ncr.Image(
+            array, itk_ncr.Grid.of_array(array.shape, volume.grid.spacing[:2])
+        )
+        for name in names:
+            itk_ncr.write_image(found[role], tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield found
+    torch.set_num_threads(threads)
+
+
+def run(page: str, number: int, namespace: dict[str, Any]) -> None:
+    """Run a block of Python of a guide; the names it makes come into the namespace."""
+    text = blocks(ROOT / page, "python")[number]
+    exec(compile(text, f"{page}, block {number}", "exec"), namespace)
+
+
+def test_the_python_of_the_readme_runs(pair):
+    made = {
+        name: to_sitk(pair[name.removeprefix("sitk_")]) for name in ("sitk_fixed", "sitk_moving")
+    }
+    run("README.md", 0, made)
+    assert made["labels"].grid.equals(made["fixed"].grid)
+    assert made["field"].GetSize() == made["sitk_fixed"].GetSize()
+    assert Path("warped.nii.gz").exists()
+
+
+def test_the_python_about_itk_and_simpleitk_runs(pair):
+    made: dict[str, Any] = {}
+    run("docs/itk.md", 0, made)
+    assert made["warp"].GetOutput().GetLargestPossibleRegion().GetSize()[0] == 96
+    shutil.copytree(find_model("brain-t1-2d").folder, "my-model")
+    run("docs/itk.md", 1, made)
+    assert made["registration"].GetResult().model.name == "brain-t1-2d"
+    made = {role: to_sitk(pair[role]) for role in ("fixed", "moving")}
+    run("docs/itk.md", 2, made)
+    assert made["mask"].GetSize() == made["fixed"].GetSize()
+
+
+def test_the_python_about_reports_and_methods_runs(pair):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("ants")
+    made = {**pair, "itk_ncr": itk_ncr, "rows": [{"name": "one", "status": "done"}]}
+    run("docs/methods.md", 0, made)
+    run("docs/report.md", 0, made)
+    assert Path("report.html").exists()
+    assert Path("cohort.html").exists()
+
+
+def test_the_python_about_aligning_for_a_training_runs(pair):
+    Path("raw").mkdir()
+    shutil.copy("patient.nii.gz", "template.nii.gz")
+    shutil.copy("healthy.nii.gz", "raw/ann.nii.gz")
+    run("docs/training.md", 0, {})
+    assert itk_ncr.read_image("images/ann.nii.gz").grid.equals(pair["fixed"].grid)
