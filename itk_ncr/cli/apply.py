@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli.console import note
 from itk_ncr.errors import InputError
 
 _TABLES = (".csv", ".tsv", ".txt")
+_TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
 
 
 @click.command()
@@ -60,9 +62,11 @@ def apply(
     Points are a table (.csv, .tsv) with a heading: columns x, y (and z) in mm, LPS, as ITK has
     them; other columns are kept.
     """
-    is_table = input.suffix.lower() in _TABLES
+    is_table = any(path.suffix.lower() in _TABLES for path in (input, output))
+    if is_table and labels:
+        raise click.UsageError("--labels is for images; points have none")
     field_path = _field(run, inverse, is_table)
-    endings = _TABLES if is_table else runs.FORMATS
+    endings = _TABLES if is_table else runs.FORMATS + runs.PICTURES
     runs.require_writable(output, overwrite, [field_path, input], endings)
     if is_table:
         text = _carry_points(input, field_path)
@@ -78,6 +82,11 @@ def _field(run: Path, inverse: bool, points: bool) -> Path:
     if not run.exists():
         raise InputError(f"run '{run}' does not exist. Give a folder of `itk-ncr register`.")
     if not run.is_dir():
+        if run.suffix.lower() in _TRANSFORMS:
+            raise InputError(
+                f"run '{run}' is a transform, which says nothing of a grid. Give the folder of "
+                "`itk-ncr register`, or a displacement field."
+            )
         if inverse:
             raise InputError(
                 f"--inverse needs the folder of a run; '{run}' is one field. "
@@ -95,13 +104,16 @@ def _field(run: Path, inverse: bool, points: bool) -> Path:
 
 
 def _carry_image(input: Path, field_path: Path, output: Path, labels: bool, fill: float) -> None:
+    import numpy as np
+
     from itk_ncr.errors import NCRError
-    from itk_ncr.images import read_displacement, read_image, resample, write_image
+    from itk_ncr.images import Image, read_displacement, read_image, resample, write_image
 
     image = read_image(input, role="label map" if labels else "image")
     if labels:
         image = runs.as_labels(image, input)
     field = read_displacement(field_path)
+    runs.require_flat(output, field.dimension)
     try:
         carried = resample(
             image,
@@ -112,6 +124,11 @@ def _carry_image(input: Path, field_path: Path, output: Path, labels: bool, fill
         )
     except NCRError as error:
         raise type(error)(f"{error} (image '{input}', displacement '{field_path}')") from error
+    if not np.any(carried.array != fill) and np.any(image.array != fill):
+        note(f"nothing of '{input}' comes to lie on the grid of '{field_path}': it is all --fill")
+    if output.suffix.lower() in runs.PICTURES and image.array.dtype.kind in "iu":
+        # What was a picture becomes one again; interpolation does not leave its range.
+        carried = Image(np.rint(carried.array).astype(image.array.dtype), carried.grid)
     write_image(carried, output)
 
 
@@ -126,38 +143,45 @@ def _carry_points(input: Path, field_path: Path) -> str:
     names = [name.strip().lower() for name in heading]
     wanted = ["x", "y", "z"][: field.dimension]
     missing = [name for name in wanted if names.count(name) != 1]
-    if missing or (field.dimension == 2 and "z" in names):
+    needless = field.dimension == 2 and "z" in names
+    if missing or needless:
         raise InputError(
-            f"points '{input}' must have a heading with the columns {', '.join(wanted)}; got "
-            f"{', '.join(heading) or 'nothing'}. Name the columns; the unit is mm, LPS."
+            f"points '{input}' must have a heading with the columns {', '.join(wanted)}"
+            f"{' and no z, for the run is 2D' * needless}; got {', '.join(heading) or 'nothing'}. "
+            "Name the columns; the unit is mm, LPS."
         )
     columns = [names.index(name) for name in wanted]
     points = np.empty((len(rows), field.dimension))
-    for number, row in enumerate(rows):
+    for number, (line, row) in enumerate(rows):
+        shown = repr(dialect.join(row))
+        if len(row) != len(heading):
+            raise InputError(
+                f"points '{input}' must have {len(heading)} cells in a line, as its heading; got "
+                f"{shown} in line {line}. Correct the line."
+            )
         try:
             points[number] = [float(row[column]) for column in columns]
-        except (ValueError, IndexError):
+        except ValueError:
             raise InputError(
-                f"points '{input}' must hold numbers; got {','.join(row)!r} in row {number + 2}. "
+                f"points '{input}' must hold numbers; got {shown} in line {line}. "
                 "Write decimal points, not commas."
             ) from None
         if not np.isfinite(points[number]).all():
             raise InputError(
-                f"points '{input}' must be finite; got {','.join(row)!r} in row {number + 2}. "
-                "Remove the row."
+                f"points '{input}' must be finite; got {shown} in line {line}. Remove the line."
             )
-    for row, point in zip(rows, transform_points(points, field), strict=True):
+    for (_, row), point in zip(rows, transform_points(points, field), strict=True):
         for column, value in zip(columns, point, strict=True):
             row[column] = f"{value:.6f}"
     text = io.StringIO()
     writer = csv.writer(text, delimiter=dialect, lineterminator="\n")
     writer.writerow(heading)
-    writer.writerows(rows)
+    writer.writerows(row for _, row in rows)
     return text.getvalue()
 
 
-def _read_table(path: Path) -> tuple[list[str], list[list[str]], str]:
-    """Heading, rows that are not empty, and the character between columns."""
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
+    """Heading, rows that are not empty with their lines, and the character between columns."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -166,8 +190,9 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]], str]:
         raise InputError(f"cannot read points '{path}': it is no text (UTF-8)") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+        rows = [(reader.line_num, row) for row in reader if any(row)]
     except csv.Error as error:
-        raise InputError(f"cannot read points '{path}': {error}") from None
-    return (rows[0], rows[1:], delimiter) if rows else ([], [], ",")
+        raise InputError(f"cannot read points '{path}': line {reader.line_num}: {error}") from None
+    return (rows[0][1], rows[1:], delimiter) if rows else ([], [], ",")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli.console import note
 from itk_ncr.cli.words import Numbers
 from itk_ncr.errors import InputError
 
@@ -114,7 +115,7 @@ def segment(
     Without more, the voxels above the threshold; with --high, --seed, --seed-voxel or --largest,
     only some of their connected regions.
     """
-    _check_options(high, bool(seeds_mm or seeds_voxel), largest, weight, intensity)
+    _check_options(threshold, high, bool(seeds_mm or seeds_voxel), largest, weight, intensity)
     source = _probability_file(probability)
     runs.require_writable(
         output, overwrite, [source, weight, intensity], runs.FORMATS + runs.PICTURES
@@ -126,6 +127,9 @@ def segment(
     from itk_ncr.images import Image, read_image, write_image
 
     image = read_image(source, role="probability")
+    runs.require_flat(output, image.dimension)
+    if absent := int(np.count_nonzero(np.isnan(image.array))):
+        note(f"{absent} voxels of '{source}' are NaN: they are outside")
     if high is not None:
         mask = segmentation.hysteresis(image.array, threshold, high, connectivity)
     elif seeds_mm or seeds_voxel:
@@ -148,6 +152,9 @@ def segment(
         mask = segmentation.threshold(image.array, threshold)
     if fill_holes:
         mask = segmentation.fill_holes(mask, connectivity)
+    if not mask.any():
+        largest_there = np.nanmax(image.array, initial=-np.inf)
+        note(f"the mask is empty; the largest value of '{source}' is {largest_there:.4g}")
     write_image(Image(mask.astype(np.uint8), image.grid), output)
     if not quiet:
         _, count = segmentation.components(mask, connectivity)
@@ -158,8 +165,16 @@ def segment(
 
 
 def _check_options(
-    high: float | None, seeds: bool, largest: bool, weight: Path | None, intensity: Path | None
+    threshold: float,
+    high: float | None,
+    seeds: bool,
+    largest: bool,
+    weight: Path | None,
+    intensity: Path | None,
 ) -> None:
+    for name, value in (("--threshold", threshold), ("--high", high)):
+        if value is not None and not abs(value) < float("inf"):
+            raise click.UsageError(f"{name} must be a number; got {value}")
     if (high is not None) + seeds + largest > 1:
         raise click.UsageError("--high, seeds and --largest exclude each other; give one")
     if weight is not None and not largest:

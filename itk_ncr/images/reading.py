@@ -233,7 +233,8 @@ def _require_components(components: int, dimension: int, vector: bool) -> None:
             f"has {components} values in every voxel{colours}; convert it to one, such as grey"
         )
     if vector and components != dimension:
-        raise Refused(f"has {components} values in every voxel; a displacement has {dimension}")
+        values = f"{components} value{'s' * (components > 1)}"
+        raise Refused(f"has {values} in every voxel; a displacement has {dimension}")
 
 
 def _restore(array: NDArray[Any], header: Header) -> NDArray[Any]:

@@ -327,7 +327,7 @@ def _require_holds(dtype: np.dtype[Any], value: float) -> None:
     if dtype.kind == "f":
         return
     limits = np.iinfo(dtype)
-    if value != round(value) or not limits.min <= value <= limits.max:
+    if not (np.isfinite(value) and value == round(value)) or not limits.min <= value <= limits.max:
         raise ArgumentError(f"fill_value must fit the pixel type {dtype}; got {value}.")
 
 

@@ -13,6 +13,7 @@ from itk_ncr.runs.outputs import (
     fingerprint,
     format_for,
     holds_files,
+    require_flat,
     require_writable,
     write_text,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "plan_cohort",
     "read_pairs",
     "reason",
+    "require_flat",
     "require_writable",
     "run_cohort",
     "run_pair",

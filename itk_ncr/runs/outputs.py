@@ -55,6 +55,15 @@ def require_writable(
         raise InputError(f"output '{path}' cannot be written: '{parent}' is read-only.")
 
 
+def require_flat(path: Path, dimension: int) -> None:
+    """Check that a picture is not asked to hold a volume."""
+    if dimension > 2 and path.name.lower().endswith(PICTURES):
+        raise InputError(
+            f"output '{path}' must end in {', '.join(FORMATS)}, for it is {dimension}D and a "
+            "picture is flat. Rename it."
+        )
+
+
 class OutputFolder:
     """A folder that receives the files of one run together.
 

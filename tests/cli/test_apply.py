@@ -130,11 +130,19 @@ def test_a_run_carries_its_moving_image_as_it_did(registered, pair, run, read, t
     [
         ("p.csv", "", "must have a heading"),
         ("p.csv", "a,b\n1,2\n", "columns x, y; got a, b"),
-        ("p.csv", "x,y,z\n1,2,3\n", "columns x, y; got x, y, z"),
+        ("p.csv", "x,y,z\n1,2,3\n", "columns x, y and no z, for the run is 2D; got x, y, z"),
         ("p.csv", "x,x,y\n1,2,3\n", "columns x, y; got x, x, y"),
-        ("p.csv", "x,y\n1,left\n", "got '1,left' in row 2"),
-        ("p.csv", "x,y\n1,2\n1\n", "got '1' in row 3"),
-        ("p.csv", "x,y\n1,nan\n", "must be finite; got '1,nan' in row 2"),
+        ("p.csv", "x,y\n1,left\n", "must hold numbers; got '1,left' in line 2"),
+        (
+            "p.csv",
+            "x,y\n1,2\n\n1\n",
+            "must have 2 cells in a line, as its heading; got '1' in line 4",
+        ),
+        ("p.csv", "x;y\n1,5;2,5\n", "got '1,5;2,5' in line 2. Write decimal points"),
+        ("p.csv", "x,y\n1,2,3\n", "got '1,2,3' in line 2"),
+        ("p.csv", 'x,y,n\n1,2,"a\n', "p.csv': line 2: unexpected end of data"),
+        ("p.csv", "x,y\n1,nan\n", "must be finite; got '1,nan' in line 2"),
+        ("p.fcsv", "# Markups fiducial file\n1,2\n", "columns x, y; got # Markups fiducial file"),
         ("p.csv", b"\xff\xfe\x00x", "is no text"),
         ("p.csv", "x,y\n1,2\0\n", "p.csv"),
         ("none.csv", None, "none.csv': No such file"),
@@ -149,7 +157,7 @@ def test_an_input_that_cannot_be_carried_is_named(
         data = content if isinstance(content, bytes) else content.encode()
         (tmp_path / name).write_bytes(data)
     before = tree(tmp_path)
-    ending = Path(name).suffix
+    ending = Path(name).suffix.replace("fcsv", "csv")
     result = run("apply", shifted, tmp_path / name, "-o", tmp_path / f"out{ending}")
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ")
@@ -170,6 +178,10 @@ def test_an_input_that_cannot_be_carried_is_named(
         (["run", "volume.nrrd", "-o", "out.nrrd"], "volume.nrrd"),
         (["run", "image.nrrd", "-o", "out.xyz"], "must end in .nii.gz"),
         (["run", "points.csv", "-o", "out.nrrd"], "must end in .csv"),
+        (["run", "points.csv", "-o", "out.csv", "--labels"], "--labels is for images"),
+        (["run/transform.h5", "image.nrrd", "-o", "out.nrrd"], "is a transform"),
+        (["deep", "volume.nrrd", "-o", "out.png"], "it is 3D and a picture is flat"),
+        (["run", "labels.nrrd", "-o", "o.nrrd", "--labels", "--fill", "nan"], "fill_value"),
         (["run", "image.nrrd", "-o", "image.nrrd"], "exists. Add --overwrite"),
         (["run", "image.nrrd", "-o", "image.nrrd", "--overwrite"], "is an input"),
         (["run", "halves.nrrd", "-o", "out.nrrd", "--labels"], "labels must be whole numbers"),
@@ -190,6 +202,9 @@ def test_a_call_that_makes_no_sense_is_named(
     hole = np.zeros((10, 12, 2), np.float32)
     hole[3, 3] = np.nan
     save(hole, Path("hole.nrrd"), vector=True)
+    Path("deep").mkdir()
+    save(np.zeros((4, 10, 12, 3), np.float32), Path("deep/displacement.nrrd"), vector=True)
+    (shifted / "transform.h5").write_text("")
     before = tree(tmp_path)
     result = run("apply", *words)
     assert result.exit_code == 2, result.output
@@ -197,6 +212,29 @@ def test_a_call_that_makes_no_sense_is_named(
     assert result.stderr.count("\n") == 1
     assert fragment in result.stderr
     assert tree(tmp_path) == before
+
+
+def test_a_picture_comes_out_as_a_picture(shifted, run, read, tmp_path):
+    grey = np.zeros((9, 14), np.uint8)
+    grey[2:6, 3:9] = 201
+    sitk.WriteImage(sitk.GetImageFromArray(grey), str(tmp_path / "grey.png"))
+    result = run("apply", shifted, tmp_path / "grey.png", "-o", tmp_path / "out.png")
+    assert result.exit_code == 0, result.output
+    out = read(tmp_path / "out.png")
+    assert out.dtype == np.uint8
+    assert out.max() == 201
+    assert out.shape == (10, 12)
+
+
+def test_an_image_that_lies_elsewhere_is_remarked(shifted, ramp, save, run, tmp_path):
+    far = sitk.GetImageFromArray(ramp)
+    far.SetOrigin((1e4, 0))
+    sitk.WriteImage(far, str(tmp_path / "far.nrrd"))
+    result = run("apply", shifted, tmp_path / "far.nrrd", "-o", tmp_path / "out.nrrd", "-q")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("note: nothing of ")
+    near = save(ramp, tmp_path / "near.nrrd")
+    assert run("apply", shifted, near, "-o", tmp_path / "near_out.nrrd", "-q").stderr == ""
 
 
 def test_overwriting_is_possible_when_asked_for(shifted, save, run, read, tmp_path):

@@ -108,6 +108,18 @@ def test_size_and_regions_are_told(probability, run, tmp_path):
     assert result.stdout.startswith("86 voxels, 0.387 ml, regions: 2\n")
 
 
+def test_an_empty_mask_and_absent_voxels_are_remarked(save, run, read, tmp_path):
+    values = np.full((5, 12, 14), 0.25, np.float32)
+    values[0, 0, :3] = np.nan
+    path = save(values, tmp_path / "p.nrrd")
+    result = run("segment", path, "-o", tmp_path / "out.nrrd", "-q")
+    assert result.exit_code == 0
+    absent, empty = result.stderr.splitlines()
+    assert absent.startswith("note: 3 voxels of ")
+    assert empty.endswith("is 0.25")
+    assert not read(tmp_path / "out.nrrd").any()
+
+
 def test_the_folder_of_a_run_will_do(registered, run, read, tmp_path):
     result = run("segment", registered, "-o", tmp_path / "out.nrrd", "--threshold", 0.3)
     assert result.exit_code == 0
@@ -129,6 +141,9 @@ def test_the_folder_of_a_run_will_do(registered, run, read, tmp_path):
         (["--largest", "--weight", "none.nrrd"], "none.nrrd"),
         (["--high", ".2"], "low must not be above high"),
         (["-o", "out.jpg"], "must end in"),
+        (["-o", "out.png"], "it is 3D and a picture is flat"),
+        (["--threshold", "nan"], "--threshold must be a number; got nan"),
+        (["--high", "inf"], "--high must be a number; got inf"),
         (["-o", "p.nii.gz", "--overwrite"], "is an input"),
     ],
 )
