@@ -16,6 +16,10 @@ from itk_ncr.errors import ArgumentError, ShapeError
 Connectivity: TypeAlias = Literal["faces", "full"]
 Mask: TypeAlias = NDArray[np.bool_]
 
+# Reach of the mean of what surrounds a region, in voxels, and the share of voxels beyond the
+# region that it needs. Between 1.5 and 3 voxels the Dice of phantom lesions changed by .002.
+SURROUNDINGS_SIGMA, LEAST_SURROUNDINGS = 2.0, 1e-3
+
 
 def threshold(probability: ArrayLike, level: float = 0.5) -> Mask:
     """Voxels whose probability is above ``level``.
@@ -168,16 +172,16 @@ def grow_even(
     seeds: ArrayLike,
     intensity: ArrayLike,
     *,
-    core: float = 0.5,
-    level: float = 0.35,
+    level: float = 0.5,
     deviations: float = 3.0,
     connectivity: Connectivity = "faces",
 ) -> Mask:
-    """Grow a core from seeds, then let in neighbours that look like it, and fill holes.
+    """Grow from seeds, keep what looks alike, fill holes, and take the rim up to half contrast.
 
-    The core is the region of the seeds above ``core``. Its intensity (median, and median absolute
-    deviation scaled to a standard deviation) then decides about the less probable voxels around
-    it: a lesion that is even gains its faint rim and loses the fold of healthy tissue beside it.
+    The probability alone lets a region run into tissue that the lesion displaced or resembles.
+    So of every component of the seeds only the largest part of even intensity is kept. That loses
+    the rim, which is half lesion: voxels beside the part return where they look more like the
+    lesion than like what surrounds it.
 
     Parameters
     ----------
@@ -186,41 +190,71 @@ def grow_even(
     seeds : array of int, shape (n, dimension)
         See :func:`grow`.
     intensity : array, the shape of ``probability``
-        The image that shows the lesion.
-    core, level : float
-        Above these, voxels belong to the core, and may belong to the region.
+        The image that shows the lesion. What is not a number belongs to nothing: put it where the
+        image shows no tissue, if that is known.
+    level : float
+        Above it, voxels may belong to the region.
     deviations : float
-        Width of the band of intensities in standard deviations, positive.
+        Width of the band of even intensities around the median, in standard deviations (by the
+        median absolute deviation), positive; both of what lies below the component's surface.
     connectivity : {"faces", "full"}
         See :func:`components`.
 
     Returns
     -------
     array of bool, the shape of ``probability``
-        Empty if no seed lies in a core.
+        Empty if no seed lies above ``level``.
     """
-    first = grow(probability, seeds, core, connectivity=connectivity)
+    grown = grow(probability, seeds, level, connectivity=connectivity)
     values = np.asarray(intensity, dtype=np.float64)
-    if values.shape != first.shape:
+    if values.shape != grown.shape:
         raise ShapeError(
-            f"intensity must have the shape of probability, {first.shape}; got {values.shape}. "
+            f"intensity must have the shape of probability, {grown.shape}; got {values.shape}. "
             "Resample it onto the grid of probability first."
         )
     if not deviations > 0:
         raise ArgumentError(f"deviations must be positive; got {deviations}. 3 is usual.")
-    inside = values[first & np.isfinite(values)]
-    if not inside.size:
-        return first
-    middle = np.median(inside)
-    spread = 1.4826 * np.median(np.abs(inside - middle))  # a normal distribution's sigma
+    labels, count = components(grown & np.isfinite(values), connectivity)
+    region = np.zeros(grown.shape, bool)
+    for component in range(1, count + 1):
+        inside = labels == component
+        deep = ~_one_wider(~inside) & inside  # a surface is half something else
+        core = values[deep if deep.any() else inside]
+        middle = np.median(core)
+        spread = 1.4826 * np.median(np.abs(core - middle))  # a normal distribution's sigma
+        with np.errstate(invalid="ignore"):
+            body = largest_component(
+                inside & (np.abs(values - middle) <= deviations * spread), connectivity=connectivity
+            )
+        region |= fill_holes(body) | (_rim(body, values, middle) & inside)
+    return region
+
+
+def _rim(body: Mask, values: NDArray, middle: float) -> Mask:
+    """Voxels that touch ``body`` and are closer to ``middle`` than to what lies beyond them."""
+    beyond = ~_one_wider(_one_wider(body)) & np.isfinite(values)
+    weight = _blurred(beyond.astype(np.float64))
+    surroundings = _blurred(np.where(beyond, values, 0.0))
+    known = weight > LEAST_SURROUNDINGS
+    surroundings = np.divide(surroundings, weight, out=np.full(values.shape, np.nan), where=known)
     with np.errstate(invalid="ignore"):
-        alike = np.abs(values - middle) <= deviations * spread
-    labels, _ = components(threshold(probability, level) & alike, connectivity)
-    met = np.unique(labels[first & (labels > 0)])
-    if not met.size:
-        return first
-    sizes = np.bincount(labels[first], minlength=int(labels.max()) + 1)
-    return fill_holes(_keep(labels, met[np.argmax(sizes[met])][None]))
+        closer = np.abs(values - middle) < np.abs(values - surroundings)
+    return np.asarray(_one_wider(body) & ~body & closer)
+
+
+def _one_wider(mask: Mask) -> Mask:
+    """The mask and the voxels that share a face with it."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    return sitk.GetArrayFromImage(sitk.BinaryDilate(image, [1] * mask.ndim, sitk.sitkCross)) > 0
+
+
+def _blurred(values: NDArray) -> NDArray:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(values)
+    return sitk.GetArrayFromImage(sitk.DiscreteGaussian(image, SURROUNDINGS_SIGMA**2))
 
 
 def largest_component(

@@ -16,6 +16,7 @@ from itk_ncr.segmentation import (
     components,
     fill_holes,
     grow,
+    grow_even,
     hysteresis,
     largest_component,
     oracle_seed,
@@ -126,6 +127,50 @@ def test_intensity_stops_growth_at_an_edge_that_the_probability_does_not_see():
     assert not region[:, 5:].any()
     both = grow(probability, [[2, 1], [2, 7]], intensity=image)
     assert both.all()
+
+
+def lesion_in_tissue() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True lesion, image (even lesion of 50, soft rim, in tissue of 200 and 150), probability."""
+    generator = np.random.default_rng(0)
+    z, y, x = np.ogrid[-14:15, -14:15, -14:15]
+    truth = z**2 + y**2 + x**2 < 9**2
+    coverage = ndimage.gaussian_filter(truth.astype(float), 1.0)
+    tissue = np.where(x + 0 * y + 0 * z > 0, 200.0, 150.0)
+    image = (1 - coverage) * tissue + coverage * 50 + 4 * generator.standard_normal(truth.shape)
+    probability = np.where(ndimage.binary_dilation(truth, iterations=1), 0.7, 0.2)
+    return truth, image, probability
+
+
+@pytest.mark.parametrize("gain", [1.0, -2.5])
+def test_growing_evenly_finds_a_soft_rim_at_half_contrast_whatever_the_unit(gain):
+    truth, image, probability = lesion_in_tissue()
+    wide = grow(probability, [(14, 14, 14)])
+    even = grow_even(probability, [(14, 14, 14)], gain * image + 30)
+    assert (wide & ~truth).sum() > 0.2 * truth.sum()
+    # Noise may tip voxels whose contrast is nearly half; 2.1 % of the ball were wrong.
+    assert (even ^ truth).sum() < 0.03 * truth.sum()
+    assert not (even & ~wide).any()
+
+
+def test_growing_evenly_keeps_a_part_for_every_lesion_with_a_seed():
+    first, image, probability = lesion_in_tissue()
+    truth = np.concatenate([first, first])
+    both = np.concatenate([image, image + 300])
+    even = grow_even(np.concatenate([probability] * 2), [(14, 14, 14), (43, 14, 14)], both)
+    assert (even ^ truth).sum() < 0.03 * truth.sum()
+
+
+def test_growing_evenly_leaves_out_what_is_not_a_number_and_grows_nothing_from_outside():
+    truth, image, probability = lesion_in_tissue()
+    image[:14] = np.nan
+    even = grow_even(probability, [(20, 14, 14)], image)
+    assert not even[:14].any()
+    assert (even ^ truth)[14:].sum() < 0.03 * truth[14:].sum()
+    assert not grow_even(probability, [(0, 0, 0)], image).any()
+    with pytest.raises(ShapeError, match="intensity must have the shape of probability"):
+        grow_even(probability, [(14, 14, 14)], image[1:])
+    with pytest.raises(ArgumentError, match="deviations must be positive"):
+        grow_even(probability, [(14, 14, 14)], image, deviations=0)
 
 
 def test_an_even_patch_lets_in_its_own_value_only():
