@@ -24,10 +24,30 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from itk_ncr import (
+        checkpoints,
+        data,
+        errors,
+        evaluation,
+        fields,
+        geometry,
+        images,
+        losses,
+        networks,
+        ops,
+        preprocessing,
+        registration,
+        runs,
+        segmentation,
+        sitk,
+        training,
+    )
     from itk_ncr.filters import NCRRegistrationFilter, ncr_registration_filter
     from itk_ncr.geometry import AffineMap, Grid
     from itk_ncr.images import Image, read_image, write_image
     from itk_ncr.registration import RegistrationResult, RegistrationSettings, register
+
+    _kernels: Any  # the compiled module, if it is there
 
 __all__ = [
     "AffineMap",
@@ -37,21 +57,40 @@ __all__ = [
     "RegistrationResult",
     "RegistrationSettings",
     "__version__",
+    "checkpoints",
+    "data",
+    "errors",
+    "evaluation",
+    "fields",
+    "geometry",
+    "images",
+    "losses",
     "ncr_registration_filter",
+    "networks",
+    "ops",
+    "preprocessing",
     "read_image",
     "register",
+    "registration",
+    "runs",
+    "segmentation",
     "sitk",
+    "training",
     "write_image",
 ]
 
 
-def __getattr__(name: str) -> Any:
+def _attribute(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"itk_ncr.{_HOMES[name]}"), name)
-    if name == "sitk":
-        return importlib.import_module("itk_ncr.sitk")
+    if name in __all__:  # a room: itk_ncr.ops.warp after ``import itk_ncr`` alone
+        return importlib.import_module(f"itk_ncr.{name}")
     raise AttributeError(f"module 'itk_ncr' has no attribute {name!r}")
 
 
+if not TYPE_CHECKING:  # else a misspelt name would be of type Any
+    __getattr__ = _attribute
+
+
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__all__})

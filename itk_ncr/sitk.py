@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.filters.parameters import Parameters, with_accessors
+from itk_ncr.filters.parameters import Accessors, Parameters
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_image, to_sitk
 from itk_ncr.registration import Quality, RegistrationResult, register
@@ -25,8 +25,7 @@ EVENTS = {
 }
 
 
-@with_accessors
-class NCRRegistration:
+class NCRRegistration(Accessors):
     """Register two SimpleITK images and find the regions that have no counterpart.
 
     ``Set`` and ``Get`` for every setting of :class:`itk_ncr.RegistrationSettings`, then

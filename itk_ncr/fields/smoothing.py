@@ -17,6 +17,8 @@ from itk_ncr.errors import ArgumentError, ShapeError
 
 # Taps further away than this many sigmas weigh less than 1e-4 of the middle one.
 TRUNCATE = 4.0
+# Gaussians wider than so many axes leave the mean of both borders, up to a percent.
+FLAT = 100.0
 
 
 def smooth(
@@ -86,7 +88,8 @@ class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, sigma: float, axis: int) -> Tensor:
         ctx.sigma, ctx.axis = sigma, axis
-        weights, size = gaussian_weights(sigma), tensor.shape[axis]
+        size = tensor.shape[axis]
+        weights = gaussian_weights(sigma, size)
         reach = len(weights) - 1
         ends = (tensor.narrow(axis, 0, 1), tensor.narrow(axis, size - 1, 1))
         before, after = (end.expand(*_sized(tensor, axis, reach)) for end in ends)
@@ -95,7 +98,7 @@ class _Smooth(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         axis, size = ctx.axis, grad.shape[ctx.axis]
-        weights = gaussian_weights(ctx.sigma)
+        weights = gaussian_weights(ctx.sigma, size)
         reach = len(weights) - 1
         zeros = grad.new_zeros(_sized(grad, axis, 2 * reach))
         spread = _correlate(torch.cat([zeros, grad, zeros], axis), weights, axis)
@@ -122,9 +125,14 @@ def _sized(tensor: Tensor, axis: int, size: int) -> list[int]:
     return [*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]]
 
 
-def gaussian_weights(sigma: float) -> list[float]:
-    """Weights of taps 0, 1, 2, ... to one side; all taps of both sides together weigh 1."""
+def gaussian_weights(sigma: float, size: int) -> list[float]:
+    """Weights of taps 0, 1, 2, ... to one side; all taps of both sides together weigh 1.
+
+    From tap ``size`` on every tap meets the border, wherever it stands: these are one tap.
+    """
+    sigma = min(sigma, FLAT * size)
     reach = math.ceil(TRUNCATE * sigma)
     weights = [math.exp(-0.5 * (tap / sigma) ** 2) for tap in range(reach + 1)]
     total = weights[0] + 2 * math.fsum(weights[1:])
+    weights = [*weights[:size], math.fsum(weights[size:])] if reach > size else weights
     return [weight / total for weight in weights]

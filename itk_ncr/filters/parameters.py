@@ -3,20 +3,19 @@
 They are the fields of ``RegistrationSettings``: a new one gets its accessors here for free.
 """
 
+# ruff: noqa: D102 - what each setting means stands in RegistrationSettings
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import AffineMap
-from itk_ncr.registration import RegistrationResult, RegistrationSettings
-
-AFFINE_CHOICES = ("auto", "none")
+from itk_ncr.images import as_affine
+from itk_ncr.registration import RegistrationResult, RegistrationSettings, affine_of
 
 # GetMask is the output, so the setting ``mask`` is called by what it chooses.
 ACCESSORS = {"mask": "MaskMode"}
@@ -49,17 +48,16 @@ class Parameters:
 
     def set(self, name: str, value: Any) -> bool:
         """Change one setting; False if it had this value already."""
-        if name == "affine" and value not in AFFINE_CHOICES:
-            value = as_affine(value, name)
-        if name == "initial_transform" and value is not None:
-            value = as_affine(value, name)
-        values = {**self._values, name: value}
-        record = {k: v for k, v in values.items() if k != "initial_transform"}
-        if isinstance(record["affine"], AffineMap):
-            record["affine"] = "given"
-        RegistrationSettings(**record)  # refuses what is out of range
-        changed = bool(values[name] != self._values[name])
-        self._values = values
+        if name == "initial_transform":
+            value = None if value is None else as_affine(value, name)
+        else:
+            word, given = affine_of(value) if name == "affine" else (value, None)
+            # Refuses what is out of range, and makes numbers of numpy those of Python.
+            setting: dict[str, Any] = {name: word}
+            checked = getattr(RegistrationSettings(**setting), name)
+            value = checked if given is None else given
+        changed = bool(value != self._values[name])
+        self._values[name] = value
         return changed
 
     def set_registration(self, registration: Callable[..., RegistrationResult] | None) -> bool:
@@ -78,49 +76,48 @@ class Parameters:
         return dict(self._values)
 
 
-def as_affine(value: Any, name: str) -> AffineMap:
-    """The map of an AffineMap, or of a linear transform of ITK or SimpleITK.
+class Accessors:
+    """``SetX`` and ``GetX`` for every setting, by ``_set`` and ``_get`` of the class."""
 
-    Raises
-    ------
-    ArgumentError
-        If it is neither, or a transform that is not linear.
-    """
-    if isinstance(value, AffineMap):
-        return value
-    dimension = _transform_dimension(value)
-    if dimension is None or not value.IsLinear():
-        choices = "'auto', 'none', " if name == "affine" else ""
-        raise ArgumentError(
-            f"{name} must be {choices}an AffineMap or a linear transform; "
-            f"got {value if isinstance(value, str) else type(value).__name__!r}."
-        )
-    # Where the transform carries the origin and the unit vectors is all there is to know of it.
-    corners = [[0.0] * dimension, *np.eye(dimension).tolist()]
-    points = np.array([list(value.TransformPoint(corner)) for corner in corners])
-    matrix = (points[1:] - points[0]).T
-    return AffineMap(tuple(map(tuple, matrix.tolist())), tuple(points[0].tolist()))
+    if TYPE_CHECKING:  # for editors and type checkers: a subclass gets the methods when it is made
 
+        def SetMethod(self, value: str) -> None: ...
+        def GetMethod(self) -> str: ...
+        def SetPreset(self, value: str) -> None: ...
+        def GetPreset(self) -> str: ...
+        def SetEngine(self, value: str) -> None: ...
+        def GetEngine(self) -> str: ...
+        def SetModel(self, value: str | os.PathLike[str] | None) -> None: ...
+        def GetModel(self) -> str | None: ...
+        def SetRefine(self, value: int | None) -> None: ...
+        def GetRefine(self) -> int | None: ...
+        def SetAffine(self, value: Any) -> None: ...
+        def GetAffine(self) -> str | AffineMap: ...
+        def SetSmoothness(self, value: float) -> None: ...
+        def GetSmoothness(self) -> float: ...
+        def SetMaskPrice(self, value: float) -> None: ...
+        def GetMaskPrice(self) -> float: ...
+        def SetMaskMode(self, value: str) -> None: ...
+        def GetMaskMode(self) -> str: ...
+        def SetMaskThreshold(self, value: float) -> None: ...
+        def GetMaskThreshold(self) -> float: ...
+        def SetSeed(self, value: int) -> None: ...
+        def GetSeed(self) -> int: ...
+        def SetThreads(self, value: int | None) -> None: ...
+        def GetThreads(self) -> int | None: ...
+        def SetWorkingVoxels(self, value: int) -> None: ...
+        def GetWorkingVoxels(self) -> int: ...
 
-def _transform_dimension(value: Any) -> int | None:
-    if not hasattr(value, "TransformPoint") or not hasattr(value, "IsLinear"):
-        return None
-    if hasattr(value, "GetInputSpaceDimension"):  # ITK
-        return int(value.GetInputSpaceDimension())
-    return int(value.GetDimension()) if hasattr(value, "GetDimension") else None
-
-
-def with_accessors(cls: type) -> type:
-    """Class decorator: ``SetX`` and ``GetX`` for every setting, by ``_set`` and ``_get``."""
-    for field in dataclasses.fields(RegistrationSettings):
-        camel = ACCESSORS.get(field.name, camel_case(field.name))
-        for verb, make in (("Set", _setter), ("Get", _getter)):
-            if f"{verb}{camel}" not in vars(cls):
-                accessor = make(field.name, field.default)
-                accessor.__name__ = f"{verb}{camel}"
-                accessor.__qualname__ = f"{cls.__qualname__}.{accessor.__name__}"
-                setattr(cls, accessor.__name__, accessor)
-    return cls
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for field in dataclasses.fields(RegistrationSettings):
+            camel = ACCESSORS.get(field.name, camel_case(field.name))
+            for verb, make in (("Set", _setter), ("Get", _getter)):
+                if not hasattr(cls, f"{verb}{camel}"):
+                    accessor = make(field.name, field.default)
+                    accessor.__name__ = f"{verb}{camel}"
+                    accessor.__qualname__ = f"{cls.__qualname__}.{accessor.__name__}"
+                    setattr(cls, accessor.__name__, accessor)
 
 
 def _setter(name: str, default: Any) -> Callable[..., None]:

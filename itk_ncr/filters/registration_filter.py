@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import itk
 from itk.support import template_class
@@ -13,7 +13,7 @@ from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.filters.events import CoreEvents, Observers
 from itk_ncr.filters.inputs import dimension_of
 from itk_ncr.filters.outputs import Outputs
-from itk_ncr.filters.parameters import Parameters, apply_keywords, with_accessors
+from itk_ncr.filters.parameters import Accessors, Parameters, apply_keywords
 from itk_ncr.filters.pipeline import (
     FIXED,
     INPUTS,
@@ -29,9 +29,16 @@ from itk_ncr.geometry import AffineMap
 from itk_ncr.images import as_image
 from itk_ncr.registration import RegistrationResult
 
+if TYPE_CHECKING:  # they ask the metaclass what NCRRegistrationFilter[3] is, not __class_getitem__
 
-@with_accessors
-class NCRRegistrationFilter(Outputs, CoreEvents):
+    class _Template(type):
+        def __getitem__(cls, key: Any) -> type[NCRRegistrationFilter]: ...
+
+else:
+    _Template = type
+
+
+class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template):
     """Register a moving to a fixed image and find the regions that have no counterpart.
 
     A true stage of a pipeline (``isinstance(x, itk.ProcessObject)``): filters downstream pull
@@ -213,6 +220,8 @@ class NCRRegistrationFilter(Outputs, CoreEvents):
 
     def UpdateOutputInformation(self) -> None:
         """Bring the grid of the output up to date; nothing is registered."""
+        if self._pipeline_or_none is None:
+            return  # no image yet, so no grid
         try:
             super().UpdateOutputInformation()  # type: ignore[misc]
         except BaseException:
@@ -221,12 +230,13 @@ class NCRRegistrationFilter(Outputs, CoreEvents):
 
     def ResetPipeline(self) -> None:
         """Make this filter and all upstream ready to run again after an error."""
+        pipeline = self._pipeline
         super().ResetPipeline()  # type: ignore[misc]
-        self._pipeline.reset()
+        pipeline.reset()
 
     def GetMTime(self) -> int:
         """When the filter was last changed, the mask threshold included."""
-        return max(super().GetMTime(), self._pipeline.modified_time())  # type: ignore[misc]
+        return max(self._pipeline.modified_time(), super().GetMTime())  # type: ignore[misc]
 
     def Modified(self) -> None:
         """Make the next Update register again."""

@@ -10,12 +10,18 @@ from itk_ncr.images.resampling import (
     resample,
     transform_points,
 )
-from itk_ncr.images.transforms import read_affine, to_sitk_transform, write_transform
+from itk_ncr.images.transforms import (
+    as_affine,
+    read_affine,
+    to_sitk_transform,
+    write_transform,
+)
 from itk_ncr.images.writing import replacing, write_image
 
 __all__ = [
     "Image",
     "ImageWarning",
+    "as_affine",
     "as_image",
     "available_memory",
     "inverse_physical_displacement",

@@ -94,7 +94,7 @@ def as_image(
         return _of_itk(obj, role, vector)
     raise ArgumentError(
         f"{role} must be an image of itk_ncr, ITK, SimpleITK, numpy, torch or xarray; "
-        f"got {type(obj).__module__}.{type(obj).__name__}."
+        f"got {type(obj).__module__}.{type(obj).__name__}. numpy.asarray makes arrays of much else."
     )
 
 
@@ -214,10 +214,16 @@ def _dimension_of(item: tuple[str, Any]) -> int:
 
 def _array_of_tensor(tensor: Any, role: str, dimensions: set[int], vector: bool) -> NDArray[Any]:
     """The values on the CPU, without the leading axes of a network's layout."""
-    tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    array: NDArray[Any] = tensor.numpy()
+    try:
+        tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":
+            tensor = tensor.float()
+        array: NDArray[Any] = tensor.numpy()
+    except (TypeError, NotImplementedError) as error:  # sparse, meta, quantized
+        raise ImageValueError(
+            f"{role} must be a dense tensor with values; got one of layout {tensor.layout} and "
+            f"dtype {tensor.dtype} on {tensor.device}. Convert it with to_dense or dequantize."
+        ) from error
     if vector:
         return array
     shape = array.shape
@@ -258,10 +264,12 @@ def _of_xarray(obj: Any, given: dict[str, Any], role: str, vector: bool) -> Imag
             raise ShapeError(f"{role} must have the dimension {COMPONENT_AXIS!r}; got {dims}.")
         obj = obj.transpose(*order)
         dims = order
+    if 0 in obj.shape:
+        raise ShapeError(f"{role} must have at least one voxel; got shape {obj.shape}.")
     spatial = dims[: len(dims) - vector]
     attributes = obj.attrs
     steps = [_step(obj, dim, role) for dim in spatial][::-1]
-    starts = [float(obj.coords[d].values[0]) if d in obj.coords else 0.0 for d in spatial][::-1]
+    starts = [_coordinates(obj, dim, role)[0] for dim in spatial][::-1]
     direction = attributes.get("direction")
     # ITK stores the direction reversed along both axes, to match the order (z, y, x).
     direction = np.eye(len(spatial)) if direction is None else np.flip(np.asarray(direction))
@@ -280,10 +288,22 @@ def _of_xarray(obj: Any, given: dict[str, Any], role: str, vector: bool) -> Imag
     return _of_array(np.asarray(obj.values), geometry, role, vector)
 
 
+def _coordinates(obj: Any, dim: str, role: str) -> NDArray[np.float64]:
+    if dim not in obj.coords:
+        return np.arange(obj.sizes[dim], dtype=np.float64)
+    values = np.asarray(obj.coords[dim].values)
+    if values.dtype.kind not in "iuf":
+        raise GeometryError(
+            f"{role} must have coordinates in mm; got {values.dtype} along {dim!r}. "
+            "Assign numbers, or drop them with .drop_vars(...) for a spacing of 1."
+        )
+    return values.astype(np.float64)
+
+
 def _step(obj: Any, dim: str, role: str) -> float:
-    if dim not in obj.coords or obj.sizes[dim] < 2:
+    if obj.sizes[dim] < 2:
         return 1.0
-    values = np.asarray(obj.coords[dim].values, np.float64)
+    values = _coordinates(obj, dim, role)
     steps = np.diff(values)
     mean = (values[-1] - values[0]) / (len(values) - 1)
     # 1e-3 voxel: coordinates written as float32 or with few digits are still regular.

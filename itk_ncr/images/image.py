@@ -51,6 +51,18 @@ class Image:
             )
         object.__setattr__(self, "array", array)
 
+    def __repr__(self) -> str:
+        """Size, type and place; the voxels are in ``array``."""
+        kind = f"{self.array.dtype}" + (f" x {self.components}" if self.is_vector else "")
+        size, spacing, origin = self.grid.size, self.grid.spacing, self.grid.origin
+        return f"<Image {size} {kind}, spacing {brief(spacing)}, origin {brief(origin)}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The voxels without their place: ``numpy.asarray(image)`` is ``image.array``."""
+        if copy is False and dtype not in (None, self.array.dtype):
+            raise ValueError(f"an array of {dtype} must be a copy of one of {self.array.dtype}.")
+        return np.array(self.array, dtype) if copy else np.asarray(self.array, dtype)
+
     @property
     def dimension(self) -> int:
         """Number of axes in space, 2 or 3."""
@@ -65,6 +77,11 @@ class Image:
     def components(self) -> int:
         """Number of values in one voxel; 1 for a scalar image."""
         return int(self.array.shape[-1]) if self.is_vector else 1
+
+
+def brief(values: tuple[float, ...]) -> str:
+    """Coordinates on one line, for messages."""
+    return "(" + ", ".join(f"{v:.6g}" for v in values) + ")"
 
 
 def plain_array(array: NDArray[Any], name: str = "image") -> NDArray[Any]:

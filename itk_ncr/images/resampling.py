@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from itk_ncr.errors import ArgumentError, ImageValueError, ShapeError
 from itk_ncr.geometry import AffineMap, Grid
-from itk_ncr.images.image import Image, ImageWarning
+from itk_ncr.images.image import Image, ImageWarning, brief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,9 +193,9 @@ def displacement_array(displacement: Image, grid: Grid) -> NDArray[Any]:
     if not displacement.grid.equals(grid):
         raise ShapeError(
             f"displacement must lie on the output grid, size {grid.size}, spacing "
-            f"{_short(grid.spacing)}, origin {_short(grid.origin)}; got size "
-            f"{displacement.grid.size}, spacing {_short(displacement.grid.spacing)}, origin "
-            f"{_short(displacement.grid.origin)}. Resample it onto that grid first."
+            f"{brief(grid.spacing)}, origin {brief(grid.origin)}; got size "
+            f"{displacement.grid.size}, spacing {brief(displacement.grid.spacing)}, origin "
+            f"{brief(displacement.grid.origin)}. Resample it onto that grid first."
         )
     # A NaN position would be clamped to some voxel without a word.
     bad = displacement.array.size - int(np.count_nonzero(np.isfinite(displacement.array)))
@@ -337,7 +337,3 @@ def _require_dimension(dimension: int, **others: Any) -> None:
             raise ShapeError(
                 f"{name} must have {dimension} axes like the grid; got {other.dimension}."
             )
-
-
-def _short(values: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{v:.6g}" for v in values) + ")"

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from itk_ncr.errors import GeometryError, ImageReadError, ImageWriteError, ShapeError
+from itk_ncr.errors import (
+    ArgumentError,
+    GeometryError,
+    ImageReadError,
+    ImageWriteError,
+    ShapeError,
+)
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images.adapters import to_sitk
 from itk_ncr.images.image import Image
@@ -100,6 +106,60 @@ def to_sitk_transform(affine: AffineMap | None, deformation: Image | None) -> An
     return sitk.CompositeTransform(parts)
 
 
+def as_affine(value: Any, name: str = "affine") -> AffineMap:
+    """The map of an AffineMap, of a linear transform of ITK or SimpleITK, or of a matrix.
+
+    Parameters
+    ----------
+    value : AffineMap, itk.Transform, SimpleITK.Transform or array_like
+        An array is the homogeneous matrix, (D + 1, D + 1) with the last row (0, ..., 0, 1).
+    name : str
+        What it is to the caller, for messages.
+
+    Returns
+    -------
+    AffineMap
+        From fixed to moving points, mm, LPS.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none of these, or a transform that is not linear.
+    GeometryError
+        If it cannot be inverted, or an array is no homogeneous matrix.
+    """
+    if isinstance(value, AffineMap):
+        return value
+    if isinstance(value, (np.ndarray, list, tuple)):
+        return AffineMap.from_homogeneous(value)
+    dimension = _transform_dimension(value)
+    if dimension is None:
+        raise ArgumentError(
+            f"{name} must be an AffineMap, a linear transform or a homogeneous matrix; "
+            f"got {value if isinstance(value, str) else type(value).__name__!r}. "
+            "Read a transform file with itk_ncr.images.read_affine first."
+        )
+    if not value.IsLinear():
+        raise ArgumentError(
+            f"{name} must be linear; got a {type(value).__name__.removeprefix('itk')}. "
+            "Resample the moving image through it first, or pass its affine part."
+        )
+    # Where the transform carries the origin and the unit vectors is all there is to know of it.
+    corners = [[0.0] * dimension, *np.eye(dimension).tolist()]
+    points = np.array([list(value.TransformPoint(corner)) for corner in corners])
+    homogeneous = np.eye(dimension + 1)
+    homogeneous[:-1, :-1], homogeneous[:-1, -1] = (points[1:] - points[0]).T, points[0]
+    return AffineMap.from_homogeneous(homogeneous)
+
+
+def _transform_dimension(value: Any) -> int | None:
+    if not hasattr(value, "TransformPoint") or not hasattr(value, "IsLinear"):
+        return None
+    if hasattr(value, "GetInputSpaceDimension"):  # ITK
+        return int(value.GetInputSpaceDimension())
+    return int(value.GetDimension()) if hasattr(value, "GetDimension") else None
+
+
 def read_affine(
     path: str | os.PathLike[str], dimension: int | None = None, role: str = "affine"
 ) -> AffineMap:
@@ -146,15 +206,8 @@ def read_affine(
         raise refuse(f"it is for {found}D images, these are {dimension}D")
     if not transform.IsLinear():
         raise refuse(f"its transform is not affine ({transform.GetName()})")
-    # Images of the origin and of the unit vectors: the same for every linear transform of ITK.
-    translation = np.array(transform.TransformPoint((0.0,) * found))
-    matrix = np.stack(
-        [np.array(transform.TransformPoint(tuple(e))) - translation for e in np.eye(found)], axis=1
-    )
     try:
-        full = np.eye(found + 1)
-        full[:-1, :-1], full[:-1, -1] = matrix, translation
-        return AffineMap.from_homogeneous(full)
+        return as_affine(transform, role)
     except GeometryError as error:
         raise refuse(str(error)) from None
 

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from itk_ncr import files
 from itk_ncr.errors import ImageReadError, ImageWriteError, NCRError
-from itk_ncr.images.adapters import to_sitk
+from itk_ncr.images.adapters import as_image, to_sitk
 from itk_ncr.images.image import Image, ImageWarning
 from itk_ncr.images.preflight import suffix_of
 from itk_ncr.images.reading import numeric_locale, read_displacement, read_image
@@ -24,12 +25,12 @@ VECTOR_WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
 GEOMETRY_TOLERANCE_VOXELS = 1e-2
 
 
-def write_image(image: Image, path: str | os.PathLike[str]) -> None:
+def write_image(image: Any, path: str | os.PathLike[str]) -> None:
     """Write an image so that a file of this name is either complete and right, or as before.
 
     Parameters
     ----------
-    image : Image
+    image : Image, or what :func:`as_image` takes
         Scalar: .nii, .nii.gz, .nrrd, .mha, .png, .tif. Vector of D components: the first four
         (NIfTI with intent 1007, as ANTs and ITK expect of a displacement field).
     path : path
@@ -41,6 +42,7 @@ def write_image(image: Image, path: str | os.PathLike[str]) -> None:
         If the format cannot hold the image, the folder is missing or read-only, the disk is full,
         or what was written reads back differently. Nothing is left behind.
     """
+    image = image if isinstance(image, Image) else as_image(image)
     target = Path(path)
     suffix = _suffix(target, VECTOR_WRITABLE if image.is_vector else WRITABLE)
     if image.is_vector and image.components != image.dimension:

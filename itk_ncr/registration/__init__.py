@@ -4,7 +4,7 @@ from itk_ncr.registration.entry import REGISTRATIONS, register
 from itk_ncr.registration.network import DEFAULT_REFINEMENT, NetworkRegistration
 from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
-from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings
+from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings, affine_of
 
 __all__ = [
     "CONTRASTS",
@@ -19,5 +19,6 @@ __all__ = [
     "Registration",
     "RegistrationResult",
     "RegistrationSettings",
+    "affine_of",
     "register",
 ]

@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from itk_ncr.errors import ArgumentError
+from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.geometry import AffineMap
-from itk_ncr.images import Image, as_image
+from itk_ncr.images import Image, as_affine, as_image
 from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization
 from itk_ncr.registration.result import Registration, RegistrationResult
-from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
+from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings, affine_of
 
 REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
     "network": NetworkRegistration,
@@ -35,8 +35,8 @@ def register(
     lesion_mask: Any = None,
     moving_lesion_mask: Any = None,
     roi_mask: Any = None,
-    affine: str | AffineMap = "auto",
-    initial_transform: AffineMap | None = None,
+    affine: Any = "auto",
+    initial_transform: Any = None,
     smoothness: float = 1.0,
     mask_price: float = 1.0,
     mask: str = "auto",
@@ -83,9 +83,10 @@ def register(
     affine : "auto", "none" or AffineMap
         "auto" aligns the whole images first, lesions included, for masks often spoil an affine.
         "none" trusts the physical coordinates. A map (fixed to moving points, mm, LPS) is used as
-        it is.
+        it is; a linear transform of ITK or SimpleITK or a homogeneous matrix will do.
     initial_transform : AffineMap, optional
-        Where the affine starts from, with ``affine="auto"``; with "none" it is used as it is.
+        Where the affine starts from, with ``affine="auto"``; with "none" it is used as it is. The
+        same types will do.
     smoothness : float
         Factor on the smoothness of the velocity, positive.
     mask_price : float
@@ -116,7 +117,7 @@ def register(
     GeometryError
         If the images do not overlap.
     ArgumentError
-        If a setting is outside its range, or unknown to the method.
+        If a setting is outside its range, or unknown to the method; if a transform is not linear.
     MissingDependencyError
         If the method needs a package that is not installed.
     RegistrationError
@@ -130,13 +131,14 @@ def register(
     ----------
     Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4.
     """
+    affine_word, given_affine = affine_of(affine)
     settings = RegistrationSettings(
         method=method,
         preset=preset,
         engine=engine,
         model=model if model is None else os.fspath(model),
         refine=refine,
-        affine=affine if isinstance(affine, str) else "given",
+        affine=affine_word,
         smoothness=smoothness,
         mask_price=mask_price,
         mask=mask,
@@ -145,20 +147,36 @@ def register(
         threads=threads,
         working_voxels=working_voxels,
     )
-    if isinstance(affine, AffineMap):
-        initial_transform = affine
     images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
+    start = _start(given_affine, initial_transform, images[0].dimension)
     chosen, remark = _choose(settings, images[0])
     result = REGISTRATIONS[chosen](settings)(
         *images,
         lesion_mask=_mask(lesion_mask, "lesion mask"),
         moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
         roi_mask=_mask(roi_mask, "ROI mask"),
-        initial_transform=initial_transform,
+        initial_transform=start,
         progress=progress,
         abort=abort,
     )
     return dataclasses.replace(result, warnings=(*remark, *result.warnings)) if remark else result
+
+
+def _start(given_affine: AffineMap | None, initial: Any, dimension: int) -> AffineMap | None:
+    """The affine or its start, whichever the caller brought."""
+    if initial is not None:
+        if given_affine is not None:
+            raise ArgumentError(
+                "initial_transform must be left out where affine is a map; got both. Only "
+                "affine='auto' starts from something."
+            )
+        given_affine = as_affine(initial, "initial_transform")
+    if given_affine is not None and given_affine.dimension != dimension:
+        raise ShapeError(
+            f"{'affine' if initial is None else 'initial_transform'} must have {dimension} axes "
+            f"like the fixed image; got {given_affine.dimension}."
+        )
+    return given_affine
 
 
 def _choose(settings: RegistrationSettings, fixed: Image) -> tuple[str, tuple[str, ...]]:

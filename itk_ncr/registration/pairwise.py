@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -140,7 +141,7 @@ def register_pair(
         if abort is not None and abort():
             raise RegistrationAborted("registration was stopped by its abort callback.")
 
-    with threads(settings.threads), _memory_given_back():
+    with torch_as_usual(), threads(settings.threads), _memory_given_back():
         report(0.0, "preparing")
         check()
         aligned = Aligned(fixed, moving, settings, check, report, initial_transform)
@@ -228,12 +229,40 @@ def _memory_given_back() -> Iterator[None]:
 
 
 @contextmanager
+def torch_as_usual() -> Iterator[None]:
+    """Gradients, and new tensors on the CPU, for a block, whatever the caller has set."""
+    on_cpu = torch.get_default_device().type == "cpu"
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        nullcontext() if on_cpu else torch.device("cpu"),
+    ):
+        yield
+
+
+_threads_lock = Lock()
+_threads_depth = 0
+_usual_threads = 1
+
+
+@contextmanager
 def threads(number: int | None) -> Iterator[None]:
-    """Torch's number of threads for the length of a block; None leaves it."""
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
+    """Torch's number of threads for the length of a block; None leaves it.
+
+    The number is that of the process: of blocks in several threads the last to end restores what
+    was before the first.
+    """
+    global _threads_depth, _usual_threads
+    with _threads_lock:
+        before = torch.get_num_threads()
+        if _threads_depth == 0:
+            _usual_threads = before
+        _threads_depth += 1
+        if number is not None:
+            torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _threads_lock:
+            _threads_depth -= 1
+            torch.set_num_threads(before if _threads_depth else _usual_threads)

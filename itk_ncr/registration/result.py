@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from itk_ncr.errors import ArgumentError
-from itk_ncr.geometry import AffineMap
-from itk_ncr.images import Image, resample, transform_points
+from itk_ncr.errors import ShapeError
+from itk_ncr.geometry import AffineMap, Grid
+from itk_ncr.images import Image, as_image, resample, transform_points
 
 if TYPE_CHECKING:
     from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
@@ -125,10 +127,8 @@ class RegistrationResult:
 
     def with_threshold(self, mask_threshold: float) -> RegistrationResult:
         """The same result with its masks cut elsewhere; nothing is registered again."""
-        if not 0 <= mask_threshold <= 1:
-            raise ArgumentError(
-                f"mask_threshold must lie in [0, 1]; got {mask_threshold}. 0.5 is the usual cut."
-            )
+        settings = dataclasses.replace(self.settings, mask_threshold=mask_threshold)
+        mask_threshold = settings.mask_threshold
         quality = dataclasses.replace(
             self.quality,
             masked_fraction=masked_share(self.noncorrespondence, self.foreground, mask_threshold),
@@ -138,20 +138,59 @@ class RegistrationResult:
         )
         return dataclasses.replace(self, mask_threshold=float(mask_threshold), quality=quality)
 
-    def resample(self, image: Image, mode: str = "linear") -> Image:
-        """An image or label map of the moving space on the fixed grid."""
+    def __repr__(self) -> str:
+        """Which method on which grids, and the figures that tell whether it went well."""
+        fixed, moving = self.displacement.grid.size, self.displacement_inverse.grid.size
+        return (
+            f"<RegistrationResult by {self.engine}: fixed {fixed}, moving {moving}, "
+            f"masked {100 * self.quality.masked_fraction:.3g} %, "
+            f"folding {100 * self.quality.folding_fraction:.3g} %, {len(self.warnings)} warnings>"
+        )
+
+    def resample(self, image: Any, mode: str = "linear") -> Image:
+        """An image or label map of the moving space on the fixed grid.
+
+        Parameters
+        ----------
+        image : Image, itk.Image, SimpleITK.Image, ...
+            On any grid in the moving space. Arrays and tensors have no place of their own: they
+            count as on the moving grid, whose shape they must have.
+        mode : "linear" or "nearest"
+            "nearest" for labels and masks.
+
+        Returns
+        -------
+        Image
+            0 where the map leaves ``image``.
+        """
+        image = _placed(image, self.displacement_inverse.grid)
         grid = self.displacement.grid
         return resample(image, grid, displacement=self.displacement, mode=mode)
 
-    def resample_inverse(self, image: Image, mode: str = "linear") -> Image:
-        """An image or label map of the fixed space on the moving grid."""
+    def resample_inverse(self, image: Any, mode: str = "linear") -> Image:
+        """An image or label map of the fixed space on the moving grid; else as :meth:`resample`."""
+        image = _placed(image, self.displacement.grid)
         grid = self.displacement_inverse.grid
         return resample(image, grid, displacement=self.displacement_inverse, mode=mode)
 
-    def transform_points(self, points: np.ndarray, inverse: bool = False) -> np.ndarray:
+    def transform_points(self, points: ArrayLike, inverse: bool = False) -> NDArray[np.float64]:
         """Points of the fixed space in the moving space (or back), both (n, D), mm, LPS."""
         field = self.displacement_inverse if inverse else self.displacement
         return transform_points(points, field)
+
+
+def _placed(image: Any, grid: Grid) -> Image:
+    """An image in space; what has no place lies on ``grid``."""
+    if isinstance(image, Image):
+        return image
+    if not isinstance(image, (np.ndarray, Tensor)):
+        return as_image(image)
+    if tuple(image.shape)[-grid.dimension :] != grid.shape:
+        raise ShapeError(
+            f"image must have the shape of the grid it is from, {grid.shape}; got "
+            f"{tuple(image.shape)}. Give one with a grid: itk_ncr.Image(array, grid)."
+        )
+    return as_image(image, grid.spacing, grid.origin, grid.direction)
 
 
 def masked_share(probability: Image, foreground: Image, threshold: float) -> float:

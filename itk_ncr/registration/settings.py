@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from itk_ncr.errors import ArgumentError
+from itk_ncr.geometry import AffineMap
+from itk_ncr.images import as_affine
 
 Progress = Callable[[float, str], None]
 """Gets the share of the work that is done, in [0, 1], and a word about it."""
@@ -32,6 +35,18 @@ METHODS = (
 
 Abort = Callable[[], bool]
 """Says whether to stop."""
+
+GIVEN = "given"
+"""The word for an affine that the caller brought, in a record of settings."""
+
+# Far above what any machine of ours has; so many that cannot start end the process.
+MOST_THREADS = 1024
+
+# What the generators of all tools take.
+MOST_SEED = 2**31 - 1
+
+# A working grid has 8 voxels along every axis, where the fixed image has them.
+LEAST_WORKING_VOXELS = 8**3
 
 
 @dataclass(frozen=True)
@@ -90,22 +105,23 @@ class RegistrationSettings:
     working_voxels: int = 1_500_000
 
     def __post_init__(self) -> None:
+        self._take_numbers()
         for name in ("smoothness", "mask_price"):
             value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+            if not (isinstance(value, float) and 0 < value < float("inf")):
                 raise ArgumentError(
                     f"{name} must be a positive number; got {value!r}. 1 is the usual choice."
                 )
-        if not 0 <= self.mask_threshold <= 1:
+        if not (isinstance(self.mask_threshold, float) and 0 <= self.mask_threshold <= 1):
             raise ArgumentError(
-                f"mask_threshold must lie in [0, 1]; got {self.mask_threshold}. "
+                f"mask_threshold must lie in [0, 1]; got {self.mask_threshold!r}. "
                 "0.5 is the usual cut."
             )
-        if self.method not in METHODS:
+        if not _one_of(self.method, METHODS):
             raise ArgumentError(
                 f"method must be one of {', '.join(map(repr, METHODS))}; got {self.method!r}."
             )
-        if self.engine not in ENGINES:
+        if not _one_of(self.engine, ENGINES):
             raise ArgumentError(
                 f"engine must be one of {', '.join(map(repr, ENGINES))}; got {self.engine!r}."
             )
@@ -116,28 +132,75 @@ class RegistrationSettings:
                     "Save a network with itk_ncr.checkpoints.save_model first."
                 )
             object.__setattr__(self, "model", os.fspath(self.model))
-        if self.refine is not None and not (
-            isinstance(self.refine, int) and not isinstance(self.refine, bool) and self.refine >= 0
-        ):
+        if self.refine is not None and not _whole(self.refine, 0):
             raise ArgumentError(
                 f"refine must be a number of iterations, 0 or more; got {self.refine!r}. "
                 "0 takes the network's word."
             )
-        if self.affine not in ("auto", "none", "given"):
+        if not _one_of(self.affine, ("auto", "none", GIVEN)):
             raise ArgumentError(
                 f"affine must be 'auto', 'none' or an AffineMap; got {self.affine!r}. "
                 "Read a transform file with itk_ncr.images.read_affine first."
             )
-        if self.mask not in ("auto", "none"):
+        if not _one_of(self.mask, ("auto", "none")):
             raise ArgumentError(
-                f"mask must be 'auto' or 'none'; got {self.mask!r}. "
+                f"mask must be 'auto' or 'none'; got {_short(self.mask)}. "
                 "Give a known lesion as lesion_mask instead."
             )
-        if self.threads is not None and self.threads < 1:
+        if self.threads is not None and not _whole(self.threads, 1, MOST_THREADS):
             raise ArgumentError(
-                f"threads must be at least 1; got {self.threads}. Leave it out for all cores."
+                f"threads must be a whole number from 1 to {MOST_THREADS}; got {self.threads!r}. "
+                "Leave it out for all cores."
             )
+        if not _whole(self.seed, 0, MOST_SEED):
+            raise ArgumentError(
+                f"seed must be a whole number from 0 to {MOST_SEED}; got {self.seed!r}. "
+                "0 is the usual choice."
+            )
+        if not _whole(self.working_voxels, LEAST_WORKING_VOXELS):
+            raise ArgumentError(
+                f"working_voxels must be a whole number, {LEAST_WORKING_VOXELS} or more; "
+                f"got {self.working_voxels!r}. Leave it out for the default."
+            )
+
+    def _take_numbers(self) -> None:
+        """Numbers of numpy become those of Python, which a record can hold."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool):
+                continue
+            if field.type == "float" and isinstance(value, numbers.Real):
+                object.__setattr__(self, field.name, float(value))
+            elif isinstance(value, numbers.Integral):
+                object.__setattr__(self, field.name, int(value))
 
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
         return dataclasses.asdict(self)
+
+
+def affine_of(value: Any) -> tuple[str, AffineMap | None]:
+    """What ``affine`` says: the word for the settings, and the map if the caller brought one.
+
+    Raises
+    ------
+    ArgumentError, GeometryError
+        If it is neither a word nor an affine map; words are checked by the settings.
+    """
+    if isinstance(value, str) and value != GIVEN:
+        return value, None
+    return GIVEN, as_affine(value)
+
+
+def _one_of(value: Any, words: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value in words
+
+
+def _whole(value: Any, least: int, most: int | None = None) -> bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return least <= value and (most is None or value <= most)
+
+
+def _short(value: Any) -> str:
+    return repr(value) if isinstance(value, (str, int, float)) else type(value).__name__

@@ -27,6 +27,20 @@ def test_agrees_with_scipy(shape, sigma):
     assert_close(smooth(image, sigma), torch.from_numpy(expected), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("sigma", [4.25, 40.0])
+def test_gaussians_wider_than_the_image_agree_with_scipy_too(sigma):
+    image = random(1, 1, 7, 12)
+    expected = gaussian_filter(image[0, 0].numpy(), sigma, mode="nearest", truncate=4.0)
+    assert_close(smooth(image, sigma)[0, 0].numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_a_sigma_without_bounds_leaves_the_mean_of_both_borders():
+    rows = random(1, 1, 7, 1)
+    found = smooth(rows, (1e30, 0.0))  # taps to four sigmas would fill any memory
+    expected = (rows[0, 0, 0, 0] + rows[0, 0, -1, 0]) / 2
+    assert (found - expected).abs().max() < 0.01
+
+
 def test_each_axis_has_its_own_sigma_and_zero_leaves_an_axis_alone():
     image = random(1, 1, 12, 15, 9)
     expected = gaussian_filter(image[0, 0].numpy(), (0, 2.0, 1.25), mode="nearest", truncate=4.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
 import inspect
@@ -18,9 +19,11 @@ import SimpleITK as sitk
 import itk_ncr
 from itk_ncr import NCRRegistrationFilter, RegistrationSettings, ncr_registration_filter
 from itk_ncr.errors import ArgumentError, ImageValueError, ShapeError
+from itk_ncr.filters import parameters as parameters_module
 from itk_ncr.filters.parameters import Parameters
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import as_image, to_itk, to_sitk
+from itk_ncr.sitk import NCRRegistration
 
 from .conftest import KnownShift, constant_field, smooth_image
 
@@ -122,6 +125,18 @@ def test_every_setting_has_accessors_and_reaches_the_registration(field, shift):
         assert getattr(other, f"Get{camel}")() == EXAMPLES[field.name]
 
 
+def test_editors_are_told_of_every_accessor():
+    """Type checkers do not run code: what they see has to be what there is."""
+    tree = ast.parse(inspect.getsource(parameters_module))
+    (told,) = (node for node in tree.body if getattr(node, "name", "") == "Accessors")
+    names = {node.name for node in ast.walk(told) if isinstance(node, ast.FunctionDef)}
+    names.remove("__init_subclass__")
+    assert len(names) == 2 * len(dataclasses.fields(RegistrationSettings))
+    for name in names:
+        assert callable(getattr(NCRRegistration, name))
+        assert callable(getattr(NCRRegistrationFilter, name))
+
+
 def itk_camel(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
@@ -142,9 +157,19 @@ def test_the_filter_says_to_the_registration_what_it_understands(shift):
         ("smoothness", "stiff", "smoothness must be a positive number; got 'stiff'"),
         ("mask_threshold", 1.5, "mask_threshold must lie in"),
         ("mask", "given", "mask must be 'auto' or 'none'"),
-        ("threads", 0, "threads must be at least 1"),
-        ("affine", "rigid", "affine must be 'auto', 'none', an AffineMap or a linear transform"),
-        ("initial_transform", "auto", "initial_transform must be an AffineMap or a linear"),
+        ("threads", 0, "threads must be a whole number from 1 to"),
+        ("threads", 10_000, "threads must be a whole number from 1 to"),
+        ("seed", "7", "seed must be a whole number from 0 to"),
+        ("working_voxels", 0, "working_voxels must be a whole number, 512 or more; got 0"),
+        (
+            "mask",
+            np.ones((4, 5)),
+            "mask must be 'auto' or 'none'; got ndarray. Give a known lesion",
+        ),
+        ("affine", "given", "affine must be an AffineMap, a linear transform or a homogeneous"),
+        ("affine", None, "got 'NoneType'"),
+        ("affine", "rigid", "affine must be 'auto', 'none' or an AffineMap"),
+        ("initial_transform", "auto", "initial_transform must be an AffineMap, a linear"),
         ("registration", 3, "registration must be callable"),
         ("smothness", 1, "got 'smothness'. Did you mean Smoothness"),
         ("output", 1, "keyword must name a setting; got 'output'"),
@@ -183,7 +208,7 @@ def test_affine_maps_come_from_linear_transforms_of_both_libraries():
             assert stage.GetAffine() == transform
         else:
             np.testing.assert_allclose(stage.GetAffine()(points), expected, atol=1e-9)
-    with pytest.raises(ArgumentError, match="linear transform; got 'DisplacementFieldTransform'"):
+    with pytest.raises(ArgumentError, match="affine must be linear; got a Displacement"):
         stage.SetAffine(sitk.DisplacementFieldTransform(2))
 
 

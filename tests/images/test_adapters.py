@@ -267,6 +267,11 @@ def test_uneven_coordinates_and_further_axes_are_refused():
     uneven = xarray.DataArray(np.zeros((3, 4)), dims=("y", "x"), coords={"y": [0, 1, 3]})
     with pytest.raises(GeometryError, match="uneven ones along 'y'"):
         as_image(uneven)
+    days = {"y": np.arange(3).astype("datetime64[D]")}
+    with pytest.raises(GeometryError, match=r"in mm; got datetime64.* along 'y'"):
+        as_image(xarray.DataArray(np.zeros((3, 4)), dims=("y", "x"), coords=days))
+    with pytest.raises(ShapeError, match="at least one voxel"):
+        as_image(xarray.DataArray(np.zeros((0, 4)), dims=("y", "x")))
     with pytest.raises(ShapeError, match="Select one image"):
         as_image(xarray.DataArray(np.zeros((2, 3, 4)), dims=("t", "y", "x")))
     with pytest.raises(ShapeError, match="isel\\(c=0\\)"):
@@ -295,7 +300,9 @@ def test_uneven_coordinates_and_further_axes_are_refused():
         (lambda: itk_image("Vector"), ShapeError, "scalar; got 2 components"),
         (lambda: "x.nii", ArgumentError, "read_image first"),
         (lambda: None, ArgumentError, "got builtins.NoneType"),
-        (lambda: [[1, 2]], ArgumentError, "got builtins.list"),
+        (lambda: [[1, 2]], ArgumentError, "got builtins.list. numpy.asarray"),
+        (lambda: torch.eye(3).to_sparse(), ImageValueError, "dense tensor .* layout torch.sparse"),
+        (lambda: torch.zeros(3, 4, device="meta"), ImageValueError, "dense tensor .* on meta"),
     ],
 )
 def test_what_is_no_scalar_image_is_refused_with_advice(make, error, reason):
@@ -348,3 +355,16 @@ def test_arrays_cost_neither_itk_nor_torch_nor_simpleitk():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_an_image_says_what_it_is_in_one_line_and_is_an_array_to_numpy(oblique_image):
+    line = repr(oblique_image)
+    assert "\n" not in line
+    assert len(line) < 200
+    for part in (oblique_image.grid.size, oblique_image.array.dtype):
+        assert str(part) in line
+    values = np.asarray(oblique_image)
+    assert values.shape == oblique_image.grid.shape
+    assert np.shares_memory(values, oblique_image.array)
+    assert not np.shares_memory(np.array(oblique_image), oblique_image.array)
+    assert np.asarray(oblique_image, np.float64).dtype == np.float64

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from itk_ncr.errors import ImageWriteError
+from itk_ncr.errors import ArgumentError, ImageWriteError
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import (
     Image,
@@ -350,3 +350,14 @@ def test_transforms_that_cannot_be_written_are_refused(here):
         with pytest.raises(ImageWriteError, match=reason):
             write_transform(*arguments)
     assert os.listdir() == []
+
+
+def test_images_of_other_libraries_are_written_too(here):
+    theirs = sitk.GetImageFromArray(IMAGE.array)
+    theirs.SetSpacing(GRID.spacing)
+    write_image(theirs, "theirs.nrrd")
+    back = read_image("theirs.nrrd")
+    assert back.grid.equals(GRID)
+    np.testing.assert_array_equal(back.array, IMAGE.array)
+    with pytest.raises(ArgumentError, match="got the path 'theirs"):
+        write_image("theirs.nrrd", IMAGE)

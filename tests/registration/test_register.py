@@ -1,9 +1,11 @@
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 import itk_ncr
 from itk_ncr.errors import (
@@ -14,7 +16,9 @@ from itk_ncr.errors import (
     RegistrationAborted,
     ShapeError,
 )
+from itk_ncr.images import to_sitk
 from itk_ncr.registration import REGISTRATIONS, RegistrationSettings
+from itk_ncr.registration.pairwise import threads
 
 DARK = 20.0
 
@@ -159,6 +163,23 @@ def test_another_threshold_needs_no_registration(plain):
         plain.with_threshold(1.5)
 
 
+def test_a_result_resamples_whatever_is_an_image(plain, slice_pair):
+    fixed, moving, _ = slice_pair
+    expected = plain.resample(moving).array
+    for given in (to_sitk(moving), moving.array, torch.from_numpy(moving.array)[None, None]):
+        np.testing.assert_array_equal(plain.resample(given).array, expected)
+    back = plain.resample_inverse(fixed)
+    np.testing.assert_array_equal(plain.resample_inverse(fixed.array).array, back.array)
+    with pytest.raises(ShapeError, match="image must have the shape of the grid it is from"):
+        plain.resample(moving.array[:-1])
+    with pytest.raises(ShapeError, match=r"got \(2, 3, 4\)"):
+        plain.resample(np.zeros((2, 3, 4)))
+    line = repr(plain)
+    assert "\n" not in line
+    assert len(line) < 200
+    assert f"masked {100 * plain.quality.masked_fraction:.3g} %" in line
+
+
 def test_an_image_to_itself_stays(slice_pair):
     fixed, _, _ = slice_pair
     result = itk_ncr.register(fixed, fixed)
@@ -212,7 +233,7 @@ def test_an_affine_may_come_from_any_library(slice_pair):
     }
     for name, (given, expected) in cases.items():
         for options in ({"affine": given}, {"affine": "none", "initial_transform": given}):
-            found = itk_ncr.register(fixed, moving, smoothness=20, **options).affine
+            found = itk_ncr.register(fixed, moving, method="affine", **options).affine
             point = np.array([7.0, -5.0])
             there = theirs.TransformPoint(point) if expected is None else expected[:2] @ [*point, 1]
             np.testing.assert_allclose(found(point), there, atol=1e-9, err_msg=name)
@@ -233,6 +254,35 @@ def test_numbers_of_numpy_are_numbers(slice_pair):
     ).settings
     expected = {"smoothness": 2.0, "mask_price": 3.0, "mask_threshold": 0.25, "seed": 4}
     assert json.loads(json.dumps(settings.as_dict())).items() >= expected.items()
+
+
+@pytest.mark.parametrize("method", ["instance", "affine"])
+def test_what_the_caller_has_set_in_torch_changes_nothing(slice_pair, method):
+    fixed, moving, _ = slice_pair
+    expected = itk_ncr.register(fixed, moving, method=method)
+    with torch.inference_mode(), torch.device("meta"):
+        found = itk_ncr.register(fixed, moving, method=method)
+        assert not torch.is_grad_enabled()
+        assert torch.zeros(1).is_meta
+    np.testing.assert_array_equal(found.displacement.array, expected.displacement.array)
+
+
+def test_the_number_of_threads_is_restored_after_blocks_in_several_threads():
+    usual = torch.get_num_threads()
+    entered, left = threading.Event(), threading.Event()
+
+    def other():
+        with threads(usual + 2):
+            entered.set()
+            left.wait(60)
+
+    worker = threading.Thread(target=other)
+    with threads(usual + 1):
+        worker.start()
+        assert entered.wait(60)
+    left.set()
+    worker.join()
+    assert torch.get_num_threads() == usual
 
 
 def test_large_images_are_solved_on_a_coarser_grid(slice_pair):
@@ -304,7 +354,7 @@ def test_bad_voxels_are_counted_and_background(slice_pair):
     ("change", "error", "fragment"),
     [
         ({"fixed": np.zeros((20, 20))}, ImageValueError, "fixed image must show something"),
-        ({"moving": np.full((20, 20), np.nan)}, ImageValueError, "finite voxels"),
+        ({"moving": np.full((20, 20), np.nan)}, ImageValueError, "voxels that are finite"),
         ({"moving": np.ones((8, 20, 20))}, ShapeError, "axes"),
         ({"smoothness": 0.0}, ArgumentError, "smoothness must be a positive number"),
         ({"mask_price": float("nan")}, ArgumentError, "mask_price"),

@@ -28,6 +28,7 @@ from itk_ncr.registration.pairwise import (
     SOLVER_SHARE,
     solver_settings,
     threads,
+    torch_as_usual,
 )
 from itk_ncr.registration.preparation import (
     AFFINE_SHARE,
@@ -124,7 +125,7 @@ class ClassicalRegistration:
             if abort is not None and abort():
                 raise RegistrationAborted("registration was stopped by its abort callback.")
 
-        with threads(settings.threads):
+        with torch_as_usual(), threads(settings.threads):
             report(0.0, "preparing")
             check()
             solver = solver_settings(settings, settings.preset, fixed.dimension)
