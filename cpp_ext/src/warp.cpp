@@ -14,11 +14,11 @@
 namespace ncr::cpu {
 namespace {
 
-/// Whether the vector rows can do it: floats, 32-bit offsets, rows of at least eight voxels, and
-/// borders that repeat (filling is for final results, not for loops).
+/// Whether the vector rows can do it: floats, 32-bit offsets, rows of at least eight voxels. They
+/// repeat borders.
 template <typename T>
-const Rows* rows_for(Shape in, Shape out, Padding padding) {
-  if (!std::is_same_v<T, float> || padding.fill) return nullptr;
+const Rows* rows_for(Shape in, Shape out) {
+  if (!std::is_same_v<T, float>) return nullptr;
   const int last = in.dimension - 1;
   const bool fits = in.count() < (int64_t{1} << 30) && in.size[last] >= kShortestRow &&
                     out.size[last] >= kShortestRow;
@@ -34,6 +34,32 @@ Task task_for(Shape in, Shape out, int64_t channels) {
   }
   task.channels = channels;
   return task;
+}
+
+/// Behind rows->warp, which repeats the border: `value` where rows [begin, end) look outside.
+template <int D>
+void fill_outside(const WarpRows& task, float value, int64_t begin, int64_t end) {
+  Grid<D> in, out;
+  std::copy_n(task.size_in, D, in.size);
+  std::copy_n(task.size_out, D, out.size);
+  const int64_t width = out.size[D - 1], count = out.count();
+  for (int64_t row = begin; row < end; ++row) {
+    int64_t at[D];
+    out.coordinates(row * width, at);
+    for (int64_t x = 0; x < width; ++x) {
+      const int64_t voxel = row * width + x;
+      at[D - 1] = x;
+      float position[D];
+      for (int axis = 0; axis < D; ++axis) {
+        position[axis] = static_cast<float>(at[axis]) + task.displacement[axis * count + voxel];
+      }
+      if (!outside(position, in)) continue;
+      for (int64_t c = 0; c < task.channels; ++c) {
+        const int64_t i = c * count + voxel;
+        task.moved[i] = task.addend == nullptr ? value : value + task.addend[i];
+      }
+    }
+  }
 }
 
 /// The gradient to one sample's image by vector rows. Of several owners each adds into memory of
@@ -83,7 +109,7 @@ template <typename T>
 void warp(Cpu cpu, const T* image, Shape in, const T* displacement, Shape out, int64_t samples,
           int64_t channels, Padding padding, const T* addend, T* moved) {
   if constexpr (std::is_same_v<T, float>) {
-    if (const Rows* rows = rows_for<T>(in, out, padding)) {
+    if (const Rows* rows = rows_for<T>(in, out)) {
       for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
         auto task = task_for<WarpRows>(in, out, channels);
         task.image = image + n * channels * in.count();
@@ -92,6 +118,10 @@ void warp(Cpu cpu, const T* image, Shape in, const T* displacement, Shape out, i
         task.moved = moved + n * channels * out.count();
         rows_in_parts(inner, out, [&](int64_t begin, int64_t end) {
           rows->warp[out.dimension - 2](task, begin, end);
+          if (!padding.fill) return;
+          with_dimension(out, [&](auto dimension) {
+            fill_outside<dimension>(task, static_cast<float>(padding.value), begin, end);
+          });
         });
       });
       return;
@@ -111,7 +141,7 @@ void warp_adjoint(Cpu cpu, const T* image, Shape in, const T* displacement, Shap
                   const T* grad_moved, int64_t samples, int64_t channels, Padding padding,
                   bool identity, T* grad_displacement, T* grad_image) {
   if constexpr (std::is_same_v<T, float>) {
-    if (const Rows* rows = rows_for<T>(in, out, padding)) {
+    if (const Rows* rows = padding.fill ? nullptr : rows_for<T>(in, out)) {
       const int D = out.dimension;
       for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
         auto task = task_for<WarpRowsAdjoint>(in, out, channels);
@@ -221,7 +251,7 @@ void warp_mse(Cpu cpu, const T* image, Shape in, const T* displacement, Shape ou
   const int64_t count = out.count();
   const double share = 1.0 / static_cast<double>(count * channels);
   if constexpr (std::is_same_v<T, float>) {
-    if (const Rows* rows = rows_for<T>(in, out, Padding{false, 0})) {
+    if (const Rows* rows = rows_for<T>(in, out)) {
       const int D = out.dimension;
       const int64_t row_count = count / out.size[D - 1];
       for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
