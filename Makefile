@@ -1,5 +1,5 @@
-# What there is: make demo | test | lint | bench | models | reproduce | cuda | clean. Each sets up what it needs in .venv first,
-# once: a stamp in .venv remembers it until what it was made from changes.
+# What there is: make demo | test | lint | bench | models | reproduce | cuda | cxx | clean. Each sets up what
+# it needs in .venv first, once: a stamp in .venv remembers it until what it was made from changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
 #   DATA=folder            images for `make bench`, `models` and `reproduce`, see docs/reproduction.md
@@ -23,6 +23,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --progress-bar off -c constraints.txt
 
 NATIVE := $(shell find cpp_ext wrapping -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+ITK_NATIVE := $(shell find wrapping/itk -name '*.hxx') $(wildcard examples/cpp/*.cpp benchmarks/*.cpp)
 # An editable install knows the modules by name: a new file means a new install, an edit does not.
 MODULES := $(shell find itk_ncr -name '*.py' | LC_ALL=C sort | cksum | cut -d' ' -f1)
 RUNS := $(VENV)/.runs-$(MODULES)
@@ -33,7 +34,7 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test lint bench models reproduce cuda clean
+.PHONY: help demo test lint bench models reproduce cuda cxx clean
 
 help:
 	@sed -n '1,7s/^# \{0,1\}//p' Makefile
@@ -81,7 +82,7 @@ lint: $(DEVELOPS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
+	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(ITK_NATIVE))
 
 bench: $(DEVELOPS)
 	@$(BIN)/python benchmarks/kernels.py || true
@@ -125,6 +126,20 @@ cuda: $(VENV)/.made
 	  -DCMAKE_MAKE_PROGRAM="$$PWD/$(BIN)/ninja" -DPython_EXECUTABLE="$$PWD/$(BIN)/python" \
 	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
 	$(BIN)/cmake --build build/cuda --target ncr_cuda
+
+# Builds the ITK filters for C++, and their example as a project of its own, and tests them beside
+# ITK's; ITK's headers must be there (Debian: libinsighttoolkit5-dev).
+cxx: $(DEVELOPS)
+	@configure() {
+	  $(BIN)/cmake "$$@" -G Ninja --log-level=ERROR -DCMAKE_MAKE_PROGRAM="$$PWD/$(BIN)/ninja"
+	}
+	configure -S . -B build/cxx -DNCR_ITK=ON -DNCR_CUDA=OFF -DPython_EXECUTABLE="$$PWD/$(BIN)/python" \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	$(BIN)/cmake --build build/cxx --target _itk_cxx itk_filters
+	configure -S examples/cpp -B build/cxx/example
+	$(BIN)/cmake --build build/cxx/example
+	NCR_CXX_BUILD=build/cxx $(BIN)/pytest tests/filters/test_cxx_filters.py
+	build/cxx/wrapping/itk/itk_filters
 
 clean:
 	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
