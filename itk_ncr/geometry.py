@@ -225,6 +225,17 @@ class AffineMap:
             )
         return cls(_nested(full[:-1, :-1]), _tuple(full[:-1, -1]))
 
+    @classmethod
+    def between_voxels(cls, matrix: ArrayLike, fixed: Grid, moving: Grid) -> AffineMap:
+        """The map of a (D, D + 1) matrix that carries array positions of one grid to another.
+
+        ``position in moving = matrix @ (position in fixed, 1)``, both (z, y, x) or (y, x).
+        """
+        reverse = np.asarray(matrix, np.float64)[::-1]
+        linear = moving.matrix @ reverse[:, -2::-1] @ np.linalg.inv(fixed.matrix)
+        first = moving.matrix @ reverse[:, -1] + moving.origin
+        return cls(_nested(linear), _tuple(first - linear @ np.asarray(fixed.origin)))
+
     @property
     def dimension(self) -> int:
         """Number of axes, 2 or 3."""

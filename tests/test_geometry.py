@@ -197,6 +197,19 @@ def test_affine_maps_form_a_group(seed, dimension):
 
 @given(seed=seeds, dimension=dimensions)
 @settings(max_examples=30, deadline=None)
+def test_a_matrix_between_arrays_is_a_map_between_their_points(seed, dimension):
+    fixed, moving = random_grid(seed, dimension), random_grid(seed + 1, dimension)
+    generator = np.random.default_rng(seed)
+    matrix = np.eye(dimension, dimension + 1) + generator.uniform(-0.3, 0.3, (1, dimension + 1))
+    positions = generator.uniform(0, 20, (5, dimension))
+    there = positions @ matrix[:, :-1].T + matrix[:, -1]
+    points = positions[:, ::-1] @ fixed.matrix.T + fixed.origin
+    found = AffineMap.between_voxels(matrix, fixed, moving)(points)
+    np.testing.assert_allclose(moving.continuous_index(found), there[:, ::-1], atol=1e-8)
+
+
+@given(seed=seeds, dimension=dimensions)
+@settings(max_examples=30, deadline=None)
 def test_affine_maps_mean_what_itk_means(seed, dimension):
     affine = random_affine(seed, dimension)
     theirs = sitk.AffineTransform(dimension)

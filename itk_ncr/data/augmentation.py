@@ -76,6 +76,16 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         rotate_one_degrees=3.0, rotate_both_degrees=8.0, shift_voxels=4.0, flip=True, noise=0.02
     ),
     "oct": Augmentation(rotate_both_degrees=7.0, shift_height=0.25, flip=True, fill_outside=False),
+    # What a rigid transformer has to undo: the differences between two images of one person.
+    "rigid": Augmentation(
+        rotate_one_degrees=7.0,
+        shift_voxels=4.0,
+        shift_height=0.25,
+        flip=True,
+        noise=0.02,
+        gamma=0.2,
+        bias=0.2,
+    ),
 }
 
 

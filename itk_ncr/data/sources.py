@@ -6,13 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from itk_ncr.data.augmentation import (
+    Affine,
     Augmentation,
     Side,
     add_noise,
+    affine_displacement,
     change_contrast,
     draw_motions,
     move,
@@ -36,7 +39,7 @@ NO_LESION = "none"
 
 
 class PairSource:
-    """Pairs of a manifest by number; see :class:`AllToAll` and :class:`GivenPairs`.
+    """Pairs of a manifest by number: of :class:`AllToAll`, `GivenPairs` or `WithItself`.
 
     Parameters
     ----------
@@ -112,8 +115,10 @@ class PairSource:
         curve = self._curve(generator)
         fixed = self._side(i, "fixed", version, curve, generator)
         moving = self._side(j, "moving", NO_LESION, curve, generator)
+        displacement = None
         if self.augmentation is not None:
-            fixed, moving = self._augmented(fixed, moving, i, generator)
+            fixed, moving, motions = self._augmented(fixed, moving, i, generator)
+            displacement = between(motions, fixed.image.shape[1:]) if i == j else None
         if self.match:
             moving = Side(_matched(moving.image, fixed.image), moving.labels, moving.lesion)
         known = [side.lesion for side in (fixed, moving) if side.lesion is not None]
@@ -125,6 +130,7 @@ class PairSource:
             fixed_labels=fixed.labels if labelled else None,
             moving_labels=moving.labels if labelled else None,
             lesion=torch.stack(known).amax(0) if known else None,
+            displacement=displacement,
         )
 
     def _curve(self, generator: torch.Generator) -> Tensor | None:
@@ -182,7 +188,7 @@ class PairSource:
 
     def _augmented(
         self, fixed: Side, moving: Side, position: int, generator: torch.Generator
-    ) -> tuple[Side, Side]:
+    ) -> tuple[Side, Side, tuple[Affine | None, Affine | None]]:
         augmentation = self.augmentation
         assert augmentation is not None
         motions = draw_motions(
@@ -199,7 +205,7 @@ class PairSource:
                 image = _normalised(change_contrast(image, augmentation, generator))
             image = add_noise(image, augmentation.noise, generator)
             sides.append(Side(image, moved.labels, moved.lesion))
-        return sides[0], sides[1]
+        return sides[0], sides[1], motions
 
 
 class AllToAll(PairSource):
@@ -273,6 +279,39 @@ class GivenPairs(PairSource):
                 "columns subject, fixed, moving, or use all-to-all."
             )
         super().__init__(manifest, pairs, **options)  # type: ignore[arg-type]
+
+
+class WithItself(PairSource):
+    """Every image with itself, moved by the augmentation: what lies between them is known.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    split : str, optional
+        "train", "val", "test"; None: all subjects.
+    **options
+        As of :class:`PairSource`; the augmentation must not be left out.
+    """
+
+    def __init__(self, manifest: Manifest, split: str | None = "train", **options: object) -> None:
+        pairs = [(i, i, NO_LESION) for i in manifest.positions(split)]
+        if not pairs or options.get("augmentation") is None:
+            raise ArgumentError(
+                f"data must have images in the split {split!r}, and an augmentation must be given; "
+                f"got {len(pairs)} images and {options.get('augmentation')}."
+            )
+        super().__init__(manifest, pairs, **options)  # type: ignore[arg-type]
+
+
+def between(motions: tuple[Affine | None, Affine | None], shape: Sequence[int]) -> Tensor:
+    """Displacement from the fixed to the moving image, both moved from one; (D, *shape), voxels."""
+    last = np.eye(len(shape) + 1)[-1:]
+    fixed, moving = (
+        np.eye(len(shape) + 1) if motion is None else np.vstack([motion, last])
+        for motion in motions
+    )
+    affine = np.asarray(np.linalg.solve(moving, fixed)[:-1], np.float64)
+    return affine_displacement(affine, shape)[0]
 
 
 def _read_named(

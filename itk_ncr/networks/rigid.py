@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from torch.nn import functional
 from itk_ncr.errors import ArgumentError
 from itk_ncr.networks.grids import require_pair
 from itk_ncr.networks.layers import CONVOLUTIONS
+from itk_ncr.ops import warp
 
 WIDTHS = (16, 32, 64, 64)
 SMOOTHING = 4.0  # voxel, standard deviation
 SHRINKING = 4
 LARGEST_ANGLE = 0.3  # rad, for an output of 1
 LARGEST_SHIFT = 0.25  # of the size of the image, for an output of 1
+PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,12 @@ class RigidTransformer(nn.Module):
         nn.init.zeros_(self.parameters_head.bias)
 
     def forward(
-        self, fixed: Tensor, moving: Tensor, *, spacing: Sequence[float] | None = None
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        *,
+        spacing: Sequence[float] | None = None,
+        passes: int = PASSES,
     ) -> RigidPrediction:
         """Predict for a batch of pairs.
 
@@ -92,14 +100,24 @@ class RigidTransformer(nn.Module):
             On the scale of ``preprocessing.normalise``.
         spacing : sequence of float, optional
             Of the array axes, in any unit: a rotation is one in space, not in voxels. Default: 1.
+        passes : int
+            From the second on, the network sees the moving image as it was moved before.
 
         Raises
         ------
         ShapeError
             If the images do not fit.
         ArgumentError
-            If the spacing does not.
+            If the spacing does not, or there are no passes.
         """
+        if passes < 1:
+            raise ArgumentError(f"passes must be at least 1; got {passes}. Use {PASSES}.")
+        return list(islice(self.refinements(fixed, moving, spacing=spacing), passes))[-1]
+
+    def refinements(
+        self, fixed: Tensor, moving: Tensor, *, spacing: Sequence[float] | None = None
+    ) -> Iterator[RigidPrediction]:
+        """The predictions after one pass, two passes, ...; gradients go through the last alone."""
         require_pair(fixed, moving, self.dimension)
         spacing = tuple(spacing) if spacing is not None else (1.0,) * self.dimension
         if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):
@@ -107,15 +125,26 @@ class RigidTransformer(nn.Module):
                 f"spacing must be {self.dimension} positive numbers; got {spacing}. "
                 "Give it in the order of the array axes."
             )
-        x = smoothed_and_shrunk(torch.cat([moving, fixed], 1))
+        size = fixed.shape[2:]
+        units = [LARGEST_ANGLE] * self.turns + [LARGEST_SHIFT * n for n in size]
+        target, seen = smoothed_and_shrunk(fixed), moving
+        parameters = fixed.new_zeros(len(fixed), len(units))
+        while True:
+            raw = self._correction(target, smoothed_and_shrunk(seen))
+            parameters = parameters.detach() + raw * raw.new_tensor(units)
+            angles, shift = parameters.split([self.turns, self.dimension], 1)
+            found = rigid_motion(angles, shift, size, spacing)
+            yield found
+            seen = warp(moving, found.displacement.detach())
+
+    def _correction(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """What is missing of angles and shift, in units of their ranges; (N, parameters)."""
+        x = torch.cat([moving, fixed], 1)
         x = torch.cat([x, _coordinates(x).expand(len(x), -1, *x.shape[2:])], 1)
         for layer in self.features:
             x = functional.relu(layer(x))
-        raw = self.parameters_head(x.flatten(2).mean(2))
-        angles = LARGEST_ANGLE * raw[:, : self.turns]
-        sizes = raw.new_tensor(fixed.shape[2:])
-        shift = LARGEST_SHIFT * sizes * raw[:, self.turns :]
-        return rigid_motion(angles, shift, fixed.shape[2:], spacing)
+        raw: Tensor = self.parameters_head(x.flatten(2).mean(2))
+        return raw
 
 
 def rigid_motion(

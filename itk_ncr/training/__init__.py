@@ -6,6 +6,7 @@ from itk_ncr.training.loop import FAILED, STATE, Report, Training
 from itk_ncr.training.objective import Objective
 from itk_ncr.training.plan import Plan, code_version, device_of, make_plan
 from itk_ncr.training.recipes import BUDGETS, RECIPES, Recipe, Sampling, recipe
+from itk_ncr.training.rigid import RigidSettings, train_rigid
 from itk_ncr.training.settings import PRECISIONS, VARIANTS, TrainingSettings
 from itk_ncr.training.validation import Validation
 
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Report",
+    "RigidSettings",
     "Sampling",
     "Training",
     "TrainingSettings",
@@ -31,4 +33,5 @@ __all__ = [
     "make_plan",
     "recipe",
     "tensorboard",
+    "train_rigid",
 ]

@@ -93,7 +93,7 @@ def test_it_learns_shifts_and_turns(generator):
         truth = rigid_motion(angles, shift, (64, 64), (1.0, 1.0)).displacement
         # The network has to find what carries the one image onto the other.
         moved = ops.warp(fixed, truth)
-        error = (network(moved, fixed).displacement - truth).square().sum(1).mean()
+        error = (network(moved, fixed, passes=1).displacement - truth).square().sum(1).mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
@@ -102,8 +102,24 @@ def test_it_learns_shifts_and_turns(generator):
     assert sum(errors[-10:]) < 0.35 * sum(errors[:10])
 
 
+@pytest.mark.parametrize("size", [(64, 48), (20, 16, 24)])
+def test_a_further_pass_corrects_what_the_moved_image_still_lacks(size, pair, generator):
+    network = RigidTransformer(len(size))
+    with torch.no_grad():
+        network.parameters_head.weight.normal_(std=0.1, generator=generator)
+    fixed, moving = pair(*size, batch=2)
+    first = network(fixed, moving, passes=1)
+    rest = network(fixed, ops.warp(moving, first.displacement), passes=1)
+    both = network(fixed, moving, passes=2)
+    assert rest.shift.any()
+    assert_close(both.angles, first.angles + rest.angles)
+    assert_close(both.shift, first.shift + rest.shift)
+
+
 def test_what_does_not_fit_is_refused(pair):
     network = RigidTransformer(2)
+    with pytest.raises(ArgumentError, match="passes must be at least 1; got 0"):
+        network(*pair(32, 32), passes=0)
     with pytest.raises(ArgumentError, match="spacing must be 2 positive numbers"):
         network(*pair(32, 32), spacing=(1.0, 0.0))
     with pytest.raises(ShapeError, match="one shape"):
