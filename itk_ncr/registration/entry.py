@@ -12,7 +12,7 @@ from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_affine, as_image
 from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
-from itk_ncr.registration.pairwise import InstanceOptimization
+from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.result import Registration, RegistrationResult
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings, affine_of
 
@@ -150,15 +150,16 @@ def register(
     images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
     start = _start(given_affine, initial_transform, images[0].dimension)
     chosen, remark = _choose(settings, images[0])
-    result = REGISTRATIONS[chosen](settings)(
-        *images,
-        lesion_mask=_mask(lesion_mask, "lesion mask"),
-        moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
-        roi_mask=_mask(roi_mask, "ROI mask"),
-        initial_transform=start,
-        progress=progress,
-        abort=abort,
-    )
+    with torch_as_usual():
+        result = REGISTRATIONS[chosen](settings)(
+            *images,
+            lesion_mask=_mask(lesion_mask, "lesion mask"),
+            moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
+            roi_mask=_mask(roi_mask, "ROI mask"),
+            initial_transform=start,
+            progress=progress,
+            abort=abort,
+        )
     return dataclasses.replace(result, warnings=(*remark, *result.warnings)) if remark else result
 
 

@@ -141,7 +141,7 @@ def register_pair(
         if abort is not None and abort():
             raise RegistrationAborted("registration was stopped by its abort callback.")
 
-    with torch_as_usual(), threads(settings.threads), _memory_given_back():
+    with threads(settings.threads), _memory_given_back():
         report(0.0, "preparing")
         check()
         aligned = Aligned(fixed, moving, settings, check, report, initial_transform)

@@ -256,12 +256,13 @@ def test_numbers_of_numpy_are_numbers(slice_pair):
     assert json.loads(json.dumps(settings.as_dict())).items() >= expected.items()
 
 
-@pytest.mark.parametrize("method", ["instance", "affine"])
-def test_what_the_caller_has_set_in_torch_changes_nothing(slice_pair, method):
+@pytest.mark.parametrize("method", ["instance", "network", "affine"])
+def test_what_the_caller_has_set_in_torch_changes_nothing(slice_pair, slice_model, method):
     fixed, moving, _ = slice_pair
-    expected = itk_ncr.register(fixed, moving, method=method)
+    options = {"method": method} | ({"model": slice_model} if method == "network" else {})
+    expected = itk_ncr.register(fixed, moving, **options)
     with torch.inference_mode(), torch.device("meta"):
-        found = itk_ncr.register(fixed, moving, method=method)
+        found = itk_ncr.register(fixed, moving, **options)
         assert not torch.is_grad_enabled()
         assert torch.zeros(1).is_meta
     np.testing.assert_array_equal(found.displacement.array, expected.displacement.array)

@@ -28,7 +28,6 @@ from itk_ncr.registration.pairwise import (
     SOLVER_SHARE,
     solver_settings,
     threads,
-    torch_as_usual,
 )
 from itk_ncr.registration.preparation import (
     AFFINE_SHARE,
@@ -125,7 +124,7 @@ class ClassicalRegistration:
             if abort is not None and abort():
                 raise RegistrationAborted("registration was stopped by its abort callback.")
 
-        with torch_as_usual(), threads(settings.threads):
+        with threads(settings.threads):
             report(0.0, "preparing")
             check()
             solver = solver_settings(settings, settings.preset, fixed.dimension)
