@@ -78,7 +78,8 @@ def verify(names: tuple[str, ...]) -> None:
             click.echo(f"{name}: WRONG: {error}")
     if wrong:
         raise InputError(
-            f"{wrong} of {len(chosen)} models must not be used. Install the package again."
+            f"{wrong} of {len(chosen)} models must not be used. "
+            "Take another copy, or install the package again."
         )
 
 

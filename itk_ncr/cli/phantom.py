@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Named here so that the help need not import torch; a test holds them to the table.
 KINDS = ("L1", "L2", "L3", "L4", "acute", "chronic", "grey", "bright")
+REAL = KINDS[:4]  # those for which there are masks
 OCT = "oct"
 # PNG holds 256 grey levels, and images of `normalise` go up to 1.5.
 GREY = 255 / 1.5
@@ -118,6 +119,8 @@ def phantom(
         raise click.UsageError(f"{names}: not for {'oct' if is_oct else 'an image'}")
     if options["mask"] is not None and options["lesion_masks"] is not None:
         raise click.UsageError("--mask and --lesion-masks exclude each other; give one")
+    if options["lesion_masks"] is not None and options["lesion"] not in REAL:
+        raise click.UsageError(f"--lesion-masks goes with --lesion {', '.join(REAL)}")
     begun = time.perf_counter()
     if is_oct:
         folder = runs.OutputFolder(output, overwrite)

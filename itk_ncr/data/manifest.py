@@ -169,7 +169,11 @@ def _from_csv(path: Path) -> Manifest:
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
-    except (OSError, UnicodeError, csv.Error) as error:
+    except UnicodeError:
+        raise ImageReadError(
+            f"cannot read data {str(path)!r}: it is no text (UTF-8). Give a CSV or a folder."
+        ) from None
+    except (OSError, csv.Error) as error:
         raise ImageReadError(
             f"cannot read data {str(path)!r}: {getattr(error, 'strerror', None) or error}"
         ) from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ def write_transform(
     with replacing(target, suffix) as temporary:
         import SimpleITK as sitk
 
+        _require_room(temporary.parent, deformation)
         try:
             with numeric_locale():
                 sitk.WriteTransform(transform, str(temporary))
@@ -210,6 +213,13 @@ def read_affine(
         return as_affine(transform, role)
     except GeometryError as error:
         raise refuse(str(error)) from None
+
+
+def _require_room(folder: Path, deformation: Image | None) -> None:
+    """A disk that fills up under HDF5 makes it print pages, and crash when the process ends."""
+    needed = 0 if deformation is None else 8 * deformation.array.size
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _probes(affine: AffineMap | None, deformation: Image | None) -> list[tuple[float, ...]]:

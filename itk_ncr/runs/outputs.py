@@ -104,6 +104,8 @@ class OutputFolder:
                 f"output folder '{folder}' holds files already. "
                 "Give another folder, or add --overwrite to replace the files of an earlier run."
             )
+        # With --overwrite what an earlier run wrote there goes, under new names too.
+        _refuse_inputs([folder / name for name in _earlier_outputs(folder)], self.inputs)
         nearest = folder
         while not nearest.exists() and nearest != nearest.parent:
             nearest = nearest.parent

@@ -132,6 +132,7 @@ def test_oct_pairs_are_what_training_and_batch_read(run, tmp_path):
         (("IMAGE", "--volume", "1e9"), "size of the lesion must be at most half"),
         (("IMAGE", "--mask", "IMAGE", "--lesion-masks", "."), "exclude each other"),
         (("IMAGE", "--lesion", "L1", "--lesion-masks", "nowhere"), "soop_543"),
+        (("IMAGE", "--lesion-masks", "nowhere"), "--lesion-masks goes with --lesion L1"),
         (("nothing.nii.gz",), "nothing.nii.gz"),
     ],
 )

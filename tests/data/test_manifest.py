@@ -22,6 +22,12 @@ def write(path: Path, array: np.ndarray, spacing: tuple[float, ...] | None = Non
     itk_ncr.write_image(itk_ncr.Image(array, grid), path)
 
 
+def test_an_image_is_no_table(tmp_path) -> None:
+    (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b\x08")
+    with pytest.raises(ImageReadError, match=r"image\.nii\.gz': it is no text \(UTF-8\)\. Give"):
+        read_manifest(tmp_path / "image.nii.gz")
+
+
 def test_csv_paths_are_relative_to_the_csv(make_data: MakeData, monkeypatch, tmp_path) -> None:
     path = make_data()
     (tmp_path / "elsewhere").mkdir()

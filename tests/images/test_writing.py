@@ -195,6 +195,18 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file(here, suffix, room):
     assert Path("x" + suffix).read_text() == "old"
 
 
+def test_a_disk_too_full_for_a_field_is_told_before_hdf5_meets_it(here, monkeypatch, capfd):
+    import shutil
+
+    field = Image(np.ones((*GRID.shape, 3), np.float32), GRID)
+    room = shutil.disk_usage(".")._replace(free=field.array.size * 8 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    with pytest.raises(ImageWriteError, match=r"cannot write 't\.h5': no space left on device"):
+        write_transform("t.h5", None, field)
+    assert os.listdir() == []
+    assert capfd.readouterr().err == ""
+
+
 FULL_DISK = """
 import os, resource, signal, sys
 import numpy as np

@@ -126,6 +126,17 @@ def test_an_input_is_never_overwritten(tmp_path):
     assert contents(target) == {"warped.nii": "input"}
 
 
+def test_an_output_of_the_earlier_run_that_is_an_input_now_is_not_removed(tmp_path, tree):
+    target = tmp_path / "run"
+    with OutputFolder(target, overwrite=False).staged() as stage:
+        fill(stage, "warped.nii")
+    before = tree(tmp_path)
+    # The new run would write warped.nrrd, and take warped.nii away as one of the earlier run's.
+    with pytest.raises(InputError, match=r"warped\.nii' is an input of this run"):
+        OutputFolder(target, overwrite=True, inputs=[target / "warped.nii"])
+    assert tree(tmp_path) == before
+
+
 def test_what_no_run_has_recorded_is_not_replaced(tmp_path, tree):
     target = tmp_path / "run"
     target.mkdir()
