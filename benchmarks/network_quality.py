@@ -28,8 +28,8 @@ from scipy.stats import wilcoxon
 
 import itk_ncr
 from itk_ncr.data import AllToAll, Layout, read_manifest
-from itk_ncr.evaluation import detected, dice, jaccard, jacobian_statistics, labels_touching
-from itk_ncr.segmentation import grow, oracle_seed
+from itk_ncr.evaluation import jaccard, split_by_lesion
+from itk_ncr.reproduction.measure import field_figures, mask_figures
 
 NO_ANATOMY = (1, 46, 69)
 FEWEST_VOXELS = {2: 20, 3: 51}
@@ -95,29 +95,13 @@ def figures(case: Case, options: dict[str, Any] | None) -> dict[str, float]:
         result = itk_ncr.register(case.fixed, case.moving, affine="none", **options)
         row = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
         labels = result.resample(case.moving_labels, "nearest").array
-        mask = result.mask.array > 0
-        statistics = jacobian_statistics(result.jacobian.array, brain)
-        row |= {
-            "masked": float(mask[brain].mean()),
-            "folding": statistics.folding_fraction,
-            "jacobian": statistics.deviation_of_logarithm,
-            "inverse": result.quality.inverse_error_mean_voxel,
-        }
-        if case.lesion.any():
-            probability = result.noncorrespondence.array
-            seed = oracle_seed(probability, case.lesion, np.random.default_rng(0))
-            grown = mask & False if seed is None else grow(probability, seed)
-            row |= {
-                "dice": dice(mask, case.lesion),
-                "grown": dice(grown, case.lesion),
-                "detected": float(detected(mask, case.lesion)),
-            }
+        row |= field_figures(result, brain)
+        row |= mask_figures(result, case.lesion, brain, np.random.default_rng(0))
     values = jaccard(case.fixed_labels, labels, (0,), few)
     row["jaccard"] = float(np.mean(list(values.values())))
-    touched = labels_touching(case.fixed_labels, case.lesion) if case.lesion.any() else set()
-    under = [value for label, value in values.items() if label in touched]
-    if under:
-        row["under"] = float(np.mean(under))
+    under = split_by_lesion(values, case.fixed_labels, case.lesion).inside
+    if np.isfinite(under):
+        row["under"] = under
     return row
 
 

@@ -15,7 +15,7 @@ from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
 from itk_ncr.reproduction.cases import Case, CaseKey, load_case
 from itk_ncr.reproduction.design import LESIONS, VERSIONS
-from itk_ncr.reproduction.measure import carried_labels, region_grown, run
+from itk_ncr.reproduction.measure import carried_labels, draw_of, region_grown, run
 from itk_ncr.reproduction.methods import METHODS, SLOTS
 from itk_ncr.reproduction.run import Reproduction
 from itk_ncr.reproduction.tables import cases_of, values_of
@@ -86,7 +86,8 @@ def _figure_3(found: Reproduction) -> tuple[Figure, str]:
         case = _example(found, "mri-2d", version)
         result = _registered(found, case, "ncr-s")
         mask = result.mask.array > 0
-        grown = region_grown(case, result, found.design.seed)
+        draw = draw_of(case, found.design.seed)
+        grown = region_grown(result.noncorrespondence.array, case.lesion, draw)
         difference = np.abs(case.fixed.array - result.warped.array)
         shown = (
             (case.fixed.array, ((case.lesion, TRUTH),)),

@@ -67,8 +67,8 @@ def measure(case: Case, key: str, model: Path | None, *, seed: int) -> Figures:
     return {
         **seconds,
         **_overlaps(case, labels),
-        **_field(case, result),
-        **_mask(case, result, seed),
+        **field_figures(result, case.fixed.array > 0),
+        **mask_figures(result, case.lesion, case.fixed.array > 0, draw_of(case, seed)),
     }
 
 
@@ -113,8 +113,9 @@ def _surfaces(case: Case, labels: NDArray) -> Figures:
     return figures
 
 
-def _field(case: Case, result: RegistrationResult) -> Figures:
-    statistics = jacobian_statistics(result.jacobian.array, case.fixed.array > 0)
+def field_figures(result: RegistrationResult, shown: NDArray[np.bool_]) -> Figures:
+    """Folding and volume change where something is shown, and the error of the inverse."""
+    statistics = jacobian_statistics(result.jacobian.array, shown)
     return {
         "folding": statistics.folding_fraction,
         "jacobian": statistics.deviation_of_logarithm,
@@ -122,30 +123,39 @@ def _field(case: Case, result: RegistrationResult) -> Figures:
     }
 
 
-def _mask(case: Case, result: RegistrationResult, seed: int) -> Figures:
-    """Figures of the mask, of methods that find one."""
+def mask_figures(
+    result: RegistrationResult,
+    lesion: NDArray[np.bool_],
+    shown: NDArray[np.bool_],
+    draw: np.random.Generator,
+) -> Figures:
+    """Figures of the mask against the lesion, of methods that find one."""
     if result.engine not in ("network", "instance"):
         return {}
     probability, mask = result.noncorrespondence.array, result.mask.array > 0
-    shown = case.fixed.array > 0
     figures: Figures = {"masked": float(mask[shown].mean())}
-    if not case.lesion.any():
+    if not lesion.any():
         return figures
     return figures | {
-        "dice": dice(mask, case.lesion),
-        "grown": dice(region_grown(case, result, seed), case.lesion),
-        "detected": float(detected(mask, case.lesion)),
-        "precision": average_precision(probability, case.lesion, shown),
-        "calibration": expected_calibration_error(probability, case.lesion, shown),
+        "dice": dice(mask, lesion),
+        "grown": dice(region_grown(probability, lesion, draw), lesion),
+        "detected": float(detected(mask, lesion)),
+        "precision": average_precision(probability, lesion, shown),
+        "calibration": expected_calibration_error(probability, lesion, shown),
     }
 
 
-def region_grown(case: Case, result: RegistrationResult, seed: int) -> NDArray[np.bool_]:
-    """The region of S around a true voxel that the seed draws, always the same one of a case."""
-    probability = result.noncorrespondence.array
-    draw = np.random.default_rng([seed, case.key.pair, _version_number(case)])
-    start = oracle_seed(probability, case.lesion, draw)
-    return np.zeros(case.lesion.shape, bool) if start is None else grow(probability, start)
+def region_grown(
+    probability: NDArray, lesion: NDArray[np.bool_], draw: np.random.Generator
+) -> NDArray[np.bool_]:
+    """The region of S around a voxel of the lesion that is drawn; empty if S misses the lesion."""
+    start = oracle_seed(probability, lesion, draw)
+    return np.zeros(lesion.shape, bool) if start is None else grow(probability, start)
+
+
+def draw_of(case: Case, seed: int) -> np.random.Generator:
+    """Random numbers of a case, the same for every method."""
+    return np.random.default_rng([seed, case.key.pair, _version_number(case)])
 
 
 def _version_number(case: Case) -> int:
