@@ -1,5 +1,5 @@
-# What there is: make demo | test | lint | bench | models | reproduce | cuda | cxx | clean. Each sets up what
-# it needs in .venv first, once: a stamp in .venv remembers it until what it was made from changes.
+# What there is: make demo | test | lint | sanitize | coverage | bench | models | reproduce | cuda | cxx | clean. Each sets
+# up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
 #   DATA=folder            images for `make bench`, `models` and `reproduce`, see docs/reproduction.md
@@ -34,7 +34,7 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test lint bench models reproduce cuda cxx clean
+.PHONY: help demo test lint sanitize coverage bench models reproduce cuda cxx clean
 
 help:
 	@sed -n '1,7s/^# \{0,1\}//p' Makefile
@@ -83,6 +83,33 @@ lint: $(DEVELOPS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(ITK_NATIVE))
+
+# Another build of the package beside the installed one, in build/NAME, and the tests of its kernels. Python's -S leaves
+# out the editable install, which would be found first; the CUDA source is compiled by its test, without instruments.
+define INSTRUMENT
+$(PIP) install --no-build-isolation --no-deps --upgrade --target build/$(1) -C build-dir=build/$(1)-objects \
+  -C cmake.build-type=Debug -C cmake.define.NCR_CUDA=OFF -C cmake.define.$(2) .
+endef
+PACKAGES = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+KERNEL_TESTS = PYTHONPATH="$$PWD/build/$(1):$(PACKAGES)" $(BIN)/python -S $(BIN)/pytest tests/ops \
+  --ignore tests/ops/test_cuda_source.py
+PRELOAD = LD_PRELOAD="$$(g++ -print-file-name=lib$(1).so):$$(g++ -print-file-name=libstdc++.so)"
+
+# Wrong addresses and undefined behaviour first, then races of threads; the first finding ends a run. Needs gcc on Linux
+# (setarch: the thread sanitizer wants the usual addresses).
+sanitize: $(DEVELOPS)
+	@$(call INSTRUMENT,address,NCR_SANITIZE=address)
+	$(call INSTRUMENT,thread,NCR_SANITIZE=thread)
+	$(call PRELOAD,asan) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(call KERNEL_TESTS,address)
+	export TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1"
+	$(call PRELOAD,tsan) setarch -R env $(call KERNEL_TESTS,thread)
+
+coverage: $(DEVELOPS)
+	@$(BIN)/pytest --cov --cov-report=term --cov-report=html:build/coverage-python --cov-fail-under=90
+	$(call INSTRUMENT,coverage,NCR_COVERAGE=ON)
+	find build/coverage-objects -name '*.gcda' -delete
+	$(call KERNEL_TESTS,coverage)
+	$(BIN)/gcovr --root . --filter cpp_ext/ --filter wrapping/ --merge-lines --fail-under-line 85 build/coverage-objects
 
 bench: $(DEVELOPS)
 	@$(BIN)/python benchmarks/kernels.py || true
@@ -142,4 +169,4 @@ cxx: $(DEVELOPS)
 	build/cxx/wrapping/itk/itk_filters
 
 clean:
-	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build demo-output .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -9,6 +9,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace ncr::cpu {
 namespace {
@@ -56,6 +59,16 @@ void* allocate(size_t* bytes) {
   return data;
 }
 
+/// The address sanitizer takes kept blocks for what they are, memory of nobody, and of a used one
+/// the end beyond what was asked for.
+void permit([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes,
+            [[maybe_unused]] size_t block) {
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_POISON_MEMORY_REGION(data, block);
+  ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+#endif
+}
+
 Pool& pool() {
   // Never destroyed: threads may still free buffers while the process ends.
   static Pool* instance = new Pool;
@@ -80,11 +93,13 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), bytes_(0) {
       bytes_ = p.blocks[best].bytes;
       p.total -= bytes_;
       p.blocks.erase(p.blocks.begin() + static_cast<std::ptrdiff_t>(best));
+      permit(data_, bytes, bytes_);
       return;
     }
   }
   data_ = allocate(&wanted);
   bytes_ = wanted;
+  permit(data_, bytes, bytes_);
 }
 
 Workspace::~Workspace() {
@@ -96,6 +111,7 @@ Workspace::~Workspace() {
     while (old < p.blocks.size() && now - p.blocks[old].freed > kLongestIdle) ++old;
     p.give_back(old);
     if (bytes_ <= kMostKept) {
+      permit(data_, 0, bytes_);
       while (p.total + bytes_ > kMostKept) p.give_back(1);
       p.blocks.push_back({data_, bytes_, now});
       p.total += bytes_;

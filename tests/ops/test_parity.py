@@ -19,8 +19,9 @@ def test_kernels_and_twins_agree_in_values_and_gradients(shape, dtype, variant, 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_denoising_agrees_with_its_twin_and_goes_on_where_it_stopped(shape, variant):
-    image = torch.rand(2, 2, *shape)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_denoising_agrees_with_its_twin_and_goes_on_where_it_stopped(shape, dtype, variant):
+    image = torch.rand(2, 2, *shape, dtype=dtype)
     u, dual, gap = ops.total_variation_denoise(image, 0.1, 30)
     expected = reference.total_variation_denoise(image, 0.1, 30)
     torch.testing.assert_close(u, expected[0], atol=1e-5, rtol=0)
