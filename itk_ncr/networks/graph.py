@@ -12,6 +12,7 @@ from torch import Tensor
 from itk_ncr.networks.prepared import PreparedNCRNet, Weights
 
 BLOCK = 2  # fine voxels per coarse one, along every axis
+LANES = 16  # floats in a vector register of AVX-512
 
 
 def maps_graph(
@@ -89,7 +90,7 @@ def maps_graph(
             x, second = ops.relu(ops.add(shared, enlarged)), level.second[str(n)]
             # The velocity's heads are one level above those of the mask.
             wanted = str(n) in level.heads and int(key) - (n == 0) < scales
-            if n == 1 and int(key) == 0:
+            if n == 1 and int(key) == 0 and len(second.weight) < LANES:
                 masks.append(ops.sigmoid(finest_mask(x, second, level.heads[str(n)])))
                 continue
             coarse[n] = x = ops.relu(convolved(bordered(x), second))
@@ -103,8 +104,8 @@ def maps_graph(
 def _paired(layer: Weights) -> Weights:
     """One kernel, 4 wide, for the outputs at two neighbours on the last axis.
 
-    Eight outputs fill half of a vector register: with 16, 4 of every 3 products are computed, in
-    half of the instructions.
+    Eight outputs (width 4) fill half of a vector register: with 16, 4 products are computed for
+    every 3, in half of the instructions. For wider networks there is nothing to gain.
     """
     assert layer.bias is not None
     weight = torch.cat(

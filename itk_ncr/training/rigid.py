@@ -24,8 +24,8 @@ class RigidSettings:
     steps, batch, passes : int
         Steps of Adam, pairs of a step, and passes whose squared errors are summed.
     learning_rate : float
-        Of the first step; it falls to 0 along half a cosine. With the published 1e-3 the error after
-        800 steps was 5.1 voxels instead of 3.9.
+        Of the first step; it falls to 0 along half a cosine. With 1e-3 the error after 800 steps
+        was 5.1 voxels instead of 3.9.
     seed : int
     """
 

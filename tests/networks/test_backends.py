@@ -36,7 +36,7 @@ def needs(backend):
 )
 def test_another_engine_predicts_the_same(backend, name, dimension, lively, pair):
     needs(backend)
-    network = lively(name, dimension, width=4)
+    network = lively(name, dimension, width={2: 8, 3: 4}[dimension])
     fast = accelerate(network, backend, threads=1)
     images = pair(*((45, 32), (16, 30, 16))[dimension - 2], batch=2)
     with torch.inference_mode():
