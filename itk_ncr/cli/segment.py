@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from itk_ncr.images import Image
 
+# Width of the band of even intensities, by what the voxels must be like.
+DEVIATIONS = {"seed": 2.5, "region": 3.0}
+
 
 @click.command(short_help="Make a mask from a probability: thresholds, growing.")
 @click.argument("probability", type=click.Path(path_type=Path))
@@ -72,12 +75,18 @@ if TYPE_CHECKING:
     help="With seeds: the region must also be even in this image.",
 )
 @click.option(
+    "--like",
+    type=click.Choice(tuple(DEVIATIONS)),
+    default="seed",
+    show_default=True,
+    help="With --intensity: even as the voxels around the seed, or as most of the region, of which "
+    "the soft rim is then kept up to half contrast.",
+)
+@click.option(
     "--deviations",
     type=click.FloatRange(min=0, min_open=True),
     metavar="X",
-    default=2.5,
-    show_default=True,
-    help="How even: in standard deviations around the mean at the seed.",
+    help="How even: in standard deviations.  [default: 2.5 like the seed, 3 like the region]",
 )
 @click.option(
     "--connectivity",
@@ -104,7 +113,8 @@ def segment(
     largest: bool,
     weight: Path | None,
     intensity: Path | None,
-    deviations: float,
+    like: str,
+    deviations: float | None,
     connectivity: Any,
     fill_holes: bool,
     overwrite: bool,
@@ -115,7 +125,7 @@ def segment(
     Without more, the voxels above the threshold; with --high, --seed, --seed-voxel or --largest,
     only some of their connected regions.
     """
-    _check_options(threshold, high, bool(seeds_mm or seeds_voxel), largest, weight, intensity)
+    _check_options(threshold, high, bool(seeds_mm or seeds_voxel), largest, weight, intensity, like)
     source = _probability_file(probability)
     runs.require_writable(
         output, overwrite, [source, weight, intensity], runs.FORMATS + runs.PICTURES
@@ -133,14 +143,27 @@ def segment(
     if high is not None:
         mask = segmentation.hysteresis(image.array, threshold, high, connectivity)
     elif seeds_mm or seeds_voxel:
-        mask = segmentation.grow(
-            image.array,
-            _seeds(image, seeds_mm, seeds_voxel),
-            threshold,
-            connectivity=connectivity,
-            intensity=_companion(intensity, "intensity", image),
-            deviations=deviations,
-        )
+        seeds = _seeds(image, seeds_mm, seeds_voxel)
+        values = _companion(intensity, "intensity", image)
+        width = DEVIATIONS[like] if deviations is None else deviations
+        if like == "region" and values is not None:
+            mask = segmentation.grow_even(
+                image.array,
+                seeds,
+                values,
+                level=threshold,
+                deviations=width,
+                connectivity=connectivity,
+            )
+        else:
+            mask = segmentation.grow(
+                image.array,
+                seeds,
+                threshold,
+                connectivity=connectivity,
+                intensity=values,
+                deviations=width,
+            )
     elif largest:
         weights = _companion(weight, "weight", image)
         mask = segmentation.largest_component(
@@ -171,6 +194,7 @@ def _check_options(
     largest: bool,
     weight: Path | None,
     intensity: Path | None,
+    like: str,
 ) -> None:
     for name, value in (("--threshold", threshold), ("--high", high)):
         if value is not None and not abs(value) < float("inf"):
@@ -181,6 +205,8 @@ def _check_options(
         raise click.UsageError("--weight goes with --largest")
     if intensity is not None and not seeds:
         raise click.UsageError("--intensity goes with --seed or --seed-voxel")
+    if like == "region" and intensity is None:
+        raise click.UsageError("--like region goes with --intensity")
 
 
 def _probability_file(path: Path) -> Path:

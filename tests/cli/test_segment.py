@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 
@@ -100,6 +101,28 @@ def test_growth_stops_where_the_image_changes(segment, probability, tmp_path):
     expected = probability[1] > 0.5
     expected[..., 5:] = False
     assert np.array_equal(grown, expected)
+
+
+def test_growth_like_the_region_keeps_its_rim_up_to_half_contrast(save, run, read, tmp_path):
+    z, y, x = np.ogrid[-14:15, -14:15, -14:15]
+    truth = z**2 + y**2 + x**2 < 9**2
+    coverage = ndimage.gaussian_filter(truth.astype(float), 1.0)
+    image = (200 - 150 * coverage).astype(np.float32)
+    image += np.random.default_rng(0).normal(0, 3, image.shape).astype(np.float32)
+    wide = np.where(ndimage.binary_dilation(truth, iterations=1), 0.7, 0.2).astype(np.float32)
+    probability, intensity = save(wide, tmp_path / "p.nrrd"), save(image, tmp_path / "i.nrrd")
+
+    def grown(name, *words):
+        out = tmp_path / f"{name}.nrrd"
+        words = ("-o", out, "--seed-voxel", "14,14,14", "--intensity", intensity, *words)
+        assert run("segment", probability, *words).exit_code == 0
+        return read(out).astype(bool)
+
+    region = grown("region", "--like", "region")
+    assert (region ^ truth).sum() < 0.03 * truth.sum()
+    assert (grown("seed") ^ truth).sum() > 0.2 * truth.sum()
+    narrow = grown("narrow", "--like", "region", "--deviations", 0.5)
+    assert (narrow ^ region).any()
 
 
 def test_size_and_regions_are_told(probability, run, tmp_path):
