@@ -424,7 +424,7 @@ def test_complex_voxels_are_refused(here):
 
 def test_a_scalar_image_is_no_displacement(here):
     write_image(Image(NOISE, GRID), "x.nii.gz")
-    with pytest.raises(ImageReadError, match="has 1 values in every voxel; a displacement has 3"):
+    with pytest.raises(ImageReadError, match="has 1 value in every voxel; a displacement has 3"):
         read_displacement("x.nii.gz")
 
 
