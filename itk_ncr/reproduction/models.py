@@ -74,7 +74,7 @@ def train(
         json.dumps([images, experiment.sampling.as_dict(), fold], sort_keys=True).encode()
     ).hexdigest()
     training = Training(settings, source, folder, data_hash=fingerprint, device=device)
-    cpu = time.process_time()
+    code, cpu = code_version(), time.process_time()
     network = training.run(progress=progress)
     cpu = time.process_time() - cpu
     shape = tuple(source.sample(0, torch.Generator().manual_seed(0)).fixed.shape[1:])
@@ -97,7 +97,7 @@ def train(
             # Of this process: an interrupted training's earlier parts are not in it.
             "cpu_seconds": round(cpu, 3),
             "data_hash": images,
-            "code_version": code_version(),
+            "code_version": code,
         },
         limits="For the tables of a reproduction; the shipped models are better.",
     )

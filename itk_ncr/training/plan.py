@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Plan:
         What was decided on the way.
     start : StoredModel, optional
         Whose weights to begin with.
+    code : str
+        Which code trains: that of now, for a checkout may change meanwhile.
     """
 
     manifest: Manifest
@@ -70,6 +72,7 @@ class Plan:
     lesion_masks: Path | None = None
     notes: tuple[str, ...] = ()
     start: StoredModel | None = None
+    code: str = field(default_factory=lambda: code_version())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,7 +123,7 @@ class Plan:
             "steps": training.step,
             "wall_seconds": round(training.seconds, 1),
             "data_hash": self.hash,
-            "code_version": code_version(),
+            "code_version": self.code,
             "patients": len(self.manifest.patients("train")),
             "settings": settings.as_dict(),
             "sampling": recipe.sampling.as_dict(),
