@@ -7,7 +7,8 @@ Every test subject is a fixed image, lesion-free and with the lesions L1 to L4; 
 subject is a moving one. The masks of these lesions are in no training. Jaccard is the mean over the
 labels of a pair. "Grown" starts in a true voxel of the lesion, so it is assisted by the truth. The
 affine is left out: the images are aligned affinely already. --refine adds the network refined by so
-many iterations of the per-pair solver, --instance that solver alone.
+many iterations of the per-pair solver, --instance that solver alone. What is chosen by such
+figures, as the number of iterations that a model recommends, is to be chosen with --split val.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ class Case:
     lesion: np.ndarray
 
 
-def cases(data: Path, dimension: int, pairs: int, versions: tuple[str, ...]) -> Iterator[Case]:
-    """The same random pairs of the test split for every call, in every version."""
+def cases(
+    data: Path, dimension: int, split: str, pairs: int, versions: tuple[str, ...]
+) -> Iterator[Case]:
+    """The same random pairs of a split for every call, in every version."""
     with tempfile.TemporaryDirectory() as folder:
         write_manifests(data, Path(folder))
         manifest = read_manifest(Path(folder) / f"ixi-{dimension}d.csv")
         source = AllToAll(
             manifest,
-            "test",
+            split,
             versions=versions,
             named_masks=data / "stroke_lesions" / "masks",
             layout=Layout(ignore_labels=NO_ANATOMY),
@@ -169,6 +172,7 @@ def comparisons(
 @click.option("--model", "models", multiple=True, help="NAME=FOLDER, or NAME=shipped name.")
 @click.option("--refine", type=int, multiple=True, help="Also the first model, refined so long.")
 @click.option("--instance", is_flag=True, help="Also the per-pair solver alone.")
+@click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)
 @click.option("--pairs", default=60, show_default=True)
 @click.option("--versions", default=",".join(VERSIONS), show_default=True)
 @click.option("--threads", default=1, show_default=True)
@@ -179,6 +183,7 @@ def main(
     models: tuple[str, ...],
     refine: tuple[int, ...],
     instance: bool,
+    split: str,
     pairs: int,
     versions: str,
     threads: int,
@@ -198,11 +203,11 @@ def main(
     rows: dict[str, dict[str, list[dict[str, float]]]] = {
         name: {version: [] for version in chosen} for name in methods
     }
-    for case in cases(data, int(dimension), pairs, chosen):
+    for case in cases(data, int(dimension), split, pairs, chosen):
         for name, options in methods.items():
             told = None if options is None else options | {"threads": threads}
             rows[name][case.version].append(figures(case, told))
-    click.echo(f"{pairs} pairs of test subjects, {dimension}D")
+    click.echo(f"{pairs} pairs of {split} subjects, {dimension}D")
     click.echo(table(rows, chosen))
     click.echo(comparisons(rows, chosen))
     if json_path is not None:

@@ -10,6 +10,11 @@ from typing import Any
 from itk_ncr.errors import ArgumentError, GeometryError
 from itk_ncr.geometry import direction_of
 
+# Half of them at the finest level. On six slices of validation subjects, Jaccard with and without
+# lesions: a network alone .417 and .435, after 60 .478 and .496, after 120 .477 and .499; the
+# solver alone .479 and .494.
+DEFAULT_REFINEMENT = 60
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -29,6 +34,9 @@ class ModelDescription:
         What it was trained on: "brain-t1", "oct", or a word of yours.
     preset : str
         Row of ``SOLVER_PRESETS`` for the refinement.
+    refine : int
+        Iterations of the refinement unless the caller says otherwise: what served best on images
+        to validate with.
     spacing_mm : tuple of float, in array order, or None
         Voxel size it was trained at: (z, y, x) or (y, x). None: on pictures whose voxels have no
         physical size; then images are brought to the longest side of ``size``.
@@ -64,6 +72,7 @@ class ModelDescription:
     figures: dict[str, Any] = field(default_factory=dict)
     licence: dict[str, Any] = field(default_factory=dict)
     limits: str = ""
+    refine: int = DEFAULT_REFINEMENT
 
     def __post_init__(self) -> None:
         if self.dimension not in (2, 3):
@@ -76,6 +85,8 @@ class ModelDescription:
                     f"None; got {self.spacing_mm}."
                 )
             object.__setattr__(self, "spacing_mm", spacing)
+        if not isinstance(self.refine, int) or self.refine < 0:
+            raise ArgumentError(f"refine must be a whole number >= 0; got {self.refine!r}.")
         size = tuple(int(n) for n in self.size)
         if len(size) != self.dimension or min(size) < 1:
             raise ArgumentError(
@@ -141,7 +152,8 @@ def model_card(description: ModelDescription, sha256: str) -> str:
         f"{d.variant} ({d.network}), {d.dimension}D, {d.contrast}. Trained on grids of {grid} "
         f"voxels of {spacing}" + (f", orientation {d.orientation}." if d.orientation else "."),
         "",
-        f"Refined with the solver preset `{d.preset}`. SHA-256 of the weights: `{sha256}`.",
+        f"Refined by {d.refine} iterations of the solver preset `{d.preset}`. "
+        f"SHA-256 of the weights: `{sha256}`.",
         "",
     ]
     for title, entries in (

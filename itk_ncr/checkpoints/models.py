@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from itk_ncr.checkpoints.description import ModelDescription, model_card
 from itk_ncr.checkpoints.state import read_state, replace_file, require_no_pickle, write_state
@@ -193,12 +193,20 @@ def _verified(found: StoredModel) -> Mapping[str, Tensor]:
             f"{sha256}. Take another copy."
         )
     tensors, record = read_state(path)
-    if record.get("description") != found.description.as_dict():
+    if _described(record) != found.description:
         raise CheckpointError(
             f"cannot use model '{found.folder}': {DESCRIPTION} is not the description its weights "
             "were written with. Take another copy."
         )
     return tensors
+
+
+def _described(record: Mapping[str, Any]) -> ModelDescription | None:
+    """The description that was written with weights; what is newer than they has its default."""
+    try:
+        return ModelDescription.from_dict(record["description"])
+    except (ArgumentError, KeyError, TypeError):
+        return None
 
 
 def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:

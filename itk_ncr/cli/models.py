@@ -94,11 +94,21 @@ def _print_table(found: dict[str, ModelDescription]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "axes", "preset", "voxels", "size in mm", "network", "variant"):
+    for heading in (
+        "name",
+        "axes",
+        "preset",
+        "voxels",
+        "size in mm",
+        "network",
+        "variant",
+        "refine",
+    ):
         table.add_column(heading, no_wrap=True)
     for name, d in found.items():
         spacing = "any" if d.spacing_mm is None else " x ".join(f"{s:.4g}" for s in d.spacing_mm)
         size = " x ".join(map(str, d.size))
-        table.add_row(name, f"{d.dimension}D", d.contrast, size, spacing, d.network, d.variant)
+        axes, refine = f"{d.dimension}D", str(d.refine)
+        table.add_row(name, axes, d.contrast, size, spacing, d.network, d.variant, refine)
     # A pipe has no width of its own; 80 would cut names off.
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

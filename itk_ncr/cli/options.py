@@ -69,7 +69,8 @@ _METHOD = (
         "--refine",
         type=click.IntRange(min=0),
         metavar="N",
-        help="Iterations of the solver after the network; 0 takes the network as it is.",
+        help="Iterations of the solver after the network; 0 takes the network as it is. "
+        "Default: what the model recommends.",
     ),
 )
 _KNOBS = (

@@ -1,14 +1,13 @@
 """Every way to register a pair."""
 
 from itk_ncr.registration.entry import REGISTRATIONS, register
-from itk_ncr.registration.network import DEFAULT_REFINEMENT, NetworkRegistration
+from itk_ncr.registration.network import NetworkRegistration
 from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
 from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings, affine_of
 
 __all__ = [
     "CONTRASTS",
-    "DEFAULT_REFINEMENT",
     "ENGINES",
     "METHODS",
     "REGISTRATIONS",

@@ -70,8 +70,8 @@ def register(
     model : str or path, optional
         A shipped model (``itk_ncr.checkpoints.shipped_models()``) or the folder of your own.
     refine : int, optional
-        Iterations of the solver after the network: 0 takes the network as it is. Default:
-        ``itk_ncr.registration.DEFAULT_REFINEMENT``.
+        Iterations of the solver after the network: 0 takes the network as it is. Default: what the
+        model's description recommends.
     lesion_mask : image, optional
         Not 0 where the fixed image is known to have no partner (1 = ignore), in the physical space
         of the fixed image.

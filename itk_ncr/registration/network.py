@@ -23,10 +23,6 @@ from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 from itk_ncr.registration.start import Start
 
-# Iterations of refinement unless the caller says otherwise, half of them at the finest level. On
-# the six slices of ``start.MARGIN``, Jaccard with and without lesions: network alone .417 and .435,
-# after 60 .478 and .496, after 120 .477 and .499; the solver alone .479 and .494.
-DEFAULT_REFINEMENT = 60
 # An image is this many times larger or smaller than what a network saw, along no axis: beyond, it
 # shows something else, or its header is wrong.
 EXTENT_RATIO = 3.0
@@ -81,7 +77,7 @@ class NetworkRegistration:
         reason = misfit(description, fixed.grid)
         if reason is not None:
             raise GeometryError(reason)
-        iterations = DEFAULT_REFINEMENT if settings.refine is None else settings.refine
+        iterations = description.refine if settings.refine is None else settings.refine
         preset = settings.preset if settings.preset in SOLVER_PRESETS else description.preset
         result = register_pair(
             fixed,

@@ -68,7 +68,7 @@ class RegistrationSettings:
         Name of a model that comes with the package, or the folder of one; None goes by the preset.
     refine : int or None
         Iterations of the per-pair solver after the network; 0 takes the network's word, None is
-        the default number.
+        what the model recommends.
     affine : str
         "auto" aligns the whole images first, "none" trusts the physical coordinates, "given" is
         said where the caller brought a map.

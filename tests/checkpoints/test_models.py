@@ -1,11 +1,20 @@
 import dataclasses
+import hashlib
 import json
 
 import pytest
 import torch
 
 from itk_ncr import checkpoints
-from itk_ncr.checkpoints import ModelDescription, load_model, models, save_model, verify_model
+from itk_ncr.checkpoints import (
+    ModelDescription,
+    load_model,
+    models,
+    read_state,
+    save_model,
+    verify_model,
+    write_state,
+)
 from itk_ncr.errors import ArgumentError, CheckpointError
 
 
@@ -70,6 +79,8 @@ def test_descriptions_survive_json(description):
         ({"orientation": "LP"}, "orientation"),
         ({"size": (0, 3)}, "size"),
         ({"colour": "red"}, "colour"),
+        ({"refine": -1}, "refine must be a whole number >= 0; got -1"),
+        ({"refine": "many"}, "refine must be a whole number"),
     ],
 )
 def test_descriptions_that_cannot_be_are_refused(description, change, word):
@@ -102,6 +113,16 @@ def test_a_changed_description_is_refused(folder):
     for use in (verify_model, load_model):
         with pytest.raises(CheckpointError, match="not the description"):
             use(folder)
+
+
+def test_a_model_of_before_a_new_entry_is_still_whole(folder):
+    tensors, record = read_state(folder / "weights.safetensors")
+    assert record["description"].pop("refine") == 60
+    write_state(folder / "weights.safetensors", tensors, record)
+    sha256 = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(record | {"sha256": sha256}))
+    assert verify_model(folder) == sha256
+    assert load_model(folder)[1].refine == 60
 
 
 def test_weights_of_another_network_are_refused(folder, tmp_path, description):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import itk_ncr
-from itk_ncr.checkpoints import models, save_model
+from itk_ncr.checkpoints import load_model, models, save_model
 from itk_ncr.errors import (
     ArgumentError,
     CheckpointError,
@@ -218,6 +218,17 @@ def test_refinement_brings_the_images_closer_than_the_network(slice_pair, slice_
     refined = itk_ncr.register(fixed, moving, refine=40, **options)
     assert 0 < refined.quality.iterations <= 40
     assert refined.quality.distance_outside < 0.2 * alone.quality.distance_outside
+
+
+def test_refinement_lasts_as_long_as_the_model_recommends(slice_pair, tmp_path, describe):
+    fixed, moving, _ = slice_pair
+    folder = smooth_model(tmp_path / "still", 2, describe)
+    network, description = load_model(folder)
+    for refine in (0, 4):
+        save_model(folder, network, dataclasses.replace(description, refine=refine))
+        result = itk_ncr.register(fixed, moving, affine="none", model=folder)
+        assert (result.quality.iterations > 0) == (refine > 0)
+        assert result.quality.iterations <= refine
 
 
 class Truth(nn.Module):
