@@ -124,10 +124,14 @@ TRAIN := $(BIN)/itk-ncr train --threads 1
 models: $(DEVELOPS)
 	@[ -d "$(DATA)" ] || { echo "error: DATA must be a folder with images; see docs/benchmarks.md" >&2; exit 1; }
 	$(BIN)/python benchmarks/manifests.py "$(DATA)" $(LISTS)
-	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d
+	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d-begun
+	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d \
+	  --start $(RUN)/brain-t1-2d-begun/model --steps 4500 --seed 1 --remapped 0.5
 	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d-begun
-	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d \
+	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d-more \
 	  --start $(RUN)/brain-t1-3d-begun/model --steps 8000 --seed 1
+	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d \
+	  --start $(RUN)/brain-t1-3d-more/model --steps 8000 --seed 2 --remapped 0.5
 	$(TRAIN) $(LISTS)/oct.csv --preset oct-2d --budget full -o $(RUN)/oct-2d
 	for v in regnet ncr-b ncr-u ncr-s; do
 	  $(TRAIN) $(LISTS)/ixi-2d.csv --preset mri-2d --budget small --variant $$v $(MASKS) -o $(RUN)/small-$$v
