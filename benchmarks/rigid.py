@@ -6,7 +6,7 @@ contrast and other noise. Measures such pairs of the split "test", drawn once: t
 angle, and that of the shift of the centre. Prints a markdown table; exits with 1 if less than 95 %
 of the pairs come within .5 degrees and 1 voxel.
 
-    python benchmarks/rigid.py images.csv [--borders] [--steps 2500] [--weights FILE] [--pairs 200]
+    python benchmarks/rigid.py images.csv [--borders] [--steps 25000] [--weights FILE] [--pairs 200]
 """
 
 from __future__ import annotations

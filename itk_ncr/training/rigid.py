@@ -29,7 +29,7 @@ class RigidSettings:
     seed : int
     """
 
-    steps: int = 2500
+    steps: int = 25_000
     batch: int = 8
     passes: int = 2
     learning_rate: float = 3e-3
