@@ -358,7 +358,8 @@ def test_outside_is_filled_or_repeated():
 def test_vector_images_keep_their_components(make_noise):
     grid = Grid.of_array((6, 7, 8), spacing=(1, 2, 3))
     field = Image(np.random.default_rng(0).normal(size=(6, 7, 8, 3)).astype(np.float32), grid)
-    assert np.array_equal(resample(field, grid).array, field.array)
+    # In the last plane of an axis the kernel goes all the way from the voxel before: a + (b - a).
+    np.testing.assert_allclose(resample(field, grid).array, field.array, rtol=0, atol=1e-6)
     one = resample(Image(field.array[..., 1], grid), grid.resized((9, 9, 9))).array
     assert np.array_equal(resample(field, grid.resized((9, 9, 9))).array[..., 1], one)
 
