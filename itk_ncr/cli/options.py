@@ -1,4 +1,4 @@
-"""Options that say how to register, for one pair or for many."""
+"""Options of several commands: how to register, for one pair or for many; the seed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def file(name: str, help: str) -> Callable[[_Function], _Function]:
     return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help)
 
 
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of every random draw.",
+)
 _METHOD = (
     click.option(
         "--method",
@@ -117,14 +125,7 @@ _KNOBS = (
         metavar="N",
         help="Solve larger images on a coarser grid of so many voxels.",
     ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        metavar="N",
-        default=0,
-        show_default=True,
-        help="Seed of every random draw.",
-    ),
+    seed_option,
 )
 _OUTPUT = (
     click.option(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli.options import seed_option
 from itk_ncr.cli.words import Numbers
 
 if TYPE_CHECKING:
@@ -91,14 +92,7 @@ _COUNT = click.IntRange(min=1)
     metavar="ROWS COLUMNS",
     help="oct: pixels of 1.92 mm x 6 mm.  [default: 192 384]",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of every random draw.",
-)
+@seed_option
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 def phantom(

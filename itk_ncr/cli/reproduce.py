@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from itk_ncr.cli.console import note, progress_bar
+from itk_ncr.cli.options import seed_option
 from itk_ncr.errors import InputError
 
 BUDGETS = ("small", "full")
@@ -63,14 +64,7 @@ def _numbers(known: tuple[int, ...]) -> click.ParamType:
     metavar="N",
     help="Processes of one thread each. Default: one per core.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of every random draw.",
-)
+@seed_option
 @click.option("--device", type=click.Choice(["cpu", "auto", "cuda"]), default="cpu",
               show_default=True, help="Of the trainings.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")

@@ -19,6 +19,7 @@ import click
 
 from itk_ncr import runs
 from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
+from itk_ncr.cli.options import seed_option
 from itk_ncr.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,14 +107,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     metavar="MODEL",
     help="Begin with the weights of a model, by name or folder; say, one of synthetic pairs.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of every random draw.",
-)
+@seed_option
 @click.option(
     "--val",
     type=_SHARE,
