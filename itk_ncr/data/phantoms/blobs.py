@@ -14,6 +14,8 @@ from itk_ncr.ops import resize
 
 # The radius wobbles by this share (deviation).
 WOBBLE = 0.25
+# An irregular outline is moved by these shares, at the scale of the radius and a third of it.
+LOBES, RAGS = 0.3, 0.15
 
 
 def random_blob(
@@ -118,3 +120,51 @@ def _ball(
     wobble = resize(torch.randn(1, 1, *coarse, generator=generator), sizes)[0, 0]
     # A radius is positive, however far the noise goes.
     return box, distance.sqrt() / (radius_mm * (1 + WOBBLE * wobble).clamp_min(0.1))
+
+
+def irregular_blob(
+    inside: Tensor,
+    spacing_mm: Sequence[float],
+    generator: torch.Generator,
+    *,
+    voxels: int,
+    centre: Sequence[int],
+) -> Tensor:
+    """An ellipsoid with a lobed and ragged outline, of so many voxels: bool (*spatial).
+
+    Fewer voxels only if the object has not so many within reach.
+    """
+    dimension = len(spacing_mm)
+    unit_ball = math.pi if dimension == 2 else 4 / 3 * math.pi
+    radius = (voxels * math.prod(spacing_mm) / unit_ball) ** (1 / dimension)
+    reach = [math.ceil(2.5 * radius / s) + 1 for s in spacing_mm]
+    box = tuple(
+        slice(max(0, c - r), min(n, c + r + 1))
+        for c, r, n in zip(centre, reach, inside.shape, strict=True)
+    )
+    lines = [
+        (torch.arange(part.start, part.stop, dtype=torch.float32) - c) * s
+        for part, c, s in zip(box, centre, spacing_mm, strict=True)
+    ]
+    points = torch.stack(torch.meshgrid(*lines, indexing="ij"))
+    # Random principal axes, the longest up to 1.8 times the shortest.
+    turn = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator))[0]
+    axes = torch.tensor([math.exp(uniform(generator, -0.3, 0.3)) for _ in range(dimension)])
+    share = ((turn @ points.flatten(1)) / axes[:, None]).square().sum(0).sqrt()
+    share = share.view(points.shape[1:]) / radius
+    for depth, width in ((LOBES, 1.0), (RAGS, 0.35)):
+        parts = [
+            max(2, math.ceil(n * s / (width * radius)) + 1)
+            for n, s in zip(share.shape, spacing_mm, strict=True)
+        ]
+        # No finer than the voxels are.
+        parts = [min(p, max(2, n)) for p, n in zip(parts, share.shape, strict=True)]
+        noise = resize(torch.randn(1, 1, *parts, generator=generator), share.shape)[0, 0]
+        share = share / (1 + depth * noise).clamp_min(0.3)
+    share = share.masked_fill(~inside[box], math.inf)
+    count = min(voxels, int(inside[box].sum()))
+    part = torch.zeros(share.numel(), dtype=torch.bool)
+    part[share.flatten().topk(count, largest=False).indices] = True
+    result = torch.zeros_like(inside)
+    result[box] = part.view(share.shape)
+    return result
