@@ -67,6 +67,15 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """The values of a tensor as they lie in memory: what a kernel may read at its address.
+
+    Contiguous views may still be lazy: torch keeps the sign of ``-x`` or of ``x.conj().imag`` as a
+    bit beside the memory of ``x``.
+    """
+    return tensor.detach().resolve_neg().contiguous()
+
+
 def new(tensor: Tensor, *shape: Any) -> Tensor:
     """Uninitialised tensor with dtype and device of ``tensor``."""
     return tensor.new_empty(shape)

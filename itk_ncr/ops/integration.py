@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from itk_ncr.ops import reference
-from itk_ncr.ops.calls import alert_not_deterministic, allocate, allocate_like, new, run
+from itk_ncr.ops.calls import alert_not_deterministic, allocate, allocate_like, dense, new, run
 from itk_ncr.ops.library import Operator
 from itk_ncr.ops.reference import LONGEST_FIRST_STEP, MOST_SQUARINGS
 
 
 def required_squarings(velocity: Tensor) -> Tensor:
     """Smallest K per sample whose first step is at most an eighth of a voxel; int64 (N,)."""
-    v = velocity.detach().contiguous()
+    v = dense(velocity)
     if v.device.type != "cpu":
         return reference.required_squarings(v).cpu()
     found = run(
@@ -53,7 +53,7 @@ def _kept(most: int, keep_every: int) -> int:
 def _exponential(
     velocity: Tensor, squarings: Tensor | None, most: int, keep_every: int, sign: float
 ) -> tuple[Tensor, Tensor]:
-    v = velocity.detach().contiguous()
+    v = dense(velocity)
     kept = _kept(most, keep_every)
     displacement = allocate_like(v)
     fields = allocate(v, v.shape[0], kept, _field_size(v))
@@ -97,7 +97,7 @@ def _exponential_adjoint(
     sign: float,
 ) -> Tensor:
     alert_not_deterministic("the gradient of exponential", velocity)
-    v, g = velocity.detach().contiguous(), grad.detach().contiguous()
+    v, g = dense(velocity), dense(grad)
     kept = _kept(most, keep_every)
     # The kernel uses a single sample's result as room for a field first.
     values = allocate(v, _field_size(v) if v.shape[0] == 1 else v.numel())

@@ -20,7 +20,7 @@ LONGEST_FIRST_STEP = 0.125
 
 def required_squarings(velocity: Tensor) -> Tensor:
     """Smallest K per sample such that ``max|v| / 2**K <= 1/8`` voxel; int64, shape (N,)."""
-    if velocity[0].numel() == 0:
+    if velocity.numel() == 0:
         return torch.zeros(velocity.shape[0], dtype=torch.int64, device=velocity.device)
     norms = velocity.detach().square().sum(1).flatten(1)
     longest = norms.where(norms.isfinite(), norms.new_zeros(())).amax(1).sqrt()
@@ -98,8 +98,7 @@ def _flat(index: list[Tensor], sizes: torch.Size) -> Tensor:
 
 def _take(image: Tensor, offset: Tensor) -> Tensor:
     n, c = image.shape[:2]
-    flat = image.reshape(n, c, -1)
-    taken = flat.gather(2, offset.reshape(n, 1, -1).expand(n, c, -1))
+    taken = image.flatten(2).gather(2, offset.flatten(1)[:, None].expand(n, c, -1))
     return taken.reshape(n, c, *offset.shape[1:])
 
 

@@ -6,6 +6,7 @@ Arguments are trusted: :mod:`itk_ncr.ops.operators` has checked them.
 # ruff: noqa: ARG001, ARG005 - fakes and derivatives take what their operator takes.
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from itk_ncr.ops.calls import (
     alert_not_deterministic,
     allocate,
     allocate_like,
+    dense,
     new,
     run,
 )
@@ -25,8 +27,8 @@ from itk_ncr.ops.library import Operator, is_traced
 def _warp(
     image: Tensor, displacement: Tensor, addend: Tensor | None, fill: bool, fill_value: float
 ) -> Tensor:
-    m, u = image.detach().contiguous(), displacement.detach().contiguous()
-    a = None if addend is None else addend.detach().contiguous()
+    m, u = dense(image), dense(displacement)
+    a = None if addend is None else dense(addend)
     moved = allocate(m, *m.shape[:2], *u.shape[2:])
     run(
         "warp", m, m.data_ptr(), m.shape[2:], u.data_ptr(), u.shape[2:], m.shape[0], m.shape[1],
@@ -72,8 +74,8 @@ def _warp_adjoint(
 ) -> tuple[Tensor, Tensor]:
     if to_image:
         alert_not_deterministic("the gradient of warp to its image", image)
-    m, u = image.detach().contiguous(), displacement.detach().contiguous()
-    g = grad.detach().contiguous()
+    m, u = dense(image), dense(displacement)
+    g = dense(grad)
     grad_u = allocate_like(u) if to_displacement else allocate(u, 0)
     grad_m = allocate_like(m) if to_image else allocate(m, 0)
     run(
@@ -113,7 +115,7 @@ warp = Operator(
 
 
 def _warp_nearest(image: Tensor, displacement: Tensor, fill: bool, fill_value: float) -> Tensor:
-    m, u = image.detach().contiguous(), displacement.detach().contiguous()
+    m, u = dense(image), dense(displacement)
     moved = allocate(m, *m.shape[:2], *u.shape[2:])
     run(
         "warp_nearest", u, str(m.dtype).removeprefix("torch."), m.data_ptr(), m.shape[2:],
@@ -141,7 +143,7 @@ def _warp_nearest_adjoint(
     grad: Tensor, displacement: Tensor, sizes: list[int], fill: bool
 ) -> Tensor:
     alert_not_deterministic("the gradient of warp to its image", grad)
-    g, u = grad.detach().contiguous(), displacement.detach().contiguous()
+    g, u = dense(grad), dense(displacement)
     grad_image = allocate(g, *g.shape[:2], *sizes)
     run(
         "warp_nearest_adjoint", g, u.data_ptr(), sizes, u.shape[2:], g.data_ptr(), g.shape[0],
@@ -167,9 +169,9 @@ warp_nearest = Operator(
 def _warp_mse(
     image: Tensor, displacement: Tensor, fixed: Tensor, weight: Tensor | None, with_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    m, u = image.detach().contiguous(), displacement.detach().contiguous()
-    f = fixed.detach().contiguous()
-    w = None if weight is None else weight.detach().contiguous()
+    m, u = dense(image), dense(displacement)
+    f = dense(fixed)
+    w = None if weight is None else dense(weight)
     distances = allocate(m, m.shape[0])
     gradient = allocate_like(u) if with_gradient else allocate(u, 0)
     run(
@@ -215,7 +217,7 @@ def _warp_mse_derivative(ctx: Any, grad: Tensor | None, _gradient: Tensor | None
     image, displacement, fixed, weight, gradient = ctx.saved_tensors
     if grad is None:
         return None, None, None, None, None
-    per_sample = grad.reshape(-1, *(1,) * (displacement.ndim - 1))
+    per_sample = grad.view(grad.shape[0], *(1,) * (displacement.ndim - 1))
     to_image, to_displacement, to_fixed, to_weight = ctx.needs_input_grad[:4]
     found: list[Tensor | None] = [None, None, None, None]
     if to_displacement and ctx.with_gradient:
@@ -224,7 +226,7 @@ def _warp_mse_derivative(ctx: Any, grad: Tensor | None, _gradient: Tensor | None
     if to_image or to_displacement or to_fixed or to_weight:
         # Rare (the images are seldom learnt), hence composed of the plain pieces.
         residual = warp(image, displacement, None, False, 0.0) - fixed
-        scale = per_sample / (fixed[0].numel())
+        scale = per_sample / math.prod(fixed.shape[1:])
         if to_weight:
             found[3] = scale * residual.square().sum(1, keepdim=True)
         by_moved = 2 * scale * residual * (1.0 if weight is None else weight)

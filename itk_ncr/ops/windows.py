@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itk_ncr.ops.calls import allocate, allocate_like, new, run
+from itk_ncr.ops.calls import allocate, allocate_like, dense, new, run
 from itk_ncr.ops.library import Operator
 
 
 def _jacobian(displacement: Tensor) -> Tensor:
-    u = displacement.detach().contiguous()
+    u = dense(displacement)
     result = allocate(u, u.shape[0], 1, *u.shape[2:])
     run("jacobian", u, u.data_ptr(), u.shape[0], u.shape[2:], result.data_ptr())
     return result
 
 
 def _jacobian_adjoint(grad: Tensor, displacement: Tensor) -> Tensor:
-    g, u = grad.detach().contiguous(), displacement.detach().contiguous()
+    g, u = dense(grad), dense(displacement)
     found = allocate_like(u)
     run(
         "jacobian_adjoint", u, u.data_ptr(), g.data_ptr(), u.shape[0], u.shape[2:],
@@ -47,7 +47,7 @@ jacobian = Operator(
 
 
 def _box_sum(image: Tensor, radius: int) -> Tensor:
-    values = image.detach().contiguous()
+    values = dense(image)
     sums = allocate_like(values)
     run(
         "box_sum", values, values.data_ptr(), values.shape[0] * values.shape[1], values.shape[2:],
@@ -74,7 +74,7 @@ box_sum: Operator = Operator(
 
 
 def _resize(image: Tensor, shape: list[int]) -> Tensor:
-    values = image.detach().contiguous()
+    values = dense(image)
     resized = allocate(values, *values.shape[:2], *shape)
     run(
         "resize", values, values.data_ptr(), values.shape[0] * values.shape[1], values.shape[2:],
@@ -84,7 +84,7 @@ def _resize(image: Tensor, shape: list[int]) -> Tensor:
 
 
 def _resize_adjoint(grad: Tensor, old_shape: list[int]) -> Tensor:
-    g = grad.detach().contiguous()
+    g = dense(grad)
     found = allocate(g, *g.shape[:2], *old_shape)
     run(
         "resize_adjoint", g, g.data_ptr(), g.shape[0] * g.shape[1], old_shape, g.shape[2:],
@@ -116,7 +116,7 @@ resize = Operator(
 def _local_ncc(
     moved: Tensor, fixed: Tensor, weight: Tensor, radius: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    m, f, w = (t.detach().contiguous() for t in (moved, fixed, weight))
+    m, f, w = (dense(t) for t in (moved, fixed, weight))
     found, sums = allocate_like(m), allocate(m, m.shape[0], 6, *m.shape[2:])
     run(
         "local_ncc", m, m.data_ptr(), f.data_ptr(), w.data_ptr(), m.shape[0], m.shape[2:], radius,
@@ -147,7 +147,7 @@ def _local_ncc_adjoint(
     radius: int,
     eps: float,
 ) -> Tensor:
-    g, m, f, w, s = (t.detach().contiguous() for t in (grad, moved, fixed, weight, sums))
+    g, m, f, w, s = (dense(t) for t in (grad, moved, fixed, weight, sums))
     found = allocate_like(m)
     run(
         "local_ncc_adjoint", m, m.data_ptr(), f.data_ptr(), w.data_ptr(), s.data_ptr(),
@@ -178,10 +178,10 @@ local_ncc = Operator(
 def _total_variation_denoise(
     evidence: Tensor, weight: float, iterations: int, dual: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    g = evidence.detach().contiguous()
+    g = dense(evidence)
     n, c, *spatial = g.shape
     shape = (n * c, len(spatial), *spatial)
-    start = g.new_zeros(shape) if dual is None else dual.detach().clone().contiguous()
+    start = g.new_zeros(shape) if dual is None else dense(dual).clone()
     u, gap = allocate_like(g), allocate(g, n, c)
     run(
         "total_variation_denoise", g, g.data_ptr(), n * c, spatial, weight, iterations,
