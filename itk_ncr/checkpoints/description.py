@@ -41,9 +41,10 @@ class ModelDescription:
         Voxel size it was trained at: (z, y, x) or (y, x). None: on pictures whose voxels have no
         physical size; then images are brought to the longest side of ``size``.
     orientation : str or None
-        3D: three letters, one for each index i, j, k (so in the reverse of array order): the side
-        towards which the index grows. "LPS" is an identity direction in ITK. None (2D): the array
-        as it lies with an identity direction.
+        How the arrays of training were stored: one letter for each index i, j(, k) (so in the
+        reverse of array order), the side towards which the index grows. "LPS" and "LP" are an
+        identity direction in ITK, which pictures have. None (2D models of earlier versions): not
+        recorded; images are turned to an identity direction.
     size : tuple of int, in array order
         Typical training grid.
     variant : str
@@ -93,18 +94,21 @@ class ModelDescription:
                 f"size must be {self.dimension} positive numbers in array order; got {self.size}."
             )
         object.__setattr__(self, "size", size)
-        if self.dimension == 3:
-            try:
-                three = len(direction_of(self.orientation or "")) == 3
-            except GeometryError:
-                three = False
-            if not three:
-                raise ArgumentError(
-                    "orientation must name a side for each of three axes, such as 'LPS' or 'RAS'; "
-                    f"got {self.orientation!r}."
-                )
-        elif self.dimension == 2 and self.orientation is not None:
-            raise ArgumentError(f"orientation must be None in 2D; got {self.orientation!r}.")
+        if not self._names_every_axis():
+            examples = {2: "'LP' or 'RA'", 3: "'LPS' or 'RAS'"}[self.dimension]
+            raise ArgumentError(
+                f"orientation must name a side for each of {self.dimension} axes, such as "
+                f"{examples}; got {self.orientation!r}."
+            )
+
+    def _names_every_axis(self) -> bool:
+        """Whether the orientation fits the dimension; 2D models of earlier versions have none."""
+        if self.orientation is None:
+            return self.dimension == 2
+        try:
+            return len(direction_of(self.orientation)) == self.dimension
+        except GeometryError:
+            return False
 
     def as_dict(self) -> dict[str, Any]:
         """The description as plain JSON values."""

@@ -193,7 +193,11 @@ def _verified(found: StoredModel) -> Mapping[str, Tensor]:
             f"{sha256}. Take another copy."
         )
     tensors, record = read_state(path)
-    if _described(record) != found.description:
+    written = _described(record)
+    if written is not None and written.orientation is None:
+        # Weights of 2D models may be older than the entry; model.json then adds it.
+        written = dataclasses.replace(written, orientation=found.description.orientation)
+    if written != found.description:
         raise CheckpointError(
             f"cannot use model '{found.folder}': {DESCRIPTION} is not the description its weights "
             "were written with. Take another copy."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from itk_ncr.checkpoints import ModelDescription, find_model, load_model, shipped_models
 from itk_ncr.errors import ArgumentError, GeometryError, ShapeError
-from itk_ncr.geometry import AffineMap, Grid
+from itk_ncr.geometry import AffineMap, Grid, orientation_code
 from itk_ncr.images import Image
 from itk_ncr.networks import prepare_for_inference
 from itk_ncr.registration.orientation import Turn
@@ -77,6 +78,8 @@ class NetworkRegistration:
         reason = misfit(description, fixed.grid)
         if reason is not None:
             raise GeometryError(reason)
+        if description.orientation is None and description.spacing_mm is not None:
+            _say_that_orientation_is_unknown(description.name, stored.sha256)
         iterations = description.refine if settings.refine is None else settings.refine
         preset = settings.preset if settings.preset in SOLVER_PRESETS else description.preset
         result = register_pair(
@@ -92,7 +95,8 @@ class NetworkRegistration:
             iterations=iterations,
         )
         record = ModelRecord(description.name, stored.sha256)
-        return dataclasses.replace(result, engine="network", model=record)
+        notes = (*result.warnings, *_turned_picture(description, fixed.grid))
+        return dataclasses.replace(result, engine="network", model=record, warnings=notes)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,34 @@ class NetworkGuess:
         if not prediction.noncorrespondence:
             return Start(velocity)
         return Start(velocity, turn.image_back(prediction.noncorrespondence[0].clone()))
+
+
+def _turned_picture(description: ModelDescription, grid: Grid) -> tuple[str, ...]:
+    """What to know where a header turns an image for a model that learnt from pictures."""
+    if description.spacing_mm is not None or description.dimension != 2:
+        return ()
+    turn = Turn.towards(grid, description.orientation)
+    if turn == Turn.towards(Grid.of_array(grid.shape), None):
+        return ()
+    return (
+        f"model {description.name!r} learnt from pictures, and the direction in the header of the "
+        f"fixed image ({orientation_code(grid)}) turns it for the network. If it lies as a picture "
+        "does already, give both images an identity direction.",
+    )
+
+
+@cache
+def _say_that_orientation_is_unknown(name: str, sha256: str) -> None:
+    """Warn once per model."""
+    del sha256
+    warnings.warn(
+        f"model {name!r} does not record how its 2D training images were stored, because an "
+        "earlier version trained it; images are shown to it with an identity direction. If the "
+        "training images had another one, as 2D NIfTI files do, its results are wrong: give its "
+        "`itk-ncr train` command again, which writes the finished model anew without training.",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def network_grid(description: ModelDescription, grid: Grid) -> Grid:

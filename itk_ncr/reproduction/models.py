@@ -59,7 +59,7 @@ def train(
     settings = settings_of(experiment, variant)
     source: Source
     spacing: tuple[float, ...] | None = None
-    orientation: str | None = None
+    orientation = "LP"  # of phantoms of retinas, which are arrays without a header
     if experiment.name == "oct":
         source, images = training_retinas(design, experiment, fold), "phantoms"
     else:
@@ -67,9 +67,9 @@ def train(
         pairs = group.training_pairs(experiment, fold)
         source, images = pairs, data_hash(group.manifest)
         grid = read_image(group.manifest.subjects[0].image).grid
+        orientation = orientation_code(grid)
         if experiment.dimension == 3:
             spacing = tuple(grid.resized(pairs.shape).spacing[::-1])
-            orientation = orientation_code(grid)
     fingerprint = hashlib.sha256(
         json.dumps([images, experiment.sampling.as_dict(), fold], sort_keys=True).encode()
     ).hexdigest()

@@ -144,7 +144,7 @@ class Plan:
             contrast=contrast or recipe.contrast,
             preset=recipe.preset,
             spacing_mm=None if is_picture else tuple(reduced.spacing[::-1]),
-            orientation=orientation_code(grid) if settings.dimension == 3 else None,
+            orientation=orientation_code(grid),
             size=self.shape,
             variant=settings.variant,
             training=training_record,

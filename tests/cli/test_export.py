@@ -20,7 +20,7 @@ def model(tmp_path):
         contrast="texture",
         preset="mri-2d",
         spacing_mm=(1.5, 2.0),
-        orientation=None,
+        orientation="LP",
         size=(48, 40),
         variant="ncr-u",
         training={"recipe": "none", "seed": 0, "steps": 0},

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         contrast="brain-t1",
         preset="mri-2d",
         spacing_mm=(2.0, 2.0),
-        orientation=None,
+        orientation="LP",
         size=(30, 36),
         variant="ncr-u",
         training={"recipe": "itk-ncr train brains", "seed": 3},

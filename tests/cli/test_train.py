@@ -96,6 +96,7 @@ def test_the_model_says_how_it_was_made(trained, images):
     assert result.exit_code == 0, result.output
     content = json.loads((trained / "model" / "model.json").read_text())["description"]
     assert content["spacing_mm"] == [1.5, 1.5]
+    assert content["orientation"] == "LP"
     assert content["size"] == [48, 48]
     assert content["variant"] == content["network"] == "regnet"
     assert content["licence"] == {"data": "made by a test"}

@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Path:
         contrast="waves",
         preset="mri-2d",
         spacing_mm=(2.0, 2.0),
-        orientation=None,
+        orientation="LP",
         size=(22, 20),
         variant="ncr-u",
     )

@@ -91,7 +91,7 @@ def slice_model(tmp_path_factory):
     """Folder of a random 2D model at 2 mm."""
     folder = tmp_path_factory.mktemp("models") / "tiny-2d"
     network = random_network(2)
-    save_model(folder, network, description_of(network, "tiny-2d", (2.0, 2.0), (54, 48)))
+    save_model(folder, network, description_of(network, "tiny-2d", (2.0, 2.0), (54, 48), "LP"))
     return folder
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from itk_ncr.errors import (
     RegistrationAborted,
     ShapeError,
 )
-from itk_ncr.geometry import direction_of
+from itk_ncr.geometry import direction_of, orientation_code
 from itk_ncr.networks import build_network
 from itk_ncr.prediction import Prediction
+from itk_ncr.preprocessing import normalise
 from itk_ncr.registration import network as network_module
 from itk_ncr.registration.instance import refinement_levels
 from itk_ncr.registration.orientation import Turn
@@ -77,7 +79,7 @@ def describe(slice_model):
 
     def make(network, name, spacing, size):
         changes = {"name": name, "spacing_mm": spacing, "size": size, "dimension": len(size)}
-        changes |= {"orientation": "LPS" if len(size) == 3 else None}
+        changes |= {"orientation": "LPS"[: len(size)]}
         return models.ModelDescription.from_dict(stored | changes)
 
     return make
@@ -187,6 +189,59 @@ def test_the_storage_of_a_slice_does_not_change_the_displacement(
     )
     again = restored(turned.displacement, order, flipped)
     np.testing.assert_allclose(again, reference.displacement.array, atol=2e-3)
+
+
+STORAGES_2D = [
+    (order, flipped)
+    for order in itertools.permutations(range(2))
+    for flipped in itertools.product([False, True], repeat=2)
+]
+
+
+@pytest.mark.parametrize("trained", STORAGES_2D)
+def test_a_2d_network_gets_the_array_of_its_training_whatever_the_storage(
+    trained, slice_pair, tmp_path, describe, monkeypatch
+):
+    image = itk_ncr.Image(slice_pair[0].array[:40, :34].copy(), itk_ncr.Grid.of_array((40, 34)))
+    learnt_from = stored_otherwise(image, *trained)
+    description = dataclasses.replace(
+        describe(build_network("ncr-net", dimension=2, width=4), "still", (1.0, 1.0), (40, 34)),
+        size=learnt_from.grid.shape,
+        orientation=orientation_code(learnt_from.grid),
+    )
+    network = build_network("ncr-net", dimension=2, width=4)
+    save_model(tmp_path / "still", network, description)
+    seen = Constant((0.0, 0.0))
+    monkeypatch.setattr(network_module, "_network", lambda folder, sha256: seen)
+    for number, storage in enumerate(STORAGES_2D):
+        given = stored_otherwise(image, *storage)
+        itk_ncr.register(given, given, model=tmp_path / "still", affine="none", refine=0)
+        shown = seen.shown[number][0][0, 0].numpy()
+        np.testing.assert_allclose(shown, normalise(learnt_from.array).values, atol=1e-5)
+
+
+def test_a_2d_model_without_orientation_says_so_once(slice_pair, tmp_path, describe):
+    network = build_network("ncr-net", dimension=2, width=4)
+    old = dataclasses.replace(describe(network, "old", (2.0, 2.0), (54, 48)), orientation=None)
+    save_model(tmp_path / "old", network, old)
+    for expected in (1, 0):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            itk_ncr.register(*slice_pair[:2], model=tmp_path / "old", affine="none", refine=0)
+        said = [str(w.message) for w in heard if "does not record" in str(w.message)]
+        assert len(said) == expected
+    # Weights that are older than the entry agree with a description that has it.
+    content = json.loads((tmp_path / "old" / "model.json").read_text())
+    content["description"]["orientation"] = "RA"
+    (tmp_path / "old" / "model.json").write_text(json.dumps(content))
+    assert load_model(tmp_path / "old")[1].orientation == "RA"
+
+
+def test_a_picture_turned_by_its_header_is_reported(slice_pair):
+    turned = [stored_otherwise(image, (0, 1), (True, True)) for image in slice_pair[:2]]
+    for images, reported in ((slice_pair[:2], False), (turned, True)):
+        result = itk_ncr.register(*images, model="oct-2d", affine="none", refine=0)
+        assert any("turns it for the network" in w for w in result.warnings) == reported
 
 
 @pytest.mark.parametrize("code", ["LPS", "RAS", "SRA", "PIL"])
