@@ -325,8 +325,9 @@ def _orthonormal(direction: NDArray[np.float64]) -> NDArray[np.float64]:
     deviation = np.abs(direction - nearest).max()
     if deviation > DIRECTION_TOLERANCE:
         raise GeometryError(
-            f"direction must be orthonormal (no shear, no scale); got {_text(direction)}, off by "
-            f"{deviation:.2g}. Resample the image onto an unsheared grid first."
+            f"direction must be orthonormal; got one that is sheared or scaled, "
+            f"{_text(direction)}, off by {deviation:.2g}. Resample the image onto an unsheared "
+            "grid first."
         )
     return direction if deviation <= DIRECTION_ROUNDING else nearest
 

@@ -19,9 +19,9 @@ from itk_ncr.errors import (
 )
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images.adapters import to_sitk
+from itk_ncr.images.formats import Refused, require_file
 from itk_ncr.images.image import Image
-from itk_ncr.images.preflight import Refused, require_file
-from itk_ncr.images.reading import numeric_locale
+from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.resampling import displacement_array
 from itk_ncr.images.writing import replacing
 

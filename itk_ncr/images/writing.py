@@ -14,9 +14,10 @@ import numpy as np
 from itk_ncr import files
 from itk_ncr.errors import ImageReadError, ImageWriteError, NCRError
 from itk_ncr.images.adapters import as_image, to_sitk
+from itk_ncr.images.formats import suffix_of
 from itk_ncr.images.image import Image, ImageWarning
-from itk_ncr.images.preflight import suffix_of
-from itk_ncr.images.reading import numeric_locale, read_displacement, read_image
+from itk_ncr.images.locales import numeric_locale
+from itk_ncr.images.reading import read_displacement, read_image
 
 # Formats of one file; those of two (.mhd, .nhdr, .hdr) cannot be put in place in one step.
 WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
@@ -122,6 +124,61 @@ def test_several_series_are_named(here):
 def test_an_empty_folder_is_refused(here):
     Path("empty").mkdir()
     refuses("empty", "is a folder without a DICOM series")
+
+
+def test_slices_of_different_slopes_are_exact_in_any_order(here):
+    folder = Path("pet")
+    folder.mkdir()
+    slopes = [2.0, 0.1234567, 1.0, 35.5, 1e-3, 7.25]
+    for z, slope in enumerate(slopes):
+        place = np.array([1.0, 2, 3]) + 3 * z * TURNED[:, 2]
+        name = folder / f"{(z * 5 + 3) % 6}.dcm"
+        write_slice(name, VALUES[z], place, number=z + 1)
+        dataset = pydicom.dcmread(name)
+        dataset.RescaleSlope, dataset.RescaleIntercept = slope, -z
+        dataset.save_as(name)
+    expected = [VALUES[z].astype(float) * slope - z for z, slope in enumerate(slopes)]
+    assert np.array_equal(read_image("pet").array, np.array(expected))
+
+
+def test_a_link_to_nowhere_is_named(here):
+    write_series("head")
+    Path("head/late.dcm").symlink_to("/nowhere/late.dcm")
+    refuses("head", "holds 'late.dcm', a link to a file that does not exist")
+
+
+def test_a_missing_tag_is_named_by_its_word_and_number(here):
+    files = write_series("head")
+    for keyword, number in [
+        ("PixelSpacing", "0028,0030"),
+        ("ImagePositionPatient", "0020,0032"),
+        ("Rows", "0028,0010"),
+    ]:
+        whole = files[2].read_bytes()
+        dataset = pydicom.dcmread(files[2])
+        del dataset[keyword]
+        dataset.save_as(files[2])
+        refuses("head", rf"slice {files[2].name!r} has no usable {keyword} \({number}\)")
+        files[2].write_bytes(whole)
+
+
+@pytest.mark.parametrize("codec", ["JPEG", "JPEG2000", "JPEGLS"])
+def test_slices_packed_without_loss_are_unpacked(here, codec):
+    """The first codec loses something unless the quality says otherwise; the others do not."""
+    image = sitk.GetImageFromArray(VALUES[:1])
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor(codec)
+    writer.SetFileName("x.dcm")
+    writer.Execute(image)
+    syntax = pydicom.dcmread("x.dcm").file_meta.TransferSyntaxUID
+    assert syntax.is_compressed
+    expected = sitk.GetArrayFromImage(sitk.ReadImage("x.dcm"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)
+        assert np.array_equal(read_image("x.dcm").array, expected)
+    Path("cut.dcm").write_bytes(Path("x.dcm").read_bytes()[:-60])
+    refuses("cut.dcm", "truncated|damaged")
 
 
 def test_a_truncated_slice_is_named(here):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import locale
 import os
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -188,7 +190,7 @@ def test_a_nifti_header_that_makes_no_sense_is_refused(here, nifti_bytes, fields
 def test_a_sheared_sform_is_refused(here, nifti_bytes):
     sheared = np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     Path("x.nii").write_bytes(nifti_bytes(NOISE, sform=sheared, qform_code=0))
-    refuses("x.nii", "orthonormal|where its header says", NCRError)
+    refuses("x.nii", "sheared")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -243,7 +245,7 @@ def test_metres_and_micrometres_become_millimetres(here, nifti_bytes, units, fac
 
 def test_a_sform_that_contradicts_the_spacing_is_refused(here, nifti_bytes):
     Path("x.nii").write_bytes(nifti_bytes(NOISE, sform=2 * np.eye(3, 4), qform_code=0))
-    refuses("x.nii", "from where its header says")
+    refuses("x.nii", r"the sform has a spacing of \(2, 2, 2\) mm, pixdim says \(1, 1, 1\) mm")
 
 
 @pytest.mark.parametrize("rounding", [1e-5, 1e-4, 5e-4])
@@ -252,7 +254,6 @@ def test_a_rounded_sform_is_accepted_and_repaired(here, nifti_bytes, rounding):
     Path("x.nii").write_bytes(nifti_bytes(NOISE, sform=rounded, qform_code=0))
     direction = np.asarray(read_image("x.nii").grid.direction)
     np.testing.assert_allclose(direction @ direction.T, np.eye(3), atol=1e-6)
-    assert "ITK_NIFTI_SFORM_PERMISSIVE" not in os.environ
 
 
 def test_reading_says_nothing_on_the_side(here, nifti_bytes, capfd):
@@ -279,6 +280,63 @@ def test_a_pair_of_header_and_image_is_read_and_checked(here, nifti_bytes):
     assert np.array_equal(read_image("x.hdr").array, NOISE)
     Path("x.img").write_bytes(content[352:-4])
     refuses("x.hdr", "truncated")
+
+
+def test_the_voxels_of_a_pair_name_their_header(here, nifti_bytes):
+    Path("x.img").write_bytes(nifti_bytes(NOISE)[352:])
+    refuses("x.img", r"name its header, x\.hdr")
+    Path("x.img.gz").write_bytes(b"1")
+    refuses("x.img.gz", r"name its header, x\.hdr")
+
+
+def test_a_path_that_is_too_long_is_refused(here):
+    refuses("x" * 300 + ".nii", "file name too long")
+    refuses("a/" * 3000 + "x.nii", "file name too long")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_sform_with_cosines_of_three_digits_is_read(here, nifti_bytes, seed):
+    generator = np.random.default_rng(seed)
+    rotation = np.linalg.qr(generator.normal(size=(3, 3)))[0]
+    spacing = generator.uniform(0.5, 4, 3)
+    sform = np.concatenate([rotation.round(3) * spacing, generator.normal(size=(3, 1)) * 80], 1)
+    content = nifti_bytes(NOISE, sform=sform, qform_code=0, pixdim=(1, *spacing))
+    Path("x.nii").write_bytes(content)
+    grid = read_image("x.nii").grid
+    corners = np.array(list(itertools.product(*[(0, n - 1) for n in grid.size])))
+    expected = (corners @ sform[:, :3].T + sform[:, 3]) * (-1, -1, 1)
+    extent = np.linalg.norm((np.array(grid.size) - 1) * spacing)
+    assert np.linalg.norm(expected - grid.corners(), axis=1).max() < 1e-3 * extent
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 2), (2, 0)])
+def test_a_shear_of_a_twentieth_is_refused_by_its_name(here, nifti_bytes, axes):
+    sheared = np.eye(3, 4)
+    sheared[axes] = 0.05
+    Path("x.nii").write_bytes(nifti_bytes(NOISE, sform=sheared, qform_code=0))
+    refuses("x.nii", "sheared")
+    # With a good qform that one is used, and the difference is told.
+    Path("x.nii").write_bytes(nifti_bytes(NOISE, sform=sheared))
+    with pytest.warns(ImageWarning, match=r"disagree by up to [01]\.?\d* mm; the qform is used"):
+        assert np.array_equal(read_image("x.nii").grid.direction, np.diag([-1, -1, 1]))
+
+
+@pytest.mark.parametrize(("intent", "sign"), [(1006, -1), (1007, 1)])
+def test_displacements_have_the_signs_of_their_intent(here, nifti_bytes, intent, sign):
+    vectors = np.random.default_rng(0).normal(size=(3, 1, 4, 5, 6)).astype(np.float32)
+    content = bytearray(nifti_bytes(vectors, dim=(5, 6, 5, 4, 1, 3)))
+    content[68:70] = intent.to_bytes(2, "little")
+    Path("x.nii").write_bytes(content)
+    array = read_displacement("x.nii").array
+    assert np.array_equal(array, np.moveaxis(vectors[:, 0], 0, -1) * (sign, sign, 1))
+    assert np.array_equal(array, sitk.GetArrayViewFromImage(sitk.ReadImage("x.nii")))
+
+
+@pytest.mark.parametrize("dim", [(4, 6, 5, 4, 3), (5, 6, 5, 4, 1, 3), (6, 6, 5, 4, 1, 1, 3)])
+def test_fields_of_another_layout_are_told_the_right_one(here, nifti_bytes, dim):
+    Path("x.nii").write_bytes(nifti_bytes(np.zeros(360, np.float32), dim=dim))
+    with pytest.raises(ImageReadError, match=r"\(x, y, z, 1, 3\).* and intent 1006 or 1007"):
+        read_displacement("x.nii")
 
 
 # --- MetaImage and NRRD ---------------------------------------------------------------------------
@@ -347,6 +405,32 @@ def test_a_meta_header_that_makes_no_sense_is_refused(here, old, new, reason):
     refuses("x.mha", reason, NCRError)
 
 
+@pytest.mark.parametrize("size", [None, 0, 20, 10**9, "exact"])
+@pytest.mark.parametrize("pack", [zlib.compress, gzip.compress])
+@pytest.mark.parametrize("trail", [b"", b"0" * 5000])
+def test_compressed_meta_images_need_no_size_of_their_data(here, size, pack, trail):
+    packed = pack(NOISE.tobytes())
+    line = "CompressedData = True\n"
+    if size is not None:
+        line += f"CompressedDataSize = {len(packed) if size == 'exact' else size}\n"
+    header = META.replace("CompressedData = False\n", line)
+    Path("x.mha").write_bytes(header.encode() + packed + trail)
+    assert np.array_equal(read_image("x.mha").array, NOISE)
+    Path("x.mhd").write_bytes(header.replace("LOCAL", "x.zraw").encode())
+    Path("x.zraw").write_bytes(packed + trail)
+    assert np.array_equal(read_image("x.mhd").array, NOISE)
+    Path("x.mha").write_bytes(header.encode() + pack(NOISE.tobytes()[:-4]) + trail)
+    refuses("x.mha", "truncated")
+
+
+@pytest.mark.parametrize("count", ["0", "6", "12000", "9" * 5000])
+def test_a_meta_image_of_many_axes_is_refused_at_once(here, count):
+    sizes = " ".join(["1"] * min(12000, int(count[:9])))
+    header = META.replace("NDims = 3", f"NDims = {count}").replace("22 24 20", sizes)
+    Path("x.mha").write_bytes(header.encode() + NOISE.tobytes())
+    refuses("x.mha", "dimensions|unreadable|no ElementDataFile")
+
+
 NRRD = """NRRD0005
 type: float
 dimension: 3
@@ -375,7 +459,7 @@ space origin: (0,0,0)
         ("encoding: raw", "encoding: zip", "encoding is unknown"),
         ("encoding: raw", "encoding: gzip", "damaged"),
         ("encoding: raw", "encoding: bzip2", "damaged"),
-        ("encoding: raw", "encoding: raw\nbyte skip: x", "cannot be understood"),
+        ("encoding: raw", "encoding: raw\nbyte skip: x", "unreadable byte skip"),
         ("NRRD0005", "NRRD", "magic is missing"),
     ],
 )
@@ -383,6 +467,49 @@ def test_a_nrrd_header_that_makes_no_sense_is_refused(here, old, new, reason):
     assert old in NRRD
     Path("x.nrrd").write_bytes(NRRD.replace(old, new).encode() + NOISE.tobytes())
     refuses("x.nrrd", reason, NCRError)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kinds: " + "domain " * 3000,
+        "space directions: " + "(" * 60000,
+        "spacings: " + "1 " * 9000,
+        "thicknesses",
+        "centerings",
+        "axis mins: " + "0 " * 5000,
+        "dimension: 17",
+        "dimension: 0",
+        "line skip: 99999999999",
+        "byte skip: -5",
+        "byte skip: " + "9" * 5000,
+        "sizes: 1 1 1 1",
+    ],
+    ids=lambda line: line[:20],
+)
+def test_lines_that_crash_or_stall_other_readers_are_harmless(here, line):
+    key = line.split(":")[0]
+    lines = [old for old in NRRD.splitlines() if not old.startswith(key + ":")][:-1]
+    if key not in ("space directions", "kinds"):
+        lines = [old for old in lines if not old.startswith("space")]
+    values = NOISE.tobytes()
+    if ":" not in line:  # ITK's reader crashes, ours has no use for the line
+        line += ": " + "cell " * 4000
+        Path("x.nrrd").write_bytes("\n".join([*lines, line, "", ""]).encode() + values)
+        assert np.array_equal(read_image("x.nrrd").array, NOISE)
+        return
+    Path("x.nrrd").write_bytes("\n".join([*lines, line, "", ""]).encode() + values)
+    start = time.process_time()
+    refuses("x.nrrd", "contradicts itself|claims|truncated|unreadable|byte skip", NCRError)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("line", ["content: ", "labels: ", "sample units: ", "a key:=", "# "])
+def test_long_lines_of_other_programs_are_passed_over(here, line):
+    """Segmentations of 3D Slicer have lines of tens of kilobytes."""
+    content = NRRD[:-1] + line + "x" * 60000 + "\n\n"
+    Path("x.nrrd").write_bytes(content.encode() + NOISE.tobytes())
+    assert np.array_equal(read_image("x.nrrd").array, NOISE)
 
 
 def test_the_hand_made_headers_are_good_before_they_are_broken(here, nifti_bytes):
