@@ -28,11 +28,10 @@ from manifests import write_manifests
 from scipy.stats import wilcoxon
 
 import itk_ncr
-from itk_ncr.data import AllToAll, Layout, read_manifest
+from itk_ncr.data import AllToAll, read_manifest
 from itk_ncr.evaluation import jaccard, split_by_lesion
 from itk_ncr.reproduction.measure import field_figures, mask_figures
 
-NO_ANATOMY = (1, 46, 69)
 FEWEST_VOXELS = {2: 20, 3: 51}
 VERSIONS = ("none", "L1", "L2", "L3", "L4")
 
@@ -61,7 +60,6 @@ def cases(
             split,
             versions=versions,
             named_masks=data / "stroke_lesions" / "masks",
-            layout=Layout(ignore_labels=NO_ANATOMY),
             match=False,
             preload=False,
         )

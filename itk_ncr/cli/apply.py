@@ -11,6 +11,7 @@ import click
 from itk_ncr import runs
 from itk_ncr.cli.console import note
 from itk_ncr.errors import InputError
+from itk_ncr.tables import cell
 
 _TABLES = (".csv", ".tsv", ".txt")
 _TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
@@ -176,7 +177,7 @@ def _carry_points(input: Path, field_path: Path) -> str:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=dialect, lineterminator="\n")
     writer.writerow(heading)
-    writer.writerows(row for _, row in rows)
+    writer.writerows(map(cell, row) for _, row in rows)
     return text.getvalue()
 
 

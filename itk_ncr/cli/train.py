@@ -21,6 +21,7 @@ from itk_ncr import runs
 from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
 from itk_ncr.cli.options import seed_option
 from itk_ncr.errors import InputError
+from itk_ncr.tables import cell
 
 if TYPE_CHECKING:
     from itk_ncr.data import Manifest
@@ -89,6 +90,11 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     help="Features of the decoders that are dropped at random: needed for maps of uncertainty.",
 )
 @click.option("--reduce", type=_COUNT, metavar="N", help="Train on voxels N times as large.")
+@click.option(
+    "--ignore-labels",
+    metavar="N,N,...",
+    help="Label values that count as no label, as 0 does. Default: those that the CSV names.",
+)
 @click.option("--lesions", type=click.FloatRange(0, 1), metavar="SHARE", help="Images given one.")
 @click.option(
     "--remapped",
@@ -145,6 +151,7 @@ def train(
     width: int | None,
     dropout: float | None,
     reduce: int | None,
+    ignore_labels: str | None,
     lesions: float | None,
     remapped: float | None,
     lesion_masks: Path | None,
@@ -165,9 +172,10 @@ def train(
 ) -> None:
     """Train a network on IMAGES.
 
-    IMAGES is a folder, or a CSV: subject, image and optionally labels, lesion, split, group; or
-    subject, fixed, moving for given pairs. All images are read and checked before training starts.
-    In a folder NAME_seg belongs to NAME as its label map.
+    IMAGES is a folder, or a CSV: subject, image and optionally labels, lesion, split, group,
+    ignore_labels; or subject, fixed, moving for given pairs. All images are read and checked before
+    training starts. In a folder NAME_seg belongs to NAME as its label map. All label values but 0
+    count, unless --ignore-labels or the column ignore_labels says otherwise.
 
     \b
     DIR/model/             the model: `itk-ncr register FIXED MOVING -o OUT --model DIR/model`
@@ -197,6 +205,7 @@ def train(
         {key: changes[key] for key in CHANGES} | {"seed": seed},
         network={"width": width, "dropout": dropout},
         reduce=reduce,
+        ignore_labels=_label_values(ignore_labels),
         lesions=lesions,
         remapped=remapped,
     )
@@ -254,6 +263,7 @@ def _changed(
     *,
     network: dict[str, Any],
     reduce: int | None,
+    ignore_labels: tuple[int, ...] | None,
     lesions: float | None,
     remapped: float | None,
 ) -> Recipe:
@@ -272,7 +282,7 @@ def _changed(
     recipe = recipe.with_variant(variant)
     if chosen:
         wanted["network_settings"] = {**recipe.settings.network_settings, **chosen}
-    asked = {"reduce": reduce, "lesions": lesions}
+    asked = {"reduce": reduce, "ignore_labels": ignore_labels, "lesions": lesions}
     sampling: dict[str, Any] = {name: v for name, v in asked.items() if v is not None}
     if remapped is not None:
         if recipe.sampling.synthesis is not None:
@@ -366,8 +376,21 @@ def _split(manifest: Manifest) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subject", "split"])
     splits = {s.patient: s.split for s in manifest.subjects}
-    writer.writerows(splits.items())
+    writer.writerows((cell(patient), split) for patient, split in splits.items())
     return text.getvalue()
+
+
+def _label_values(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    from itk_ncr.data.listings import label_values
+
+    try:
+        return label_values(text)
+    except ValueError:
+        raise InputError(
+            f"--ignore-labels must be whole numbers such as 1,46,69; got {text!r}."
+        ) from None
 
 
 def _fold(text: str | None) -> tuple[int, int] | None:

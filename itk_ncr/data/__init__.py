@@ -30,7 +30,7 @@ from itk_ncr.data.phantoms import (
 )
 from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.sample import Batch, Sample, Source, collate
-from itk_ncr.data.sources import AllToAll, GivenPairs, WithItself
+from itk_ncr.data.sources import AllToAll, GivenPairs, PairSource, WithItself
 from itk_ncr.data.splits import Fold, data_hash, divide, fold_audit, folds, in_fold
 from itk_ncr.data.store import Layout
 from itk_ncr.data.synthetic import Synthesis, SyntheticPairs
@@ -61,6 +61,7 @@ __all__ = [
     "NamedLesion",
     "OctGrowth",
     "OctPhantoms",
+    "PairSource",
     "Phantom",
     "Placement",
     "RealisticLesion",

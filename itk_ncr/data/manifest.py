@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from itk_ncr.errors import ArgumentError, ImageReadError, NCRError
+from itk_ncr.data.folders import LABEL_ENDINGS, list_folder
+from itk_ncr.data.folders import image_stem as image_stem
+from itk_ncr.data.listings import Entry, column_faults, entries, further_columns, patient_key
+from itk_ncr.errors import ImageReadError, InputError, NCRError
 from itk_ncr.geometry import Grid
 from itk_ncr.images import read_image
+from itk_ncr.tables import TOLD, read_table
 
-SPLITS = ("train", "val", "test")
-LABEL_ENDINGS = ("_seg", "_labels", "_label")
-IMAGE_SUFFIXES = (
-    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".png", ".tif", ".tiff", ".jpg",
-    ".jpeg", ".dcm",
-)  # fmt: skip
 # Spacings and positions that differ by less are the same up to the rounding of headers.
 RELATIVE_TOLERANCE, VOXEL_TOLERANCE = 1e-3, 0.05
 
@@ -41,6 +40,8 @@ class Subject:
         Only images of the same group are paired (the level of a slice, a contrast).
     slice_mm : float, optional
         Height of a 2D slice, where masks of 3D lesions are cut.
+    ignore_labels : tuple of int
+        Values of its label map that count as no label, as 0 does.
     """
 
     patient: str
@@ -50,6 +51,7 @@ class Subject:
     split: str | None = None
     group: str = ""
     slice_mm: float | None = None
+    ignore_labels: tuple[int, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -66,10 +68,13 @@ class Manifest:
     subjects : tuple of Subject
     pairs : tuple of (int, int)
         Fixed and moving, as positions in ``subjects``; empty: all-to-all.
+    notes : tuple of str
+        What was found where they come from and is not used.
     """
 
     subjects: tuple[Subject, ...]
     pairs: tuple[tuple[int, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def positions(self, split: str | None) -> tuple[int, ...]:
         """Positions of the subjects in a split; None: of all."""
@@ -99,12 +104,12 @@ def read_manifest(
     path : path
         A folder with one image per patient, ``NAME.nii.gz`` and optionally ``NAME_seg.nii.gz``
         (``NAME_t1.nii.gz`` goes with ``NAME_seg.nii.gz`` too); of label maps only, each is its own
-        image. Or a CSV with the columns subject
-        (patient), image and optionally labels, lesion, split (train, val, test), group, slice_mm;
+        image. Or a CSV (comma, semicolon or tab; UTF-8) with the columns subject (patient), image
+        and optionally labels, lesion, split (train, val, test), group, slice_mm, ignore_labels;
         or subject, fixed, moving and optionally fixed_labels, moving_labels, lesion (of fixed),
-        split, group, slice_mm for given pairs. Paths are relative to the CSV.
+        split, group, slice_mm, ignore_labels for given pairs. Paths are relative to the CSV.
     label_endings : sequence of str
-        How a label map's name goes on after the image's.
+        How a label map's name goes on after the image's, in any case of letters.
     any_size : bool
         Allow images of different size and position (the source then crops or pads).
 
@@ -112,134 +117,110 @@ def read_manifest(
     ------
     ImageReadError
         Naming every image that cannot be read or does not fit the others.
-    ArgumentError
-        If the CSV's columns or splits cannot be used.
+    InputError
+        Naming everything that is unclear: columns, files whose part their names do not say,
+        patients who would be in two splits, one image for two patients.
     """
     path = Path(path)
-    is_folder = path.is_dir()
-    manifest = _from_folder(path, tuple(label_endings)) if is_folder else _from_csv(path)
-    _require_one_split_per_patient(manifest, path)
+    manifest = _from_folder(path, label_endings) if path.is_dir() else _from_table(path)
+    _require_apart(manifest, path)
     require_consistent(manifest, any_size=any_size)
     return manifest
 
 
-def _from_folder(folder: Path, label_endings: tuple[str, ...]) -> Manifest:
-    found = {
-        (stem := image_stem(p.name)): p
-        for p in sorted(folder.iterdir())
-        if image_stem(p.name) is not None
-    }
-    labels: dict[str, Path] = {}
-    images: dict[str, Path] = {}
-    for stem, file in found.items():
-        assert stem is not None
-        ending = next((e for e in label_endings if stem.endswith(e)), None)
-        if ending is None:
-            images[stem] = file
-        else:
-            labels[stem[: -len(ending)]] = file
-    if not images:
-        # Label maps alone: synthetic pairs need nothing else.
-        images, labels = labels, labels
-    if not images:
-        raise ArgumentError(
-            f"data must hold images; got none in {str(folder)!r}. "
-            f"Give a CSV or a folder of {', '.join(IMAGE_SUFFIXES[:4])}, ... files."
-        )
-    return Manifest(
-        tuple(
-            Subject(patient=stem, image=file, labels=labels.get(stem, labels.get(_shorter(stem))))
-            for stem, file in images.items()
-        )
-    )
+def _from_folder(folder: Path, label_endings: Sequence[str]) -> Manifest:
+    images, notes = list_folder(folder, label_endings)
+    subjects = [Subject(patient=name, image=file, labels=labels) for name, file, labels in images]
+    return Manifest(tuple(subjects), notes=notes)
 
 
-def image_stem(name: str) -> str | None:
-    """The name of an image file without its suffix; None if it is no image."""
-    suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), None)
-    return None if suffix is None or name.startswith(".") else name[: -len(suffix)]
-
-
-def _shorter(stem: str) -> str:
-    """The name without its last part: of "ann_t1" "ann"."""
-    return stem.rpartition("_")[0]
-
-
-def _from_csv(path: Path) -> Manifest:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
-    except UnicodeError:
-        raise ImageReadError(
-            f"cannot read data {str(path)!r}: it is no text (UTF-8). Give a CSV or a folder."
-        ) from None
-    except (OSError, csv.Error) as error:
-        raise ImageReadError(
-            f"cannot read data {str(path)!r}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    columns = {name for row in rows[:1] for name in row if name}
-    required = {"subject", "fixed", "moving"} if "fixed" in columns else {"subject", "image"}
-    if not rows or not required <= columns:
-        raise ArgumentError(
-            f"data must have rows with the columns {', '.join(sorted(required))}; got "
-            f"{', '.join(sorted(columns)) or 'nothing'} in {str(path)!r}. Correct its first line."
-        )
-    for number, row in enumerate(rows, start=2):
-        empty = [name for name in sorted(required) if not (row[name] or "").strip()]
-        if empty or row.get("split") not in (None, "", *SPLITS):
-            raise ArgumentError(
-                f"line {number} of {str(path)!r} must name {', '.join(sorted(required))} and one "
-                f"of {', '.join(SPLITS)} as split; got {list(row.values())}. Correct the line."
-            )
-    if "fixed" in columns:
-        return _pairs(rows, path.parent)
-    return Manifest(tuple(_subject(row, path.parent, "image", "labels", "lesion") for row in rows))
-
-
-def _subject(
-    row: dict[str, str], folder: Path, image: str, labels: str, lesion: str | None
-) -> Subject:
-    def file(column: str | None) -> Path | None:
-        return folder / row[column] if column and row.get(column) else None
-
-    height = row.get("slice_mm")
-    try:
-        slice_mm = float(height) if height else None
-    except ValueError:
-        raise ArgumentError(
-            f"slice_mm must be a number; got {height!r} for {row['subject']!r}. Correct the CSV."
-        ) from None
-    return Subject(
-        patient=row["subject"],
-        image=folder / row[image],
-        labels=file(labels),
-        lesion=file(lesion),
-        split=row.get("split") or None,
-        group=row.get("group") or "",
-        slice_mm=slice_mm,
-    )
-
-
-def _pairs(rows: list[dict[str, str]], folder: Path) -> Manifest:
+def _from_table(path: Path) -> Manifest:
+    table = read_table(path, "data")
+    faults = column_faults(table) + list(table.faults)
+    if not faults and not table.lines:
+        faults = ["it has no images, only a heading"]
+    table.refuse(faults)
     subjects: dict[Subject, int] = {}
-    pairs = []
-    for row in rows:
-        fixed = _subject(row, folder, "fixed", "fixed_labels", "lesion")
-        moving = _subject(row, folder, "moving", "moving_labels", None)
-        pairs.append(tuple(subjects.setdefault(s, len(subjects)) for s in (fixed, moving)))
-    return Manifest(tuple(subjects), tuple((one, two) for one, two in pairs))
+    pairs: list[tuple[int, int]] = []
+    for line in entries(table, faults):
+        places = [subjects.setdefault(_subject(entry), len(subjects)) for entry in line]
+        if len(places) == 2:
+            if line[0].image == line[1].image:
+                faults.append(f"line {line[0].line} pairs an image with itself")
+            pairs.append((places[0], places[1]))
+    faults += _faults_of_patients(tuple(subjects))
+    table.refuse(faults)
+    unused = further_columns(table)
+    notes = (f"columns that are not used: {', '.join(unused)}",) if unused else ()
+    return Manifest(tuple(subjects), tuple(pairs), notes)
 
 
-def _require_one_split_per_patient(manifest: Manifest, path: Path) -> None:
+def _subject(entry: Entry) -> Subject:
+    values = {name: getattr(entry, name) for name in (f.name for f in fields(Subject))}
+    return Subject(**values)
+
+
+def _faults_of_patients(subjects: Sequence[Subject]) -> list[str]:
+    """Why a patient could be in two splits, or images in none."""
+    spellings: dict[str, dict[str, None]] = {}
     splits: dict[str, set[str | None]] = {}
-    for subject in manifest.subjects:
+    for subject in subjects:
+        spellings.setdefault(patient_key(subject.patient), {})[subject.patient] = None
         splits.setdefault(subject.patient, set()).add(subject.split)
-    mixed = [patient for patient, found in splits.items() if len(found) > 1]
-    if mixed:
-        raise ArgumentError(
-            f"split must be the same for all images of a patient; got several in {str(path)!r} for "
-            f"{', '.join(mixed[:8])}. Divide by patient."
+    faults = [
+        f"subjects {' and '.join(map(repr, names))} differ in case or blanks only"
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+    faults += [
+        f"subject {patient!r} is in several splits"
+        for patient, found in splits.items()
+        if len(found - {None}) > 1
+    ]
+    without = [s.image.name for s in subjects if s.split is None]
+    if without and len(without) < len(subjects):
+        faults.append(
+            f"{len(without)} images have no split, {without[0]!r} first, and others have one"
         )
+    return faults
+
+
+def _require_apart(manifest: Manifest, path: Path) -> None:
+    """Refuse an image that two patients are said to show, be it by a copy or by a link."""
+    by_size: dict[int, dict[str, list[Subject]]] = {}
+    for subject in manifest.subjects:
+        with contextlib.suppress(OSError):  # what cannot be read is told by who reads it
+            real = os.path.realpath(subject.image)
+            found = by_size.setdefault(os.stat(real).st_size, {})
+            found.setdefault(real, []).append(subject)
+    faults = []
+    for files in by_size.values():
+        same: dict[str, list[Subject]] = {}
+        for real, subjects in files.items():
+            key = real if len(files) == 1 else _digest(Path(real))
+            same.setdefault(key, []).extend(subjects)
+        for subjects in same.values():
+            names = dict.fromkeys(s.patient for s in subjects)
+            if len(names) > 1:
+                images = dict.fromkeys(s.image.name for s in subjects)
+                faults.append(
+                    f"{' and '.join(map(repr, images))} "
+                    f"{'hold the same image' if len(images) > 1 else 'is given'} for the patients "
+                    f"{' and '.join(map(repr, names))}"
+                )
+    if faults:
+        more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
+        raise InputError(
+            f"data '{path}' cannot be used, nothing was done: {'; '.join(faults[:TOLD])}{more}. "
+            "Give every image to one patient."
+        )
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:  # told by who reads it
+        return str(file)
 
 
 def require_consistent(manifest: Manifest, *, any_size: bool = False) -> None:
@@ -272,7 +253,7 @@ def require_consistent(manifest: Manifest, *, any_size: bool = False) -> None:
 
 def raise_faults(faults: Iterable[str]) -> None:
     """Raise one ImageReadError that lists all faults, if there are any."""
-    faults = list(dict.fromkeys(faults))
+    faults = list(dict.fromkeys(fault.rstrip(".") for fault in faults))
     if faults:
         raise ImageReadError(
             f"{len(faults)} file{'s' * (len(faults) > 1)} cannot be used: {'; '.join(faults)}. "

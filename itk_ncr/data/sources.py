@@ -91,10 +91,15 @@ class PairSource:
         self.store = Store(manifest, layout, labels=labels, plane=plane)
         self._named = _read_named(self.pairs, named_masks)
         if preload:
-            self.store.prepare(sorted({i for pair in self.pairs for i in pair[:2]}))
+            self.store.prepare(self.positions)
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Positions of the images that are in a pair."""
+        return tuple(sorted({i for pair in self.pairs for i in pair[:2]}))
 
     @property
     def shape(self) -> tuple[int, ...]:

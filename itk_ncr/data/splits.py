@@ -167,6 +167,7 @@ def data_hash(manifest: Manifest) -> str:
         total.update(f"{name} {content}\n".encode())
     for s in manifest.subjects:
         names = [os.path.relpath(f.resolve(), root).replace(os.sep, "/") for f in s.files]
-        total.update(f"{s.patient}|{s.split}|{s.group}|{s.slice_mm}|{names}\n".encode())
+        ignored = f"|{list(s.ignore_labels)}" if s.ignore_labels else ""
+        total.update(f"{s.patient}|{s.split}|{s.group}|{s.slice_mm}|{names}{ignored}\n".encode())
     total.update(f"{manifest.pairs}".encode())
     return total.hexdigest()

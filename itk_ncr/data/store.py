@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ class Layout:
     reduce : int or one per axis
         Voxels become this many times larger afterwards.
     ignore_labels : sequence of int
-        Label values that count as no label.
+        Label values that count as no label, besides those that a subject names itself.
     """
 
     size: tuple[int, ...] | None = None
@@ -117,6 +117,8 @@ class Store:
     layout : Layout
     labels : bool
         Whether to read label maps.
+    keep_ignored : bool
+        Leave labels that do not count in the label maps.
     plane : SlicePlane
         Where the pixels of 2D slices lie that carry no geometry.
     """
@@ -127,10 +129,11 @@ class Store:
         layout: Layout,
         *,
         labels: bool = True,
+        keep_ignored: bool = False,
         plane: SlicePlane = SLICE_PLANE,
     ) -> None:
         self.manifest, self.layout, self.plane = manifest, layout, plane
-        self.labels = labels
+        self.labels, self.keep_ignored = labels, keep_ignored
         self._prepared: dict[int, Prepared] = {}
         self._placements: dict[int, Placement] = {}
 
@@ -142,15 +145,44 @@ class Store:
         ImageReadError
             If a file cannot be read, has nothing to show, or unusable labels.
         """
+        raise_faults(self.faults(positions))
+
+    def faults(self, positions: Iterable[int], *, keep: bool = True) -> list[str]:
+        """Read these images now, and say of all that cannot be used why.
+
+        Parameters
+        ----------
+        positions : iterable of int
+        keep : bool
+            Keep them in memory; else they are only checked.
+
+        Raises
+        ------
+        ArgumentError
+            If the layout fits none of them.
+        """
         faults = []
         for position in positions:
             try:
-                self[position], self.placement(position)
+                self[position] if keep else self._read(position)
+                self.placement(position)
             except ArgumentError:  # the same for every file: the layout's
                 raise
             except NCRError as error:
                 faults.append(str(error))
-        raise_faults(faults)
+        return faults
+
+    def ignored(self, position: int) -> tuple[int, ...]:
+        """Label values of an image that count as no label."""
+        return (*self.layout.ignore_labels, *self.manifest.subjects[position].ignore_labels)
+
+    def label_values(self, position: int) -> tuple[int, ...]:
+        """Label values of an image that count, on the grid of training."""
+        labels = self[position].labels
+        if labels is None:
+            return ()
+        found = {int(value) for value in torch.unique(labels)}
+        return tuple(sorted(found - {0, *self.ignored(position)}))
 
     def __getitem__(self, position: int) -> Prepared:
         if position not in self._prepared:
@@ -208,7 +240,8 @@ class Store:
                 f"{array.min():g} to {array.max():g}. Convert it to labels first."
             )
         kind = np.uint8 if array.max() <= np.iinfo(np.uint8).max else np.int16
-        labels = np.where(np.isin(array, self.layout.ignore_labels), 0, array).astype(kind)
+        ignored = () if self.keep_ignored else self.ignored(position)
+        labels = np.where(np.isin(array, ignored), 0, array).astype(kind)
         labels = self.layout.crop(labels)
         for axis, n in enumerate(self.layout.shape(array.shape)):
             nearest = np.rint(np.linspace(0, labels.shape[axis] - 1, n)).astype(int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -113,6 +113,7 @@ class _Anatomy:
     labels: Tensor | None
     inside: Tensor
     placement: Placement
+    ignored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,20 +188,19 @@ class SyntheticPairs:
         if length < 1:
             raise ArgumentError(f"length must be at least 1; got {length}.")
         self.synthesis, self.lesions, self.length = synthesis, lesions, length
-        self.ignore_labels = layout.ignore_labels
         self._shape = None if shape is None else tuple(shape)
-        self._positions: tuple[int, ...] = ()
+        self.positions: tuple[int, ...] = ()
         if manifest is not None:
             self.manifest = manifest
             # What is no label to measure by is still tissue to show.
-            self.store = Store(manifest, replace(layout, ignore_labels=()), plane=plane)
-            self._positions = manifest.positions(split)
-            if not self._positions:
+            self.store = Store(manifest, layout, keep_ignored=True, plane=plane)
+            self.positions = manifest.positions(split)
+            if not self.positions:
                 raise ArgumentError(
                     f"data must have images in the split {split!r}; got none. Choose another."
                 )
             if preload:
-                self.store.prepare(self._positions)
+                self.store.prepare(self.positions)
 
     def __len__(self) -> int:
         return self.length
@@ -210,7 +210,7 @@ class SyntheticPairs:
         """Spatial shape of the samples (of the first, if sizes differ)."""
         if self._shape is not None:
             return self._shape
-        return tuple(self.store[self._positions[0]].inside.shape)
+        return tuple(self.store[self.positions[0]].inside.shape)
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
         """A pair of the anatomy of that number, with displacement, velocity and lesion known."""
@@ -225,7 +225,7 @@ class SyntheticPairs:
         ]
         # The moving image's lesion, seen from the fixed image.
         there = warp(sides[1].lesion[None], deformation.displacement, padding="fill")[0] >= 0.5
-        labels = [self._kept_labels(side.labels) for side in sides]
+        labels = [_kept_labels(side.labels, anatomy.ignored) for side in sides]
         return Sample(
             name=anatomy.name,
             fixed=sides[0].image,
@@ -243,7 +243,7 @@ class SyntheticPairs:
             placement = Placement.of(Grid.of_array(self._shape))
             inside = torch.ones(self._shape, dtype=torch.bool)
             return _Anatomy("random shapes", None, labels, inside, placement)
-        position = self._positions[index % len(self._positions)]
+        position = self.positions[index % len(self.positions)]
         prepared = self.store[position]
         return _Anatomy(
             name=self.manifest.subjects[position].image.name,
@@ -251,6 +251,7 @@ class SyntheticPairs:
             labels=prepared.labels,
             inside=prepared.inside,
             placement=self.store.placement(position),
+            ignored=self.store.ignored(position),
         )
 
     def _deformation(self, anatomy: _Anatomy, generator: torch.Generator) -> _Deformation:
@@ -343,8 +344,10 @@ class SyntheticPairs:
         lesion = torch.zeros_like(inside) if lesion is None else lesion
         return _Side(image, labels, lesion[None].float())
 
-    def _kept_labels(self, labels: Tensor | None) -> Tensor | None:
-        if labels is None or not self.ignore_labels:
-            return labels
-        ignored = torch.isin(labels, torch.tensor(self.ignore_labels, dtype=labels.dtype))
-        return labels.masked_fill(ignored, 0)
+
+def _kept_labels(labels: Tensor | None, ignored: Sequence[int]) -> Tensor | None:
+    """A label map without the values that count as no label."""
+    if labels is None or not ignored:
+        return labels
+    values = torch.tensor(ignored, dtype=torch.int64)
+    return labels.masked_fill(torch.isin(labels.to(torch.int64), values), 0)

@@ -4,10 +4,16 @@ from itk_ncr.reproduction.design import FIGURES, TABLES, Design, Experiment, des
 from itk_ncr.reproduction.document import write_reproduction
 from itk_ncr.reproduction.methods import METHODS, Method
 from itk_ncr.reproduction.run import Reproduction, plan_text, reproduce
-from itk_ncr.reproduction.sources import brains, lesion_masks, write_manifests
+from itk_ncr.reproduction.sources import (
+    IGNORED_LABELS,
+    brains,
+    lesion_masks,
+    write_manifests,
+)
 
 __all__ = [
     "FIGURES",
+    "IGNORED_LABELS",
     "METHODS",
     "TABLES",
     "Design",

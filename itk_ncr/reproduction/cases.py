@@ -25,13 +25,12 @@ from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, read_image
 from itk_ncr.reproduction.design import (
     FEWEST_VOXELS,
-    NO_ANATOMY,
     VERSIONS,
     Dealing,
     Design,
     Experiment,
 )
-from itk_ncr.reproduction.sources import brains, lesion_masks
+from itk_ncr.reproduction.sources import IGNORED_LABELS, brains, lesion_masks
 
 OCT_SHAPE = (192, 384)
 OCT_TRAINING_EYES = 400
@@ -130,7 +129,7 @@ class Brains:
             moving_split="all",
             versions=VERSIONS,
             named_masks=lesion_masks(self.data),
-            layout=Layout(ignore_labels=NO_ANATOMY),
+            layout=Layout(ignore_labels=IGNORED_LABELS),
             match=False,
             preload=False,
         )
@@ -160,7 +159,7 @@ def common_labels(data: Path, dimension: int, dealing: Dealing) -> tuple[int, ..
         assert subject.labels is not None
         values, counts = np.unique(read_image(subject.labels).array, return_counts=True)
         enough = counts >= FEWEST_VOXELS[dimension]
-        here = {int(v) for v in values[enough]} - {0, *NO_ANATOMY}
+        here = {int(v) for v in values[enough]} - {0, *IGNORED_LABELS}
         found = here if found is None else found & here
     return tuple(sorted(found or ()))
 

@@ -8,14 +8,13 @@ from typing import Any
 
 from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS
+from itk_ncr.reproduction.sources import IGNORED_LABELS
 from itk_ncr.training import Sampling, TrainingSettings, recipe
 
 TABLES = (1, 2, 3, 4)
 FIGURES = (2, 3, 4, 5, 6)
 VERSIONS = ("none", "L1", "L2", "L3", "L4")
 LESIONS = VERSIONS[1:]
-# Two values without a name and the fluid outside the brain.
-NO_ANATOMY = (1, 46, 69)
 FEWEST_VOXELS = {2: 20, 3: 51}
 
 # Where in the paper each kind of images appears.
@@ -166,7 +165,7 @@ def _brains_2d(small: bool, seed: int) -> Experiment:
         "mri-2d",
         replace(chosen.settings, seed=seed),
         # As published the lesions of the training are those of the test, L1 to L4, not random ones.
-        replace(chosen.sampling, lesions=0.0),
+        replace(chosen.sampling, lesions=0.0, ignore_labels=IGNORED_LABELS),
         variants=(*NETWORKS, "voxelmorph"),
         rows=("without", "affine", *NETWORKS, "voxelmorph", *CLASSICAL, *OURS),
         pairs=16 if small else None,
@@ -198,7 +197,7 @@ def _brains_3d(small: bool, seed: int) -> Experiment:
     return Experiment(
         "mri-3d",
         settings,
-        replace(chosen.sampling, lesions=0.0),
+        replace(chosen.sampling, lesions=0.0, ignore_labels=IGNORED_LABELS),
         variants=("ncr-s", "voxelmorph"),
         rows=("without", "voxelmorph", "ncr-s", "demons", "greedy", *OURS),
         pairs=3 if small else None,

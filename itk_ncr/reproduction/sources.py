@@ -18,6 +18,8 @@ from pathlib import Path
 from itk_ncr.data import Manifest, Subject, read_manifest
 from itk_ncr.errors import ArgumentError
 
+# Of ixi_dlmuse, says its README: the fluid outside the brain and two values without a name.
+IGNORED_LABELS = (1, 46, 69)
 # Its contrast is odd and over-strong, says the data's README.
 LEFT_OUT = ("IXI257-HH-1724",)
 # Level of a slice: the name's part, and its height in MNI in mm.
@@ -45,6 +47,7 @@ def _brain_rows(data: Path, out: Path, levels: dict[str, float] | None) -> list[
             )
             row = {"subject": subject["id"], "image": image, "labels": labels}
             row |= {"split": subject["split"]}
+            row |= {"ignore_labels": " ".join(map(str, IGNORED_LABELS))}
             rows.append(row | ({"group": level, "slice_mm": f"{height}"} if level else {}))
     return rows
 
@@ -135,13 +138,14 @@ def brains(data: Path, dimension: int, *, split: str, count: int | None = None) 
 
 
 def _resolved(subject: Subject) -> Subject:
-    """Where the files really are, undivided and in one group."""
+    """Where the files really are, undivided and in one group; a design says which labels count."""
     return replace(
         subject,
         image=subject.image.resolve(),
         labels=None if subject.labels is None else subject.labels.resolve(),
         split=None,
         group="",
+        ignore_labels=(),
     )
 
 

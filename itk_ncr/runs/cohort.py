@@ -27,6 +27,7 @@ from itk_ncr.runs.outputs import (
 from itk_ncr.runs.pair import Note
 from itk_ncr.runs.record import read_record
 from itk_ncr.runs.table import Pair
+from itk_ncr.tables import cell
 
 SUMMARY, PAGE, MARK = "summary.csv", "cohort.html", "cohort.json"
 OWN_FILES = (SUMMARY, PAGE, MARK, RECORD)
@@ -104,6 +105,7 @@ class CohortPlan:
             ("settings", json.dumps(self.mark["settings"], sort_keys=True)[1:-1] or "as usual"),
             ("work", where),
             *([("carried", carried)] if carried else []),
+            *(("note", note) for note in self.notes),
             ("output", str(self.output)),
         ]
 
@@ -231,14 +233,14 @@ class _Books:
             lineterminator="\n",
             extrasaction="ignore",
         )
-        writer.writeheader()
+        writer.writerow({name: cell(name) for name in writer.fieldnames})
         for row in self.rows:
             writer.writerow({key: _cell(value) for key, value in row.items()})
         write_text(self.plan.output / SUMMARY, text.getvalue())
 
 
 def _cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+    return f"{value:.6g}" if isinstance(value, float) else cell(value)
 
 
 def _draw(path: Path, rows: list[Row], title: str, note: Note) -> None:

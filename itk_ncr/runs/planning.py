@@ -24,6 +24,7 @@ from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.outputs import format_for
 from itk_ncr.runs.table import Pair, read_pairs
 from itk_ncr.runs.threads import usable_threads
+from itk_ncr.tables import TOLD
 
 # Estimated memory of a pair: that of `register_pair` where fixed, moving and working grid are
 # alike, and of a process with torch: 1.05 GB were measured at 96 x 112 x 96.
@@ -91,6 +92,7 @@ def plan_cohort(
     if scheduler is None:
         workers, threads, notes = share_processors(workers, threads, pairs)
         settings["threads"] = threads
+    notes = (*_missing(pairs), *notes)
     jobs = tuple(
         _job(pair, output, settings, asked, ending=ending, report=report, overwrite=overwrite)
         for pair in pairs
@@ -98,6 +100,15 @@ def plan_cohort(
     return CohortPlan(
         tuple(pairs), jobs, output, mark, report, workers or 0, threads or 0, scheduler, notes
     )
+
+
+def _missing(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """A remark on the pairs that will fail, if there are any."""
+    faults = [text for pair in pairs for text in pair.missing]
+    if not faults:
+        return ()
+    more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
+    return (f"pairs without all files will fail: {'; '.join(faults[:TOLD])}{more}.",)
 
 
 def run_cohort(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from itk_ncr.checkpoints import ModelDescription, StoredModel, find_model, load_
 from itk_ncr.data import (
     Augmentation,
     Manifest,
-    Source,
+    PairSource,
+    SyntheticPairs,
     data_hash,
     divide,
     fold_audit,
@@ -26,6 +27,7 @@ from itk_ncr.data import (
     in_fold,
     read_manifest,
 )
+from itk_ncr.data.manifest import raise_faults
 from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import orientation_code
 from itk_ncr.images import read_image
@@ -37,6 +39,8 @@ from itk_ncr.training.validation import Validation
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # Points of the loss curve that go into a model's description.
 CURVE = 20
+# Label values that are printed one by one.
+MOST_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Plan:
 
     manifest: Manifest
     recipe: Recipe
-    source: Source
-    validation: Source | None
+    source: PairSource | SyntheticPairs
+    validation: PairSource | SyntheticPairs | None
     hash: str
     lesion_masks: Path | None = None
     notes: tuple[str, ...] = ()
@@ -77,8 +81,7 @@ class Plan:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the training grid, array order."""
-        shape: tuple[int, ...] = self.source.shape  # type: ignore[attr-defined]
-        return shape
+        return self.source.shape
 
     def training(self, folder: Path, *, validate_every: int, device: str = "cpu") -> Training:
         """The training in its folder, at its start or where it was left.
@@ -177,6 +180,7 @@ class Plan:
         )
         return [
             ("images", f"{images}; {with_labels} with labels, {with_lesions} with lesion masks"),
+            *([("labels", self._labels())] if with_labels else []),
             ("grid", " x ".join(map(str, self.shape)) + " voxels (array order)"),
             ("split", f"{', '.join(counts.values())} patients"),
             ("pairs", pairs),
@@ -202,6 +206,18 @@ class Plan:
             return "none inserted"
         shapes = "random blobs" if self.lesion_masks is None else "shapes of masks and random blobs"
         return f"inserted in {100 * share:.0f} % of the fixed images, {shapes}"
+
+    def _labels(self) -> str:
+        """Which label values count in training."""
+        source = self.source
+        values = sorted({v for i in source.positions for v in source.store.label_values(i)})
+        ignored = sorted({v for i in source.positions for v in source.store.ignored(i)})
+        if not values:
+            return "none in training"
+        text = ", ".join(map(str, values))
+        if len(values) > MOST_SHOWN:
+            text = f"{len(values)} values from {values[0]} to {values[-1]}"
+        return f"{text}; not counted: {', '.join(map(str, [0, *ignored]))}"
 
     def _fingerprint(self) -> str:
         """Of images, masks and how pairs are made of them: what a resumed training must share."""
@@ -276,28 +292,98 @@ def make_plan(
     begun = None if start is None else find_model(start)
     if begun is not None:
         notes.append(f"begins with the weights of {begun.description.name}")
-    source = recipe.sampling.source(manifest, "train", lesion_masks=masks)
+    source = recipe.sampling.source(manifest, "train", lesion_masks=masks, preload=False)
+    validation = _validation(manifest, recipe)
+    _read_everything(source, validation)
+    _require_labels(source, images)
     return Plan(
         manifest=manifest,
         recipe=recipe,
         source=source,
-        validation=_validation(manifest, recipe),
+        validation=validation,
         hash=data_hash(manifest),
         lesion_masks=masks,
-        notes=tuple(notes),
+        notes=(*manifest.notes, *notes, *_left_out(manifest, source, validation)),
         start=begun,
     )
 
 
-def _validation(manifest: Manifest, recipe: Recipe) -> Source | None:
-    """Pairs of the patients that are held out for it, as they are."""
+def _read_everything(
+    source: PairSource | SyntheticPairs, validation: PairSource | SyntheticPairs | None
+) -> None:
+    """Read every image of the manifest; those that are in no pair are not kept.
+
+    Raises
+    ------
+    ImageReadError
+        Naming all images that cannot be used, of whatever split.
+    """
+    used = {*source.positions, *(validation.positions if validation is not None else ())}
+    others = [i for i in source.manifest.positions(None) if i not in used]
+    faults = source.store.faults(source.positions)
+    if validation is not None:
+        faults += validation.store.faults(validation.positions)
+    raise_faults([*faults, *source.store.faults(others, keep=False)])
+
+
+def _require_labels(source: PairSource | SyntheticPairs, images: str | os.PathLike[str]) -> None:
+    """Refuse label maps in which nothing counts as a label.
+
+    Raises
+    ------
+    ArgumentError
+        If there are some in training, and no value of theirs is left.
+    """
+    store, subjects = source.store, source.manifest.subjects
+    labelled = [i for i in source.positions if subjects[i].labels is not None]
+    if not labelled or any(store.label_values(i) for i in labelled):
+        return
+    ignored = sorted({value for i in labelled for value in store.ignored(i)})
+    raise ArgumentError(
+        "labels must have values besides 0 and those that are ignored "
+        f"({', '.join(map(str, ignored)) or 'none'}); got none in the {len(labelled)} label maps "
+        f"for training in '{images}'. Change what is ignored, or leave the label maps out."
+    )
+
+
+def _left_out(
+    manifest: Manifest,
+    source: PairSource | SyntheticPairs,
+    validation: PairSource | SyntheticPairs | None,
+) -> list[str]:
+    """Remarks on images and label maps that nothing is learnt from or validated with."""
+    subjects, notes = manifest.subjects, []
+    paired = set(source.positions)
+    alone = [subjects[i].image.name for i in manifest.positions("train") if i not in paired]
+    if alone:
+        notes.append(f"images for training that are in no pair: {_some(alone)}")
+    empty = [
+        subjects[i].labels.name  # type: ignore[union-attr]
+        for i in source.positions
+        if subjects[i].labels is not None and not source.store.label_values(i)
+    ]
+    if empty:
+        notes.append(f"label maps in which nothing counts as a label: {_some(empty)}")
+    if validation is None and manifest.positions("val"):
+        notes.append("the images for validation make no pair, so nothing is validated")
+    return notes
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _validation(manifest: Manifest, recipe: Recipe) -> PairSource | SyntheticPairs | None:
+    """Pairs of the patients that are held out for it, as they are; not read yet."""
     held_out = manifest.positions("val")
     patients = manifest.patients("val")
     paired = [pair for pair in manifest.pairs if pair[0] in held_out]
     if not paired if manifest.pairs else len(patients) < 2:
         return None
     plain = replace(recipe.sampling, augmentation=Augmentation(), lesions=0.0)
-    return plain.source(manifest, "val")
+    return plain.source(manifest, "val", preload=False)
 
 
 def code_version() -> str:

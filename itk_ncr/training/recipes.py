@@ -16,7 +16,7 @@ from itk_ncr.data import (
     LesionBank,
     Lesions,
     Manifest,
-    Source,
+    PairSource,
     Synthesis,
     SyntheticPairs,
 )
@@ -44,7 +44,7 @@ class Sampling:
     match : bool
         Match histograms as a registration does.
     ignore_labels : tuple of int
-        Label values that count as no label.
+        Label values that count as no label, besides those that the images name themselves.
     synthesis : Synthesis, optional
         Make pairs of known deformation out of one image or label map each, of random contrast,
         instead of pairing images; ``augmentation`` and ``match`` then say nothing.
@@ -64,12 +64,14 @@ class Sampling:
         split: str | None = "train",
         *,
         lesion_masks: str | os.PathLike[str] | None = None,
-    ) -> Source:
+        preload: bool = True,
+    ) -> PairSource | SyntheticPairs:
         """The pairs of a split: those that the manifest names, or all of different patients."""
         bank = None if lesion_masks is None else LesionBank.from_folder(lesion_masks)
         where = "fixed" if self.synthesis is None else "both"
         options: dict[str, Any] = {
-            "layout": Layout(reduce=self.reduce, ignore_labels=self.ignore_labels)
+            "layout": Layout(reduce=self.reduce, ignore_labels=self.ignore_labels),
+            "preload": preload,
         }
         if self.lesions > 0:
             options["lesions"] = Lesions(
@@ -156,8 +158,6 @@ _PAPER_MRI_STEPS = 500 * 32 * 31 * 5 // 10
 # 193 pairs of 25 B-scans, four fifths of them for training; 500 epochs, batches of 10.
 _PAPER_OCT_STEPS = 500 * (193 * 25 * 4 // 5) // 10
 _MRI = AUGMENTATIONS["mri"]
-# Two values without a name and the fluid outside the brain: no anatomy to align.
-_NO_ANATOMY = (1, 46, 69)
 # A small budget pays for fewer steps with longer ones.
 _SMALL: dict[str, Any] = {"steps": 1500, "batch": 8, "learning_rate": 1e-3}
 
@@ -190,7 +190,7 @@ _LEARNT_3D = _LEARNT | {"functional": _LOCAL_3D, "batch": 1, "precision": "bfloa
 RECIPES: dict[str, Recipe] = {
     "mri-2d": Recipe(
         TrainingSettings(2, functional=PRESETS["mri-2d"], steps=_PAPER_MRI_STEPS, batch=10),
-        Sampling(augmentation=_MRI, lesions=0.8, ignore_labels=_NO_ANATOMY),
+        Sampling(augmentation=_MRI, lesions=0.8),
         contrast="brain-t1",
         preset="mri-2d",
         small=_SMALL,
@@ -204,7 +204,7 @@ RECIPES: dict[str, Recipe] = {
             steps=_PAPER_MRI_STEPS,
             batch=5,
         ),
-        Sampling(augmentation=_MRI, lesions=0.8, ignore_labels=_NO_ANATOMY),
+        Sampling(augmentation=_MRI, lesions=0.8),
         contrast="brain-t1",
         preset="mri-3d",
         small=_SMALL | {"batch": 1, "precision": "bfloat16"},
@@ -223,7 +223,6 @@ RECIPES: dict[str, Recipe] = {
         Sampling(
             augmentation=replace(_MRI, shift_voxels=2.0, gamma=0.2, bias=0.15),
             lesions=0.7,
-            ignore_labels=_NO_ANATOMY,
         ),
         contrast="brain-t1",
         preset="mri-2d",
@@ -235,7 +234,6 @@ RECIPES: dict[str, Recipe] = {
             reduce=2,
             augmentation=replace(_MRI, shift_voxels=1.0, gamma=0.2, bias=0.15),
             lesions=0.7,
-            ignore_labels=_NO_ANATOMY,
         ),
         contrast="brain-t1",
         preset="mri-3d",
@@ -250,7 +248,7 @@ RECIPES: dict[str, Recipe] = {
             steps=20_000,
             **_LEARNT_2D,
         ),
-        Sampling(lesions=0.7, ignore_labels=_NO_ANATOMY, synthesis=Synthesis()),
+        Sampling(lesions=0.7, synthesis=Synthesis()),
         contrast="any",
         preset="multimodal",
         small={"steps": 1500},
@@ -268,7 +266,6 @@ RECIPES: dict[str, Recipe] = {
         Sampling(
             reduce=2,
             lesions=0.7,
-            ignore_labels=_NO_ANATOMY,
             synthesis=Synthesis(peak_voxels=(0.5, 5.0), scale_voxels=(8.0, 24.0), shift_voxels=2.0),
         ),
         contrast="any",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import itk_ncr
-from itk_ncr.data import AllToAll, read_manifest
-from itk_ncr.errors import ArgumentError, ImageReadError
+from itk_ncr.data import AllToAll, SyntheticPairs, data_hash, read_manifest
+from itk_ncr.errors import ImageReadError, InputError
 
 MakeData = Callable[..., Path]
 
@@ -22,9 +23,17 @@ def write(path: Path, array: np.ndarray, spacing: tuple[float, ...] | None = Non
     itk_ncr.write_image(itk_ncr.Image(array, grid), path)
 
 
+def fill(folder: Path, *names: str) -> None:
+    """Write an image of its own under every name."""
+    for number, name in enumerate(names):
+        array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4) + number
+        known = (".nrrd", ".mha")
+        write(folder / (name if name.endswith(known) else f"{name}.nii.gz"), array)
+
+
 def test_an_image_is_no_table(tmp_path) -> None:
     (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b\x08")
-    with pytest.raises(ImageReadError, match=r"image\.nii\.gz': it is no text \(UTF-8\)\. Give"):
+    with pytest.raises(InputError, match=r"image\.nii\.gz': it is no text \(UTF-8\)\. Give"):
         read_manifest(tmp_path / "image.nii.gz")
 
 
@@ -40,11 +49,49 @@ def test_csv_paths_are_relative_to_the_csv(make_data: MakeData, monkeypatch, tmp
 
 
 def test_a_folder_gives_one_image_per_patient_with_its_label_map(tmp_path) -> None:
-    for name in ("ann", "ann_seg", "bob_t1", "bob_seg", "cleo"):
-        write(tmp_path / f"{name}.nii.gz", np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    fill(
+        tmp_path,
+        "ann",
+        "ann_seg",
+        "bob_t1",
+        "bob_seg",
+        "cleo",
+        "dan",
+        "dan-SEG",
+        "eve.Labels",
+        "eve",
+    )
     (tmp_path / "notes.txt").write_text("no image")
-    found = {s.patient: s.labels and s.labels.name for s in read_manifest(tmp_path).subjects}
-    assert found == {"ann": "ann_seg.nii.gz", "bob_t1": "bob_seg.nii.gz", "cleo": None}
+    (tmp_path / "series").mkdir()
+    (tmp_path / ".DS_Store").write_text("hidden")
+    manifest = read_manifest(tmp_path)
+    found = {s.patient: s.labels and s.labels.name for s in manifest.subjects}
+    assert found == {
+        "ann": "ann_seg.nii.gz", "bob_t1": "bob_seg.nii.gz", "cleo": None,
+        "dan": "dan-SEG.nii.gz", "eve": "eve.Labels.nii.gz",
+    }  # fmt: skip
+    assert manifest.notes == ("not used, for they are no image files: notes.txt, series/",)
+
+
+@pytest.mark.parametrize(
+    ("names", "fragment"),
+    [
+        (["ann", "ann_mask"], "'ann_mask.nii.gz' is named like a mask"),
+        (["ann", "ann-LESION"], "'ann-LESION.nii.gz' is named like a mask"),
+        (["ann", "ann.nrrd"], "'ann.nii.gz' and 'ann.nrrd' are of one name"),
+        (["ann", "Ann.mha"], "'Ann.mha' and 'ann.nii.gz' are of one name"),
+        (["ann", "ann_seg", "ann_labels"], "are label maps of one name"),
+        (["ann", "ben_seg"], "label map 'ben_seg.nii.gz' belongs to no image"),
+        (["ANN", "ann_seg"], "'ANN.nii.gz' differs in the case"),
+        (["ann_t1", "ann_t2"], "show one patient by their names"),
+        (["sub-01_ses-1_T1w", "sub-01_ses-2_T1w"], "show one patient by their names"),
+    ],
+)
+def test_a_file_whose_part_is_not_clear_is_refused(names, fragment, tmp_path) -> None:
+    fill(tmp_path, *names)
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        read_manifest(tmp_path)
+    assert fragment in str(caught.value)
 
 
 def test_a_folder_of_label_maps_alone_serves_synthesis(tmp_path) -> None:
@@ -112,29 +159,73 @@ def test_images_of_several_sizes_are_allowed_when_asked_for(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("subject,picture\np0,p0.png\n", "columns image, subject"),
-        ("subject,image,split\np0,p0.png,training\n", "line 2"),
-        ("subject,image,split\np0,p0.png,train\np0,p1.png,test\n", "several .* for p0"),
-        ("subject,image\np0,\n", "line 2"),
+        ("subject,picture\np0,p0.png\n", "no column image .* has subject, picture"),
+        ("Subject,Image\np0,p0.png\n", "no column subject and no column image"),
+        ("subject,image,split\np0,p0.png,training\n", "line 2: split must be one of train, val"),
+        ("subject,image,split\np0,p0.png,train\np0,p1.png,test\n", "'p0' is in several splits"),
+        ("subject,image,split\np0,p0.png,train\np1,p1.png,\n", "1 images have no split, 'p1.png'"),
+        ("subject,image\np0,\n", "line 2 has no image"),
         ("subject,image,slice_mm\np0,p0.png,high\n", "slice_mm must be a number"),
-        ("", "got nothing"),
+        ("subject,image,slice_mm\np0,p0.png,inf\n", "slice_mm must be a number"),
+        ("subject,image,ignore_labels\np0,p0.png,1 x\n", "ignore_labels must be whole numbers"),
+        ("subject,image,label\np0,p0.png,p0_seg.png\n", "'label' is none; 'labels' is"),
+        ("subject,image,seg\np0,p0.png,p0_seg.png\n", "'seg' is none; 'labels' is"),
+        ("subject,image,mask\np0,p0.png,p0_seg.png\n", "'mask' is none; 'lesion' is"),
+        ("subject,image,fold\np0,p0.png,1\n", "'fold' is none; 'split' is"),
+        ("subject,image,Spilt\np0,p0.png,train\n", "'Spilt' is none; 'split' is"),
+        ("subject,image,patient\np0,p0.png,ann\n", "'patient' is none; 'subject' is"),
+        ("subject,image,atlas\np0,p0.png,p0_seg.png\n", "'atlas' holds files"),
+        ("subject,image\nann,p0.png\nAnn,p1.png\n", "'ann' and 'Ann' differ in case or blanks"),
+        ("subject,image\nann b,p0.png\nann  b,p1.png\n", "differ in case or blanks"),
+        ("subject,image\nann,p0.png\nann,p0.png\n", "line 3 repeats line 2"),
+        ("subject,image\nann,p0.png\nben,./p0.png\n", "'p0.png' is given for the patients"),
+        (
+            "subject,image\nann,p0.png\nben,copy.png\n",
+            "'p0.png' and 'copy.png' hold the same image",
+        ),
+        ("subject,fixed,moving\nann,p0.png,p1.png\nben,p2.png,p1.png\n", "'p1.png' is given for"),
+        ("subject,fixed,moving\nann,p0.png,p0.png\n", "line 2 pairs an image with itself"),
+        ("subject,image\nann,p0.png,p1.png\n", "line 2 has 3 cells for 2 columns"),
+        ("subject,image\n", "only a heading"),
+        ("", "its first line has nothing"),
     ],
 )
 def test_a_csv_that_cannot_be_used_says_why(make_data: MakeData, text, message) -> None:
     path = make_data()
+    (path.parent / "copy.png").write_bytes((path.parent / "p0.png").read_bytes())
     path.write_text(text)
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(InputError, match=message):
         read_manifest(path)
 
 
 def test_a_missing_csv_is_named(tmp_path) -> None:
-    with pytest.raises(ImageReadError, match=r"nowhere\.csv"):
+    with pytest.raises(InputError, match=r"nowhere\.csv"):
         read_manifest(tmp_path / "nowhere.csv")
 
 
-def test_a_byte_order_mark_and_further_columns_are_read_over(make_data: MakeData) -> None:
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_as_spreadsheets_save_it(make_data: MakeData, delimiter) -> None:
     path = make_data()
-    text = path.read_text().replace("subject,", "\ufeffsubject,").replace(",split", ",split,age")
-    text = text.replace(",train", ",train,50").replace(",test", ",test,60")
-    path.write_text(text, encoding="utf-8")
-    assert len(read_manifest(path).subjects) == 5
+    text = path.read_text().replace(",split", ", split,age").replace(",train", ", train ,50")
+    text = text.replace(",test", " ,test,60").replace("\n", ",,\r\n") + ",,,,\r\n"
+    path.write_bytes(("\ufeff" + text.replace(",", delimiter)).encode())
+    manifest = read_manifest(path)
+    assert manifest.patients("train") == ("p0", "p1", "p2")
+    assert manifest.patients("test") == ("p3", "p4")
+    assert all(s.labels is not None and s.labels.is_file() for s in manifest.subjects)
+    assert manifest.notes == ("columns that are not used: age",)
+
+
+def test_a_column_says_which_labels_do_not_count(make_data: MakeData) -> None:
+    path = make_data()
+    text = path.read_text().replace("split\n", "split,ignore_labels\n")
+    path.write_text(text.replace(",train\n", ',train,"1, 300"\n'))
+    manifest = read_manifest(path)
+    assert [s.ignore_labels for s in manifest.subjects] == [(1, 300)] * 3 + [()] * 2
+    source = AllToAll(manifest)
+    assert source.store.label_values(0) == (2, 3)
+    synthetic = SyntheticPairs(manifest).sample(0, torch.Generator().manual_seed(0))
+    assert {*torch.unique(synthetic.fixed_labels).tolist()} <= {0, 2, 3}
+    before = path.read_text()
+    path.write_text(before.replace("1, 300", "1"))
+    assert data_hash(read_manifest(path)) != data_hash(manifest)

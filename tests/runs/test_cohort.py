@@ -217,6 +217,22 @@ def test_what_cannot_work_is_said_before_anything_is_written(table, row, tmp_pat
     assert tree(tmp_path) == before
 
 
+def test_a_missing_file_fails_its_pair_alone_and_cells_are_no_formulas(
+    table, row, tmp_path, quick, here, summary
+):
+    carried = {"dose": "-1.5", "note": "=1+1", "by": "+cmd|' /C calc'!A0", "@sum": "@SUM(A1)"}
+    path = table(row("a", **carried), row("gone", moving="gone.nrrd", **carried))
+    plan = runs.plan_cohort(path, tmp_path / "out", quick, report=False)
+    assert any("line 3: moving" in note for note in plan.notes)
+    plan.run()
+    done, failed = summary(tmp_path / "out")
+    assert (done["status"], failed["status"]) == ("done", "failed")
+    assert "gone.nrrd" in failed["error"]
+    assert "No such file" in failed["error"]
+    found = [done[column] for column in ("dose", "note", "by", "'@sum")]
+    assert found == ["-1.5", "'=1+1", "'+cmd|' /C calc'!A0", "'@SUM(A1)"]
+
+
 def test_of_two_runs_in_one_folder_the_second_is_refused(table, row, tmp_path, quick, monkeypatch):
     path = table(row("a"))
     plan = runs.plan_cohort(path, tmp_path / "out", quick, report=False)

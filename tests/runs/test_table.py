@@ -73,10 +73,26 @@ def test_everything_that_is_wrong_is_said_at_once(table, row, tmp_path):
         f"line 4: moving '{tmp_path / 'gone.nrrd'}' does not exist",
         "line 5: name '../c'",
         "line 6: fixed labels",
-        "2 pairs are called 'A'",
+        "3 pairs are called 'a'",
     ]:
         assert fragment in text
     assert "\n" not in text
+
+
+def test_a_pair_without_a_file_leaves_the_others_to_be_done(table, row, tmp_path):
+    first, second = read_pairs(table(row("a"), row("b", lesion_mask="none.nii")))
+    assert (first.name, first.missing) == ("a", ())
+    assert second.missing == (f"line 3: lesion_mask '{tmp_path / 'none.nii'}' does not exist",)
+    with pytest.raises(InputError, match=r"line 2: lesion_mask .* does not exist"):
+        read_pairs(table(row("b", lesion_mask="none.nii"), name="all.csv"))
+
+
+def test_empty_cells_and_columns_at_the_end_are_read_over(tmp_path, table, row):
+    path = table(row("a"))
+    lines = path.read_text().splitlines()
+    path.write_text("\n" + lines[0] + ",,\n" + lines[1] + ",,,,\n,,\n")
+    (pair,) = read_pairs(path)
+    assert (pair.name, pair.carried) == ("a", {})
 
 
 def test_of_very_many_faults_some_are_told_and_the_others_counted(table, row):

@@ -6,11 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 import itk_ncr
 from itk_ncr.checkpoints import load_model
+from itk_ncr.errors import ArgumentError, ImageReadError
 from itk_ncr.registration import network as network_module
-from itk_ncr.training import make_plan, recipe
+from itk_ncr.training import RECIPES, make_plan, recipe
 
 # As nibabel's files with an affine of ones come out of ITK.
 UPSIDE_DOWN = ((-1.0, 0.0), (0.0, -1.0))
@@ -75,3 +77,40 @@ def test_a_model_is_shown_its_training_images_as_they_were_stored(
     position = [s.patient for s in plan.manifest.subjects].index("p1")
     learnt_from = plan.source.store[position].image.float()
     np.testing.assert_allclose(shown[0][0], learnt_from, atol=1e-3)  # the store's half precision
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_plan_reads_the_images_of_every_split(split, write, tiny):
+    images = write()
+    lines = [f"p{i},images/p{i}.nrrd,{'train' if i < 5 else split}" for i in range(6)]
+    table = images.parent / "data.csv"
+    table.write_text("subject,image,split\n" + "\n".join(lines) + "\n")
+    plan = make_plan(table, tiny)
+    assert any("nothing is validated" in note for note in plan.notes) == (split == "val")
+    whole = (images / "p5.nrrd").read_bytes()
+    (images / "p5.nrrd").write_bytes(whole[:-40])
+    with pytest.raises(ImageReadError, match=r"1 file cannot be used: .*p5\.nrrd"):
+        make_plan(table, tiny)
+
+
+def test_every_label_but_0_counts_unless_the_data_say_otherwise(write, tiny):
+    images = write(labels=(1, 46))
+    plan = make_plan(images, tiny)
+    assert dict(plan.summary())["labels"] == "1, 46; not counted: 0"
+    sample = plan.source.sample(0, torch.Generator().manual_seed(0))
+    assert torch.unique(sample.fixed_labels).tolist() == [0, 1, 46]
+    sampling = dataclasses.replace(tiny.sampling, ignore_labels=(46,))
+    plan = make_plan(images, dataclasses.replace(tiny, sampling=sampling))
+    assert dict(plan.summary())["labels"] == "1; not counted: 0, 46"
+
+
+@pytest.mark.parametrize(("labels", "ignored"), [((0, 0), ()), ((1, 69), (1, 69))])
+def test_a_training_whose_labels_all_vanish_is_refused(labels, ignored, write, tiny):
+    sampling = dataclasses.replace(tiny.sampling, ignore_labels=ignored)
+    with pytest.raises(ArgumentError, match=r"got none in the [45] label maps for training"):
+        make_plan(write(labels=labels), dataclasses.replace(tiny, sampling=sampling))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_recipe_decides_which_labels_count(name):
+    assert recipe(name).sampling.ignore_labels == ()

@@ -1,0 +1,178 @@
+"""The images of a folder and the label maps beside them, by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from itk_ncr.errors import InputError
+
+LABEL_ENDINGS = (
+    "_seg", "_dseg", "_aseg", "_segmentation", "_labels", "_label", "_labelmap",
+)  # fmt: skip
+# Masks: of what, the name does not say.
+MASK_ENDINGS = (
+    "_mask", "_masks", "_msk", "_lesion", "_lesions", "_roi", "_brainmask", "_probseg",
+)  # fmt: skip
+IMAGE_SUFFIXES = (
+    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".png", ".tif", ".tiff", ".jpg",
+    ".jpeg", ".dcm",
+)  # fmt: skip
+# Files that belong to a header with one of the suffixes above.
+DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
+# What a name ends with that says which image of a patient this is.
+CONTRASTS = ("t1", "t1w", "t1c", "t1ce", "t1gd", "t2", "t2w", "flair", "pd", "pdw", "dwi", "adc",
+             "swi", "bold", "ct", "mr", "mri", "pet")  # fmt: skip
+TOLD = 20
+
+
+def list_folder(
+    folder: Path, label_endings: Sequence[str] = LABEL_ENDINGS
+) -> tuple[list[tuple[str, Path, Path | None]], tuple[str, ...]]:
+    """The images of a folder with their label maps, and remarks on what is not used.
+
+    Endings are compared without regard to case, and with a dash, dot or blank for the underscore.
+
+    Returns
+    -------
+    images : list of (str, Path, Path or None)
+        Name, image and label map; of label maps alone, each is its own image.
+    notes : tuple of str
+
+    Raises
+    ------
+    InputError
+        Naming every file whose part is not clear: masks, label maps without an image, two files of
+        one name, two images of one patient.
+    """
+    stems, others = _stems(folder)
+    faults = _alike(stems)
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
+    masks: list[Path] = []
+    for file, stem in stems.items():
+        if _ending(stem, MASK_ENDINGS):
+            masks.append(file)
+        elif ending := _ending(stem, label_endings):
+            name = stem[: -len(ending)]
+            if name in labels and file not in faults:
+                faults[file] = f"{file.name!r} and {labels[name].name!r} are label maps of one name"
+            labels[name] = file
+        else:
+            images[stem] = file
+    pairs = _pairs(images, labels)
+    told = list(faults.values())
+    told += [
+        f"{file.name!r} is named like a mask: call a label map NAME{label_endings[0]}, and name "
+        "masks of lesions in a CSV"
+        for file in masks
+    ]
+    if images:
+        used = {file for _, _, file in pairs}
+        told += [_orphan(file, name, images) for name, file in labels.items() if file not in used]
+    told += _patients_twice(images)
+    if told:
+        more = f"; and {len(told) - TOLD} more" if len(told) > TOLD else ""
+        raise InputError(
+            f"data '{folder}' cannot be used, nothing was done: {'; '.join(told[:TOLD])}{more}. "
+            "Rename these files or move them away, or say in a CSV what belongs together."
+        )
+    if not pairs:
+        raise InputError(
+            f"data must hold images; got none in '{folder}'. "
+            f"Give a CSV or a folder of {', '.join(IMAGE_SUFFIXES[:4])}, ... files."
+        )
+    return pairs, _notes(others)
+
+
+def _stems(folder: Path) -> tuple[dict[Path, str], list[Path]]:
+    """The names of images without their suffixes, and what else there is that is not hidden."""
+    stems: dict[Path, str] = {}
+    others: list[Path] = []
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            continue
+        stem = None if file.is_dir() else image_stem(file.name)
+        if stem is not None:
+            stems[file] = stem
+        elif not file.name.lower().endswith(DATA_SUFFIXES):
+            others.append(file)
+    return stems, others
+
+
+def image_stem(name: str) -> str | None:
+    """The name of an image file without its suffix; None if it is no image."""
+    suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), None)
+    return None if suffix is None or name.startswith(".") else name[: -len(suffix)]
+
+
+def _alike(stems: dict[Path, str]) -> dict[Path, str]:
+    """Files whose name is that of another one but for the suffix or the case of letters."""
+    first: dict[str, Path] = {}
+    faults: dict[Path, str] = {}
+    for file, stem in stems.items():
+        other = first.setdefault(stem.casefold(), file)
+        if other is not file:
+            faults[file] = f"{other.name!r} and {file.name!r} are of one name"
+    return faults
+
+
+def _ending(stem: str, endings: Sequence[str]) -> str | None:
+    """The longest of the endings that a name has, as it is written there."""
+    plain = re.sub(r"[-. ]", "_", stem.lower())
+    found = [e for e in endings if plain.endswith(e.lower()) and len(stem) > len(e)]
+    return stem[-len(max(found, key=len)) :] if found else None
+
+
+def _pairs(images: dict[str, Path], labels: dict[str, Path]) -> list[tuple[str, Path, Path | None]]:
+    if not images:
+        # Label maps alone: synthetic pairs need nothing else.
+        return [(name, file, file) for name, file in labels.items()]
+    return [
+        (stem, file, labels.get(stem, labels.get(_shorter(stem)))) for stem, file in images.items()
+    ]
+
+
+def _shorter(stem: str) -> str:
+    """The name without its last part: of "ann_t1" "ann"."""
+    return stem.rpartition("_")[0]
+
+
+def _orphan(file: Path, name: str, images: dict[str, Path]) -> str:
+    alike = [i for i in images if name.casefold() in (i.casefold(), _shorter(i).casefold())]
+    hint = f"; {images[alike[0]].name!r} differs in the case of its letters" if alike else ""
+    return f"label map {file.name!r} belongs to no image{hint}"
+
+
+def _patients_twice(images: dict[str, Path]) -> list[str]:
+    """Patients of whom there are several images by their names, which a folder cannot say."""
+    found: dict[str, list[str]] = {}
+    for stem in images:
+        person = _person(stem)
+        if person is not None:
+            found.setdefault(person, []).append(images[stem].name)
+    return [
+        f"{', '.join(map(repr, names))} show one patient by their names, and a folder has one "
+        "image of each: give a CSV with the column subject"
+        for names in found.values()
+        if len(names) > 1
+    ]
+
+
+def _person(stem: str) -> str | None:
+    """Who is shown, where a name says so: by BIDS, or before the word of a contrast."""
+    plain = stem.casefold()
+    bids = re.match(r"sub-[a-z0-9]+(?=_|$)", plain)
+    if bids:
+        return bids.group()
+    name, _, last = re.sub(r"[-. ]", "_", plain).rpartition("_")
+    return name if last in CONTRASTS and name else None
+
+
+def _notes(others: list[Path]) -> tuple[str, ...]:
+    if not others:
+        return ()
+    names = ", ".join(file.name + "/" * file.is_dir() for file in others[:5])
+    more = ", ..." if len(others) > 5 else ""
+    return (f"not used, for they are no image files: {names}{more}",)
