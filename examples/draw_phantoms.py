@@ -1,4 +1,4 @@
-"""Phantoms in one picture: eyes at two visits, and one healthy brain with four lesions.
+"""Phantoms in one picture: eyes at two visits, one healthy brain with four lesions, and all models.
 
 Usage: python draw_phantoms.py [PICTURE.png]; needs matplotlib.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from itk_ncr.data import OctPhantoms, make_phantom, surfaces
+from itk_ncr.data import LESION_MODELS, OctPhantoms, make_phantom, surfaces
 from itk_ncr.images import read_image
 
 matplotlib.use("Agg")
@@ -25,8 +25,8 @@ SHOWN = (2, 10, 12)
 LESIONS = ("L1", "L2", "L3", "chronic")
 COLOURS = {"ILM": "#4fc3f7", "RPE": "#ffd54f", "BM": "#f06292"}
 
-figure = plt.figure(figsize=(9, 6.6), facecolor="black")
-parts = figure.subfigures(2, 1, height_ratios=(4.6, 2.6))
+figure = plt.figure(figsize=(9, 11.4), facecolor="black")
+parts = figure.subfigures(3, 1, height_ratios=(4.6, 2.6, 4.8))
 for part in parts:
     part.set_facecolor("black")
 
@@ -75,8 +75,22 @@ for axes, kind in zip(parts[1].subplots(1, 5), ("healthy", *LESIONS), strict=Tru
     axes.contour(made.lesion.array[level, ::-1], [0.5], colors="#ff7043", linewidths=0.7)
     print(f"{title}: {int(made.lesion.array.sum())} voxels")
 
+for axes, kind in zip(parts[2].subplots(2, 4).flat, LESION_MODELS, strict=True):
+    made = make_phantom(
+        healthy,
+        kind,
+        torch.Generator().manual_seed(11),
+        at_mm=None if kind == "spots" else (-28.0, 10.0, 12.0),
+        size_mm=12_000 if kind == "spots" else 30_000,
+    )
+    level = int(made.lesion.array.sum((1, 2)).argmax())
+    title = f"{made.kind}, {made.size_mm / 1000:.0f} ml"
+    show(axes, made.image.array[level, ::-1], title, top)
+    print(f"{title}: {int(made.affected.array.sum())} voxels affected")
+
 parts[0].subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.02, 0.14)
 parts[1].subplots_adjust(0.01, 0.01, 0.99, 0.92, 0.02, 0.05)
+parts[2].subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.02, 0.1)
 figure.set_dpi(100)
 figure.canvas.draw()
 # Greys, and every colour from faint to full: a third of the bytes.

@@ -98,7 +98,8 @@ def test_draw_phantoms(run: Run, tmp_path: Path):
     assert re.search(r"L1, 115 ml: 2\d{4} voxels", out)
     assert number(r"patient 5, scan 0.*: ([\d.]+) %", out) > 1
     picture = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "phantoms.png")))
-    assert picture.shape[:2] == (660, 900)
+    assert len(re.findall(r"\d+ voxels affected", out)) == 8
+    assert picture.shape[:2] == (1140, 900)
 
 
 def test_cohort(run: Run, tmp_path: Path):

@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     from itk_ncr.images import Image
 
 # Named here so that the help need not import torch; a test holds them to the table.
-KINDS = ("L1", "L2", "L3", "L4", "acute", "chronic", "grey", "bright")
+KINDS = (
+    "L1", "L2", "L3", "L4", "acute", "chronic", "grey", "bright", "realistic", "cavity", "cyst",
+    "infarct", "tumour", "oedema", "haemorrhage", "isointense", "spots",
+)  # fmt: skip
+MODELS = KINDS[8:]
+CONTRASTS = ("t1", "t2", "flair")
 REAL = KINDS[:4]  # those for which there are masks
 OCT = "oct"
+OF_LESIONS = {"lesion", "contrast", "mask", "lesion_masks", "at", "volume", "mass_effect"}
+OF_OCT = {"count", "scans", "first", "size"}
 # PNG holds 256 grey levels, and images of `normalise` go up to 1.5.
 GREY = 255 / 1.5
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -46,7 +53,13 @@ _COUNT = click.IntRange(min=1)
     "--lesion",
     type=click.Choice(KINDS),
     help="What it looks like: L1 and L4 are huge, L2 is small, L3 small and pale; or an "
-    "appearance, of random size.  [default: chronic]",
+    "appearance, of random size; or a model after real lesions, with surroundings and mass effect; "
+    "realistic draws one of the models.  [default: chronic]",
+)
+@click.option(
+    "--contrast",
+    type=click.Choice(CONTRASTS),
+    help="Weighting of the image, for the models.  [default: guessed from its histogram]",
 )
 @click.option(
     "--mask",
@@ -76,7 +89,7 @@ _COUNT = click.IntRange(min=1)
     "--mass-effect",
     type=_POSITIVE,
     metavar="MM",
-    help="Push tissue away from the lesion by up to so much.",
+    help="Push tissue away from the lesion by up to so much.  [default: none; models draw it]",
 )
 @click.option("--count", type=_COUNT, metavar="N", help="oct: number of pairs.  [default: 10]")
 @click.option("--scans", type=_COUNT, metavar="N", help="oct: pairs per patient.  [default: 1]")
@@ -106,8 +119,7 @@ def phantom(
     """
     is_oct = str(image) == OCT
     given = {name for name, value in options.items() if value is not None}
-    strange = given & ({"lesion", "mask", "lesion_masks", "at", "volume", "mass_effect"} if is_oct
-                       else {"count", "scans", "first", "size"})  # fmt: skip
+    strange = given & (OF_LESIONS if is_oct else OF_OCT)
     if strange:
         names = ", ".join("--" + name.replace("_", "-") for name in sorted(strange))
         raise click.UsageError(f"{names}: not for {'oct' if is_oct else 'an image'}")
@@ -115,6 +127,8 @@ def phantom(
         raise click.UsageError("--mask and --lesion-masks exclude each other; give one")
     if options["lesion_masks"] is not None and options["lesion"] not in REAL:
         raise click.UsageError(f"--lesion-masks goes with --lesion {', '.join(REAL)}")
+    if options["contrast"] is not None and options["lesion"] not in MODELS:
+        raise click.UsageError(f"--contrast goes with --lesion {', '.join(MODELS)}")
     begun = time.perf_counter()
     if is_oct:
         folder = runs.OutputFolder(output, overwrite)
@@ -146,7 +160,8 @@ def _write_lesion(folder: runs.OutputFolder, path: Path, seed: int, options: dic
         masks=options["lesion_masks"],
         at_mm=options["at"],
         size_mm=None if volume is None else volume * (1 if flat else 1000),
-        mass_effect_mm=options["mass_effect"] or 0.0,
+        mass_effect_mm=options["mass_effect"],
+        contrast=options["contrast"],
     )
     size = f"{made.size_mm:.4g} mm2" if flat else f"{made.size_mm / 1000:.4g} ml"
     ending = runs.format_for(path)
@@ -155,6 +170,8 @@ def _write_lesion(folder: runs.OutputFolder, path: Path, seed: int, options: dic
         "image": (f"phantom{own}", made.image),
         "lesion": (f"lesion{own}", made.lesion),
     }
+    if made.affected is not None:
+        files["affected"] = (f"affected{own}", made.affected)
     if made.displacement is not None:
         files["displacement"] = (f"displacement{ending}", made.displacement)
     with folder.staged() as stage:
@@ -163,13 +180,13 @@ def _write_lesion(folder: runs.OutputFolder, path: Path, seed: int, options: dic
         inputs = {"image": path, "mask": options["mask"]}
         record = _record(
             seed,
-            {k: v for k, v in options.items() if v is not None} | {"lesion": kind},
+            {k: v for k, v in options.items() if v is not None} | {"lesion": made.kind},
             {role: runs.fingerprint(p) for role, p in inputs.items() if p is not None},
             {role: name for role, (name, _) in files.items()},
             truth=_truth(made),
         )
         (stage / runs.RECORD).write_text(record, encoding="utf-8")
-    return f"{kind}: {size}, {int(made.lesion.array.sum())} voxels"
+    return f"{made.kind}: {size}, {int(made.lesion.array.sum())} voxels"
 
 
 def _truth(made: Phantom) -> dict[str, Any]:

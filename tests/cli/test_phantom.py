@@ -10,13 +10,34 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from itk_ncr import runs
-from itk_ncr.cli.phantom import KINDS
-from itk_ncr.data import LESION_KINDS, OctPhantoms, read_manifest, surfaces
+from itk_ncr import data, runs
+from itk_ncr.cli.phantom import CONTRASTS, KINDS, MODELS
+from itk_ncr.data import LESION_KINDS, LESION_MODELS, OctPhantoms, read_manifest, surfaces
 
 
 def test_the_help_offers_every_lesion():
     assert KINDS == LESION_KINDS
+    assert ("realistic", *LESION_MODELS) == MODELS
+    assert tuple(data.CONTRASTS) == CONTRASTS
+
+
+def test_a_realistic_lesion_is_written_with_all_that_it_affects(run, tmp_path, blobs):
+    image = sitk.GetImageFromArray((200 * blobs((60, 64)) + 1).astype(np.uint8))
+    image.SetSpacing((3.0, 3.0))
+    sitk.WriteImage(image, str(tmp_path / "healthy.png"))
+    words = ("phantom", tmp_path / "healthy.png", "-o", tmp_path / "out", "--seed", "4")
+    result = run(*words, "--lesion", "realistic", "--contrast", "flair")
+    assert result.exit_code == 0, result.output
+    kind = result.output.split(":")[0]
+    assert kind in LESION_MODELS
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written >= {"phantom.png", "lesion.png", "affected.png", "summary.json"}
+    record = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert record["settings"]["lesion"] == kind
+    wrong = run(*words[:3], tmp_path / "no", "--lesion", "grey", "--contrast", "t1")
+    assert wrong.exit_code == 2
+    assert "--contrast goes with --lesion realistic" in wrong.output
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_lesion_is_written_in_the_geometry_and_type_of_the_image(run, tmp_path, blobs):

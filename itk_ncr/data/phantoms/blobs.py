@@ -132,7 +132,7 @@ def irregular_blob(
 ) -> Tensor:
     """An ellipsoid with a lobed and ragged outline, of so many voxels: bool (*spatial).
 
-    Fewer voxels only if the object has not so many within reach.
+    Fewer voxels only if the object has not so many.
     """
     dimension = len(spacing_mm)
     unit_ball = math.pi if dimension == 2 else 4 / 3 * math.pi
@@ -142,6 +142,8 @@ def irregular_blob(
         slice(max(0, c - r), min(n, c + r + 1))
         for c, r, n in zip(centre, reach, inside.shape, strict=True)
     )
+    if int(inside[box].sum()) < voxels:
+        box = tuple(slice(0, n) for n in inside.shape)
     lines = [
         (torch.arange(part.start, part.stop, dtype=torch.float32) - c) * s
         for part, c, s in zip(box, centre, spacing_mm, strict=True)

@@ -17,7 +17,10 @@ from itk_ncr.data.augmentation import uniform
 from itk_ncr.data.manifest import image_stem
 from itk_ncr.data.phantoms.appearance import APPEARANCES, Appearance, insert_lesion
 from itk_ncr.data.phantoms.blobs import random_centre, sized_blob
+from itk_ncr.data.phantoms.models import CONTRASTS, LESION_MODELS, landmarks
 from itk_ncr.data.phantoms.named import NAMED_LESIONS
+from itk_ncr.data.phantoms.realistic import draw_mask, draw_push, fill, unit_spacing
+from itk_ncr.data.placement import Placement
 from itk_ncr.data.rendering import upper_quartile
 from itk_ncr.data.store import filled
 from itk_ncr.errors import ArgumentError, ImageReadError
@@ -25,9 +28,11 @@ from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, physical_displacement, read_image, resample
 from itk_ncr.ops import exponential, jacobian_determinant
-from itk_ncr.preprocessing import normalise
+from itk_ncr.preprocessing import Normalised, normalise
 
-LESION_KINDS = (*NAMED_LESIONS, *APPEARANCES)
+# Draws one of LESION_MODELS.
+ANY_MODEL = "realistic"
+LESION_KINDS = (*NAMED_LESIONS, *APPEARANCES, ANY_MODEL, *LESION_MODELS)
 # Radius of a lesion whose size nobody gave, in mm; drawn on a logarithmic scale.
 RADIUS_MM = (5.0, 20.0)
 # No lesion fills more of the object.
@@ -51,11 +56,18 @@ class Phantom:
     displacement : Image, vector, mm, LPS, optional
         Mass effect: away from the lesion, ``image(x)`` shows ``healthy(x + displacement(x))``. It
         is what a registration of the healthy image (moving) to the phantom (fixed) should find.
+    affected : Image, uint8, optional
+        1 in the lesion and where it made tissue visibly brighter or darker: gliosis, oedema, soft
+        edges. Known for the kinds of ``LESION_MODELS``.
+    kind : str
+        What was inserted, drawn or given.
     """
 
     image: Image
     lesion: Image
     displacement: Image | None = None
+    affected: Image | None = None
+    kind: str = ""
 
     @property
     def size_mm(self) -> float:
@@ -72,7 +84,8 @@ def make_phantom(
     masks: str | os.PathLike[str] | None = None,
     at_mm: Sequence[float] | None = None,
     size_mm: float | None = None,
-    mass_effect_mm: float = 0.0,
+    mass_effect_mm: float | None = None,
+    contrast: str | None = None,
 ) -> Phantom:
     """Insert a lesion into a healthy image.
 
@@ -81,8 +94,9 @@ def make_phantom(
     image : Image
         2D or 3D, scalar; bright tissue on dark background, such as a T1 image of a brain.
     kind : str
-        One of ``LESION_KINDS``: an appearance of ``APPEARANCES``, or L1 to L4 with appearance and
-        size of those of ``NAMED_LESIONS``.
+        One of ``LESION_KINDS``: an appearance of ``APPEARANCES``, L1 to L4 with appearance and
+        size of those of ``NAMED_LESIONS``, a model of ``LESION_MODELS``, or "realistic": one of
+        these models, drawn.
     generator : torch.Generator
         For place, outline, brightness and texture, as far as they are not given.
     mask : Image, optional
@@ -93,8 +107,11 @@ def make_phantom(
         Centre of the lesion, (x, y, z), LPS. Default: the mask's own, or drawn from the tissue.
     size_mm : float, optional
         Volume in mm3, area in mm2 for 2D. A mask is scaled to it.
-    mass_effect_mm : float
-        How far, at most, tissue is pushed away from the lesion.
+    mass_effect_mm : float, optional
+        How far, at most, tissue is pushed away from the lesion. Default: as the model draws it,
+        for other kinds 0.
+    contrast : str, optional
+        Weighting of the image, a row of ``CONTRASTS``; for models only. Default: guessed.
 
     Returns
     -------
@@ -116,32 +133,95 @@ def make_phantom(
         raise ArgumentError(
             f"centre of the lesion must have {image.dimension} numbers; got {len(at_mm)}."
         )
+    if contrast is not None and contrast not in CONTRASTS:
+        raise ArgumentError(f"contrast must be one of {', '.join(CONTRASTS)}; got {contrast!r}.")
+    if kind == ANY_MODEL:
+        kind = list(LESION_MODELS)[int(uniform(generator, 0, len(LESION_MODELS)))]
     named = NAMED_LESIONS.get(kind)
-    appearance = APPEARANCES[kind] if named is None else named.appearance
     if mask is None and masks is not None and named is not None:
         mask = _named_mask(masks, named.mask)
     if mask is None and named is not None and size_mm is None:
         size_mm = named.volume_mm3 if image.dimension == 3 else named.area_mm2
     scaled = normalise(image.array)
     inside = filled(torch.from_numpy(scaled.foreground))
-    if mask is None:
-        tissue = torch.from_numpy(scaled.values > TISSUE * _white(scaled.values, scaled.foreground))
-        where = _drawn(image.grid, inside, tissue, generator, at_mm, size_mm)
-    else:
+    if mask is not None:
         where = _placed(mask, image.grid, at_mm, size_mm) & inside
         if not where.any():
             raise ArgumentError(
                 "mask must overlap with what the image shows; got nothing in common. Give the "
                 "mask in the image's space, or the centre of the lesion."
             )
+    elif kind in LESION_MODELS:
+        where = _modelled(scaled, image.grid, inside, kind, generator, at_mm, size_mm, contrast)
+    else:
+        tissue = torch.from_numpy(scaled.values > TISSUE * _white(scaled.values, scaled.foreground))
+        where = _drawn(image.grid, inside, tissue, generator, at_mm, size_mm)
+    if kind in LESION_MODELS:
+        return _realistic(image, where, inside, kind, generator, mass_effect_mm, contrast)
     displacement = None
-    if mass_effect_mm > 0:
+    if mass_effect_mm:
         displacement = _push(where, image.grid, mass_effect_mm)
         image = Image(_moved(image, displacement), image.grid)
+    appearance = APPEARANCES[kind] if named is None else named.appearance
     array = _with_lesion(image, where, appearance, generator)
-    return Phantom(
-        Image(array, image.grid), Image(where.numpy().astype(np.uint8), image.grid), displacement
+    return Phantom(Image(array, image.grid), _mask(where, image.grid), displacement, kind=kind)
+
+
+def _modelled(
+    scaled: Normalised,
+    grid: Grid,
+    inside: Tensor,
+    kind: str,
+    generator: torch.Generator,
+    at_mm: Sequence[float] | None,
+    size_mm: float | None,
+    contrast: str | None,
+) -> Tensor:
+    """A shape that a model draws, bool (*spatial)."""
+    values = torch.from_numpy(scaled.values)[None]
+    voxels = None if size_mm is None else _voxels(size_mm, grid, inside)
+    return draw_mask(
+        values,
+        inside,
+        Placement.of(grid),
+        LESION_MODELS[kind],
+        landmarks(values, inside, contrast),
+        generator,
+        voxels=voxels,
+        centre=None if at_mm is None else _centre(at_mm, grid, inside),
     )
+
+
+def _realistic(
+    image: Image,
+    where: Tensor,
+    inside: Tensor,
+    kind: str,
+    generator: torch.Generator,
+    mass_effect_mm: float | None,
+    contrast: str | None,
+) -> Phantom:
+    """The image with a lesion that a model fills."""
+    grid = image.grid
+    spacing = unit_spacing(inside, grid.spacing[::-1])
+    peak = None if mass_effect_mm is None else mass_effect_mm * spacing[-1] / grid.spacing[0]
+    push = draw_push(where, inside, kind, generator, spacing_mm=spacing, peak_mm=peak)
+    displacement = None
+    if push is not None:
+        displacement = physical_displacement(push, grid, grid)
+        image = Image(_moved(image, displacement), grid)
+    scaled = normalise(image.array)
+    healthy = torch.from_numpy(scaled.values)[None]
+    marks = landmarks(healthy, inside, contrast)
+    ill, affected = fill(healthy, where, inside, kind, marks, generator, spacing_mm=spacing)
+    array = _changed(image, scaled.values, ill)
+    return Phantom(
+        Image(array, grid), _mask(where, grid), displacement, _mask(affected, grid), kind
+    )
+
+
+def _mask(where: Tensor, grid: Grid) -> Image:
+    return Image(where.numpy().astype(np.uint8), grid)
 
 
 def _named_mask(folder: str | os.PathLike[str], name: str) -> Image:
@@ -167,31 +247,42 @@ def _drawn(
     size_mm: float | None,
 ) -> Tensor:
     """A random shape, bool (*spatial)."""
-    voxel, dimension = math.prod(grid.spacing), grid.dimension
-    room = LARGEST_SHARE * int(inside.sum()) * voxel
+    voxel = math.prod(grid.spacing)
     if size_mm is None:
         radius = math.exp(uniform(generator, *(math.log(r) for r in RADIUS_MM)))
-        ball = math.pi * radius**2 if dimension == 2 else 4 / 3 * math.pi * radius**3
-        size_mm = min(ball, room)
+        ball = math.pi * radius**2 if grid.dimension == 2 else 4 / 3 * math.pi * radius**3
+        size_mm = min(ball, LARGEST_SHARE * int(inside.sum()) * voxel)
+    voxels = _voxels(size_mm, grid, inside)
+    if at_mm is None:
+        centre = random_centre(inside, generator, tissue)
+    else:
+        centre = _centre(at_mm, grid, inside)
+    return sized_blob(inside, grid.spacing[::-1], generator, voxels=voxels, centre=centre)
+
+
+def _voxels(size_mm: float, grid: Grid, inside: Tensor) -> int:
+    """Number of voxels of a lesion of a size in mm3, in 2D mm2."""
+    voxel = math.prod(grid.spacing)
+    room = LARGEST_SHARE * int(inside.sum()) * voxel
     if size_mm > room:
-        unit = "mm2" if dimension == 2 else "mm3"
+        unit = "mm2" if grid.dimension == 2 else "mm3"
         raise ArgumentError(
             f"size of the lesion must be at most half of what the image shows, {room:.6g} {unit}; "
             f"got {size_mm:g}. Give a smaller size."
         )
-    if at_mm is None:
-        centre = random_centre(inside, generator, tissue)
-    else:
-        index = np.rint(grid.continuous_index(np.asarray(at_mm, np.float64))).astype(int)[::-1]
-        centre = index.tolist()
-        if (index < 0).any() or (index >= grid.shape).any() or not inside[tuple(centre)]:
-            raise ArgumentError(
-                f"centre of the lesion must lie in what the image shows; got {tuple(at_mm)}, voxel "
-                f"{tuple(centre[::-1])} of size {grid.size}. Is it LPS, in the order x, y, z?"
-            )
-    return sized_blob(
-        inside, grid.spacing[::-1], generator, voxels=max(1, round(size_mm / voxel)), centre=centre
-    )
+    return max(1, round(size_mm / voxel))
+
+
+def _centre(at_mm: Sequence[float], grid: Grid, inside: Tensor) -> list[int]:
+    """The voxel of a point, array order."""
+    index = np.rint(grid.continuous_index(np.asarray(at_mm, np.float64))).astype(int)[::-1]
+    centre: list[int] = index.tolist()
+    if (index < 0).any() or (index >= grid.shape).any() or not inside[tuple(centre)]:
+        raise ArgumentError(
+            f"centre of the lesion must lie in what the image shows; got {tuple(at_mm)}, voxel "
+            f"{tuple(centre[::-1])} of size {grid.size}. Is it LPS, in the order x, y, z?"
+        )
+    return centre
 
 
 def _placed(
@@ -251,7 +342,12 @@ def _with_lesion(
         white=_white(scaled.values, scaled.foreground),
         spacing_mm=image.grid.spacing[::-1],
     )
-    change = (ill - healthy)[0].numpy().astype(np.float64) * _unit(image.array, scaled.values)
+    return _changed(image, scaled.values, ill)
+
+
+def _changed(image: Image, healthy: NDArray[np.float32], ill: Tensor) -> NDArray[np.generic]:
+    """The image with a change that is given on the scale of ``normalise``."""
+    change = (ill[0].numpy() - healthy).astype(np.float64) * _unit(image.array, healthy)
     array = np.where(change == 0, image.array, image.array + change)
     return _as_type(array, image.array.dtype)
 

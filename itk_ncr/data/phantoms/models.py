@@ -19,12 +19,9 @@ Range = tuple[float, float]
 
 # Quantiles of the tissue: fluid in T1 and FLAIR; grey matter in T1; white matter in T1.
 DARK, MIDDLE, BRIGHT = 0.05, 0.5, 0.75
-# Noise is estimated from the middle of the image, in a cube of this many voxels at most.
-NOISE_WINDOW = 48
-# Gaussian sigma (voxels) that separates noise from anatomy.
-NOISE_SIGMA = 2.0
-# Share of the voxels, those with the smoothest surroundings, that count for the noise.
-SMOOTHEST = 0.25
+# Noise is estimated in blocks of this many voxels along every axis, and in the calmest of them.
+NOISE_BLOCK = {2: 6, 3: 4}
+CALMEST = 0.1
 # A T2 image has a bright tail (fluid); a FLAIR image has tissue of nearly one intensity.
 T2_TAIL, FLAIR_SPREAD = 1.4, 0.25
 
@@ -157,7 +154,7 @@ CONTRASTS: dict[str, dict[str, Level]] = {
     "t1": _T1,
     "t2": {
         "fluid": Level("bright", (1.5, 1.9)),
-        "gliosis": Level("tissue", (1.25, 1.7)),
+        "gliosis": Level("tissue", (1.35, 1.8)),
         "ischaemia": Level("tissue", (1.15, 1.6)),
         "necrosis": Level("bright", (1.2, 1.8)),
         "enhancement": Level("middle", (0.9, 1.3)),
@@ -230,36 +227,41 @@ def landmarks(image: Tensor, inside: Tensor, contrast: str | None = None) -> Lan
 
 
 def _noise(image: Tensor, inside: Tensor) -> tuple[float, float]:
-    """Deviation of the noise and how smooth it is."""
-    window = tuple(
-        slice(max(0, (n - NOISE_WINDOW) // 2), (n - NOISE_WINDOW) // 2 + NOISE_WINDOW)
-        if n > NOISE_WINDOW
-        else slice(0, n)
-        for n in inside.shape
-    )
-    patch = image[(slice(None), *window)][None].float()
-    calm = smooth(patch, NOISE_SIGMA)
-    rest = (patch - calm)[0, 0]
-    slope = torch.zeros_like(rest)
-    for axis in range(rest.ndim):
-        if rest.shape[axis] > 1:
-            slope += torch.gradient(calm[0, 0], dim=axis)[0].square()
-    usable = inside[window].clone()
-    usable[..., -1] = False
-    if int(usable.sum()) < 20:
+    """Deviation of the noise and how smooth it is, from the blocks that show least anatomy."""
+    values, whole = _blocks(image[0].float()), _blocks(inside).flatten(1).all(1)
+    values = values[whole]
+    if len(values) < 5:
         return 0.0, 0.0
-    # The quantile of many values from a part of them.
-    sample = slope[usable]
-    limit = torch.quantile(sample[:: max(1, len(sample) // 20_000)], SMOOTHEST)
-    chosen = usable & (slope <= limit)
-    here = rest[chosen]
-    there = rest[chosen.roll(1, -1)]
-    deviation = float((here - here.median()).abs().median()) / 0.6745
-    likeness = float((here * there).mean() / here.square().mean().clamp_min(1e-12))
+    # What a plane explains is anatomy or a bias field.
+    edge, dimension = values.shape[-1], inside.ndim
+    line = torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2
+    rest = values - values.flatten(1).mean(1).view(-1, *(1,) * dimension)
+    for axis in range(dimension):
+        ramp = (line / line.norm()).view(-1, *(1,) * (dimension - 1 - axis))
+        ramp = ramp / math.sqrt(edge ** (dimension - 1))
+        slope = (rest * ramp).flatten(1).sum(1).view(-1, *(1,) * dimension)
+        rest = rest - slope * ramp
+    variance = rest.square().flatten(1).sum(1) / (edge**dimension - dimension - 1)
+    limit = torch.quantile(variance[:100_000], CALMEST)
+    calm = rest[variance <= limit]
+    likeness = float(
+        (calm[..., 1:] * calm[..., :-1]).mean() / calm.square().mean().clamp_min(1e-12)
+    )
     # White noise under a Gaussian of sigma s correlates by exp(-1 / (4 s^2)) with its neighbour.
-    likeness = min(max(likeness, 0.0), 0.85)
+    likeness = min(likeness, 0.85)
     sigma = 0.0 if likeness < 0.02 else 0.5 / math.sqrt(-math.log(likeness))
-    return deviation, sigma
+    return math.sqrt(float(limit)), sigma
+
+
+def _blocks(array: Tensor) -> Tensor:
+    """An array cut into cubes or squares: (B, edge, ...)."""
+    edge = NOISE_BLOCK[array.ndim]
+    for axis in range(array.ndim):
+        array = array.narrow(axis, 0, array.shape[axis] // edge * edge)
+    for axis in range(array.ndim):
+        # Each axis becomes one of blocks in front and one of voxels at the end.
+        array = array.unfold(axis, edge, edge)
+    return array.flatten(0, len(array.shape) // 2 - 1)
 
 
 def white_matter(image: Tensor, marks: Landmarks) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def random_lesion(
     )
     spacing = unit_spacing(inside, placement.spacing_mm)
     push = draw_push(mask, inside, kind, generator, spacing_mm=spacing)
-    pushed = image if push is None else _pushed(image, inside, push)
+    pushed = image if push is None else warp(image[None], push)[0]
     ill, affected = fill(pushed, mask, inside, kind, marks, generator, spacing_mm=spacing)
     return RealisticLesion(ill, mask, affected, kind, marks.contrast, push)
 
@@ -169,31 +170,39 @@ def draw_mask(
     *,
     bank: LesionBank | None = None,
     size_ml: Range = (0.3, 150.0),
+    voxels: int | None = None,
+    centre: Sequence[int] | None = None,
 ) -> Tensor:
-    """A lesion's shape and place: bool (*spatial)."""
+    """A lesion's shape and place: bool (*spatial).
+
+    Its number of voxels and the centre of its first piece are drawn unless they are given. A given
+    centre makes one piece.
+    """
     low, high = (min(max(s, size_ml[0]), size_ml[1]) for s in model.size_ml)
     spacing = unit_spacing(inside, placement.spacing_mm)
     fewest, most = (_voxels(size, inside, spacing) for size in (low, high))
-    if bank is not None and uniform(generator, 0, 1) < model.real_shapes:
+    drawn = voxels is None and centre is None
+    if bank is not None and drawn and uniform(generator, 0, 1) < model.real_shapes:
         for _ in range(MASK_DRAWS):
             found = bank.draw(placement, inside, generator)
             if found is not None and fewest <= int(found.sum()) <= most:
                 return found
-    voxels = _voxels(math.exp(uniform(generator, math.log(low), math.log(high))), inside, spacing)
+    if voxels is None:
+        size = math.exp(uniform(generator, math.log(low), math.log(high)))
+        voxels = _voxels(size, inside, spacing)
+    most_pieces = max(1, voxels // FEWEST_VOXELS) if centre is None else 1
+    pieces = min(int(uniform(generator, model.pieces[0], model.pieces[1] + 1)), most_pieces)
     tissue = (image[0] > 0.5 * (marks.dark + marks.middle)) & inside
     if model.in_white_matter:
         white = white_matter(image, marks) > 0.8
         tissue = tissue & white if (tissue & white).any() else tissue
-    pieces = min(
-        int(uniform(generator, model.pieces[0], model.pieces[1] + 1)),
-        max(1, voxels // FEWEST_VOXELS),
-    )
     weights = [uniform(generator, 0.3, 1.0) ** 2 for _ in range(pieces)]
+    ends = [round(voxels * sum(weights[:n]) / sum(weights)) for n in range(pieces + 1)]
     result = torch.zeros_like(inside)
-    for weight in weights:
-        centre = random_centre(inside, generator, tissue)
-        count = max(1, round(voxels * weight / sum(weights)))
-        result |= irregular_blob(inside, spacing, generator, voxels=count, centre=centre)
+    for start, end in itertools.pairwise(ends):
+        free = inside & ~result
+        place = centre or random_centre(free, generator, tissue)
+        result |= irregular_blob(free, spacing, generator, voxels=end - start, centre=place)
     return result
 
 
@@ -246,7 +255,8 @@ def draw_push(
         velocity = 0.7 * velocity
         u = exponential(velocity)
     result = torch.zeros(1, mask.ndim, *mask.shape)
-    result[(slice(None), slice(None), *box)] = resize_displacement(u, shape)
+    # What was too small to see at the outline is 0 beyond it.
+    result[(slice(None), slice(None), *box)] = resize_displacement(u, shape) * inside[box]
     return result
 
 
@@ -254,12 +264,6 @@ def _radius(mask: Tensor, spacing_mm: Sequence[float]) -> float:
     """Radius in mm of the ball of a mask's size."""
     size = float(mask.sum()) * math.prod(spacing_mm)
     return math.sqrt(size / math.pi) if mask.ndim == 2 else (0.75 * size / math.pi) ** (1 / 3)
-
-
-def _pushed(image: Tensor, inside: Tensor, displacement: Tensor) -> Tensor:
-    """The image through a displacement where that is not 0; the background stays."""
-    moved = warp(image[None], displacement)[0]
-    return torch.where(inside & (displacement != 0).any(1)[0], moved, image)
 
 
 def fill(
@@ -398,7 +402,7 @@ class _Parts:
         nearness = 1 - depth / deepest
         # Half of the voxels of a normal pattern lie within 0.67 deviations of 0.
         limit = 1.2 * share * (0.5 + nearness) * (1 + 0.5 * clumps).clamp(0, 2)
-        return ((limit - ridge) / uniform(self.generator, 0.4, 1.4) + 0.5).clamp(0, 1)
+        return ((limit - ridge) / uniform(self.generator, 0.6, 1.6) + 0.5).clamp(0, 1)
 
 
 def signed_distance(mask: Tensor, spacing_mm: Sequence[float]) -> Tensor:
