@@ -5,8 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from itk_ncr import processes
+from itk_ncr.errors import InputError
+
+# Names of unfinished files and folders begin with it, and go on with the process that writes them.
+PREFIX = ".itk-ncr-"
+# Ending of folders that hold what a run replaces; they are put back, not removed.
+REPLACED = ".replaced"
+
+
+def hidden_name(ending: str = "") -> str:
+    """A new name for something unfinished, which says what process writes it."""
+    return f"{PREFIX}{processes.signature()}-{secrets.token_hex(4)}{ending}"
 
 
 @contextlib.contextmanager
@@ -28,7 +43,7 @@ def replacing(target: Path, suffix: str = "") -> Iterator[Path]:
     OSError
         If the system refuses; ``target`` is as before, and nothing is left beside it.
     """
-    temporary = target.with_name(f".{secrets.token_hex(8)}.partial{suffix}")
+    temporary = target.with_name(hidden_name(f".partial{suffix}"))
     try:
         with temporary.open("xb"):
             pass
@@ -51,3 +66,156 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether a folder holds more than what unfinished runs have begun to write."""
+    try:
+        return any(not name.startswith(PREFIX) for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: float | None = None) -> Iterator[None]:
+    """Keep other runs of this program out of a folder, until the block or the process ends.
+
+    POSIX only; Windows and some network file systems have no such lock, and nothing happens there.
+
+    Parameters
+    ----------
+    folder : Path
+    wait : float, optional
+        Seconds to wait for a run that is there. Default: as long as it takes.
+
+    Raises
+    ------
+    BlockingIOError
+        If a run is there for longer.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        until = None if wait is None else time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if until is None else fcntl.LOCK_NB))
+            except BlockingIOError:
+                if until is None or time.monotonic() >= until:
+                    raise
+                time.sleep(0.05)
+            except OSError:  # some network file systems know no locks
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+def require_free_folder(folder: Path) -> None:
+    """Check that no other run is at work in a folder.
+
+    Raises
+    ------
+    InputError
+        If one is; two seconds are waited for one that only has to finish its writing.
+    """
+    with _refusing(folder, wait=2.0):
+        pass
+
+
+@contextlib.contextmanager
+def _refusing(folder: Path, wait: float) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder, wait=wait))
+        except BlockingIOError:
+            raise InputError(
+                f"another run is at work in '{folder}'. Wait for it, or give another folder."
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Be the only run in a folder, which is made if it does not exist.
+
+    What runs that were killed had begun to write in it, and in the folders below, is removed.
+
+    Raises
+    ------
+    InputError
+        If another run is at work there, or the folder cannot be made.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"output folder '{folder}' cannot be made: {error.strerror}. Give another folder."
+        ) from error
+    try:
+        with _refusing(folder, wait=0):
+            for place, _, _ in os.walk(folder):
+                remove_abandoned(Path(place))
+            yield
+    except BaseException:
+        remove_empty(made)
+        raise
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of some folders that hold nothing, the inner ones first."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes of this machine that are no more had begun to write in a folder."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(PREFIX) and not name.endswith(REPLACED):
+                path = folder / name
+                if is_abandoned(path):
+                    _remove(path)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether something unfinished belongs to a process that surely is no more."""
+    name = path.name.removeprefix(PREFIX)
+    ended = processes.ended(name)
+    if ended is None and processes.is_ours(name) and path.is_dir():
+        # Of another container of this machine: those that are alive keep their folders locked.
+        return _is_unlocked(path)
+    return bool(ended)
+
+
+def _is_unlocked(folder: Path) -> bool:
+    """Whether a folder can be locked for certain."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -225,36 +225,37 @@ def train(
                 click.echo(f"{title:<14} {text}")
         if dry_run:
             return
-        run = plan.training(
-            folder.folder, validate_every=validate_every, device=training.device_of(device)
-        )
-        if rank == 0:
-            output.mkdir(parents=True, exist_ok=True)
-            if not (output / training.STATE).is_file():
-                run.save()  # from now on the folder is known to hold this training
-            runs.write_text(output / SPLIT, _split(plan.manifest))
-        if run.step and speaks:
-            click.echo(f"{'resumed':<14} after step {run.step} of {run.settings.steps}")
-        listener = training.tensorboard(output, run.step) if rank == 0 else None
-        with _Interruption() as interruption, _progress(speaks) as progress:
-            run.run(progress=progress, stop=interruption.asked, listener=listener)
-        if run.step < run.settings.steps:
-            note(
-                f"stopped after step {run.step} of {run.settings.steps}. "
-                "Give the same command again to go on."
+        # Of several processes the first one writes.
+        with runs.sole_run(output) if rank == 0 else contextlib.nullcontext():
+            run = plan.training(
+                folder.folder, validate_every=validate_every, device=training.device_of(device)
             )
-            context.exit(INTERRUPTED)
-        if rank == 0:
-            stored = plan.save(
-                run,
-                output / MODEL,
-                name=name or output.resolve().name,
-                contrast=contrast,
-                command=_command(context),
-                licence={"data": licence} if licence else None,
-            )
-            if speaks:
-                click.echo(f"{'model':<14} {click.format_filename(stored.folder)}")
+            if rank == 0:
+                if not (output / training.STATE).is_file():
+                    run.save()  # from now on the folder is known to hold this training
+                runs.write_text(output / SPLIT, _split(plan.manifest))
+            if run.step and speaks:
+                click.echo(f"{'resumed':<14} after step {run.step} of {run.settings.steps}")
+            listener = training.tensorboard(output, run.step) if rank == 0 else None
+            with _Interruption() as interruption, _progress(speaks) as progress:
+                run.run(progress=progress, stop=interruption.asked, listener=listener)
+            if run.step < run.settings.steps:
+                note(
+                    f"stopped after step {run.step} of {run.settings.steps}. "
+                    "Give the same command again to go on."
+                )
+                context.exit(INTERRUPTED)
+            if rank == 0:
+                stored = plan.save(
+                    run,
+                    output / MODEL,
+                    name=name or output.resolve().name,
+                    contrast=contrast,
+                    command=_command(context),
+                    licence={"data": licence} if licence else None,
+                )
+                if speaks:
+                    click.echo(f"{'model':<14} {click.format_filename(stored.folder)}")
 
 
 def _changed(

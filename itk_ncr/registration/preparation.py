@@ -18,6 +18,11 @@ from itk_ncr.ops import resize
 from itk_ncr.preprocessing import Normalised, match_histogram, normalise
 from itk_ncr.registration.affine import AffineSettings, align, overlap
 from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.plausibility import (
+    doubts_about_motion,
+    doubts_about_places,
+    doubts_about_share,
+)
 from itk_ncr.registration.settings import Progress, RegistrationSettings
 
 # Less of the fixed image inside the moving one than this is no overlap.
@@ -97,6 +102,8 @@ class Aligned:
             )
         else:
             self.affine = initial or AffineMap.identity(fixed.dimension)
+        if settings.affine == "auto" and initial is None:
+            self.warnings += doubts_about_motion(self.affine, fixed.grid)
         report(AFFINE_SHARE, "affine")
         self.overlap = overlap(self.affine, fixed.grid, moving.grid)
         if self.overlap < LEAST_OVERLAP:
@@ -139,6 +146,9 @@ class Aligned:
         """The pair for the solver, with what the caller knows about it."""
         grid, foreground = images.grid, images.foreground
         lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
+        self.warnings += doubts_about_places(
+            lesion, moving_lesion, roi, self.fixed.grid, self.moving.grid
+        )
         if roi is not None:
             used = mask_on(roi, grid)
             if not used.any():
@@ -156,11 +166,15 @@ class Aligned:
                     "lesion mask must leave part of the fixed image; got all of it masked. "
                     "Check its polarity (1 = ignore)."
                 )
+            self.warnings += doubts_about_share("lesion mask", "fixed image", known, foreground)
         known_moving = None
         if moving_lesion is not None:
             known_moving = mask_on(moving_lesion, grid, self.affine)
             if not known_moving.any():
                 self.warnings.append("moving lesion mask covers no voxel of the moving image.")
+            self.warnings += doubts_about_share(
+                "moving lesion mask", "moving image", known_moving, foreground
+            )
         if not foreground.any():
             raise ImageValueError(
                 "images must have some foreground in common; got none. Check the masks."

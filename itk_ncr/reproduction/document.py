@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itk_ncr.checkpoints import find_model
+from itk_ncr.files import replacing, sole_run
 from itk_ncr.reproduction import directions, figures
 from itk_ncr.reproduction.run import WORK, Reproduction, write_record, write_text
 from itk_ncr.reproduction.tables import Table, tables_of
@@ -29,6 +30,16 @@ def write_reproduction(
     Path
         The page.
     """
+    with sole_run(found.output):
+        return _write(found, tables, drawn, progress)
+
+
+def _write(
+    found: Reproduction,
+    tables: Sequence[int],
+    drawn: Sequence[int],
+    progress: Callable[[str], None] | None,
+) -> Path:
     output = found.output
     made = tables_of(found, tables)
     (output / "tables").mkdir(exist_ok=True)
@@ -41,7 +52,8 @@ def write_reproduction(
         if progress is not None:
             progress(f"figure {number}")
         path = output / "figures" / f"figure-{number}.png"
-        captions.append((path, figures.draw(found, number, path)))
+        with replacing(path, ".png") as unfinished:
+            captions.append((path, figures.draw(found, number, unfinished)))
     write_text(output / "measurements.csv", _measurements(found))
     models = _models(found)
     times = times_of(found, models)

@@ -13,6 +13,7 @@ import torch
 
 from itk_ncr.checkpoints import ModelDescription, save_model
 from itk_ncr.data import Source, data_hash
+from itk_ncr.files import locked
 from itk_ncr.geometry import orientation_code
 from itk_ncr.images import read_image
 from itk_ncr.reproduction.cases import brains_of, training_retinas
@@ -56,6 +57,23 @@ def train(
 ) -> None:
     """Train one network and save it as a model, or go on where that was interrupted."""
     folder = model_folder(output, experiment.name, variant, fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A worker of a run that was killed may be about to end still.
+    with locked(folder):
+        if not is_trained(folder):
+            _train(data, folder, design, experiment, variant, fold, device, progress)
+
+
+def _train(
+    data: Path,
+    folder: Path,
+    design: Design,
+    experiment: Experiment,
+    variant: str,
+    fold: int,
+    device: str,
+    progress: Callable[[Report], None] | None,
+) -> None:
     settings = settings_of(experiment, variant)
     source: Source
     spacing: tuple[float, ...] | None = None

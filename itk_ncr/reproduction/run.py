@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from itk_ncr.data import data_hash
 from itk_ncr.errors import ArgumentError, TrainingError
-from itk_ncr.files import replacing
+from itk_ncr.files import holds_files, replacing, sole_run
+from itk_ncr.processes import end_with_spawning_process
 from itk_ncr.reproduction.cases import (
     CaseKey,
     brains_of,
@@ -139,6 +140,8 @@ def reproduce(
     ------
     ArgumentError
         If an argument is outside its range, or ``output`` holds another reproduction.
+    InputError
+        If another run is at work in ``output``.
     TrainingError
         If a worker dies; the same call goes on where it stopped.
     """
@@ -148,6 +151,21 @@ def reproduce(
         raise ArgumentError(f"workers must be at least 1; got {workers}. One per core is usual.")
     require_data(data)
     data = data.resolve()
+    with sole_run(output):
+        return _reproduce(data, output, chosen, tables, figures, workers, device, command, progress)
+
+
+def _reproduce(
+    data: Path,
+    output: Path,
+    chosen: Design,
+    tables: tuple[int, ...],
+    figures: tuple[int, ...],
+    workers: int,
+    device: str,
+    command: str,
+    progress: Progress | None,
+) -> Reproduction:
     record = _begin(data, output, chosen, command)
     experiments = chosen.needed(tables, figures)
     trainings = [
@@ -287,6 +305,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin_worker() -> None:
+    end_with_spawning_process()
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -326,25 +345,41 @@ def _begin(data: Path, output: Path, chosen: Design, command: str) -> dict[str, 
     wanted = {"design": chosen.as_dict(), "data_hash": _hash(data, chosen)}
     path = output / RECORD
     if path.is_file():
-        record = json.loads(path.read_text())
+        record = _record(path)
         other = [name for name in wanted if record.get(name) != wanted[name]]
         if other:
             raise ArgumentError(
                 f"output must be empty or hold this reproduction; '{output}' holds one with "
                 f"another {other[0].replace('_', ' ')}. Choose a new folder."
             )
-    elif output.is_dir() and any(output.iterdir()):
+    elif holds_files(output):
         raise ArgumentError(
             f"output must be empty or hold this reproduction; '{output}' holds other files. "
             "Choose a new folder."
         )
     else:
-        output.mkdir(parents=True, exist_ok=True)
         record = {**wanted, "command": command, "code_versions": []}
     version = code_version()
     if version not in record["code_versions"]:
         record["code_versions"].append(version)
     write_record(output, record)
+    return record
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """The record of an earlier reproduction, as far as it is one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"output must be empty or hold this reproduction; '{path}' cannot be read "
+            f"({type(error).__name__}). Choose a new folder."
+        ) from error
+    if not isinstance(record, dict) or not isinstance(record.get("code_versions"), list):
+        raise ArgumentError(
+            f"output must be empty or hold this reproduction; '{path}' is no record of one. "
+            "Choose a new folder."
+        )
     return record
 
 

@@ -1,5 +1,6 @@
 """Files in, folder out: one pair, or many; light to import, each call imports what it needs."""
 
+from itk_ncr.files import holds_files, sole_run
 from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
@@ -12,7 +13,6 @@ from itk_ncr.runs.outputs import (
     OutputFolder,
     fingerprint,
     format_for,
-    holds_files,
     require_flat,
     require_writable,
     write_text,
@@ -49,5 +49,6 @@ __all__ = [
     "require_writable",
     "run_cohort",
     "run_pair",
+    "sole_run",
     "write_text",
 ]

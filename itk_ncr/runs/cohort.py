@@ -7,28 +7,22 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from itk_ncr.errors import InputError
+from itk_ncr.files import holds_files, sole_run
 from itk_ncr.runs.job import DONE, FAILED, WAITING, Job, Row
 from itk_ncr.runs.messages import reason
-from itk_ncr.runs.outputs import (
-    RECORD,
-    OutputFolder,
-    holds_files,
-    locked,
-    remove_abandoned,
-    remove_unfinished,
-    write_text,
-)
+from itk_ncr.runs.outputs import RECORD, OutputFolder, remove_unfinished, write_text
 from itk_ncr.runs.pair import Note
 from itk_ncr.runs.record import read_record
 from itk_ncr.runs.table import Pair
 from itk_ncr.tables import cell
 
+TOOL = "itk-ncr batch"
 SUMMARY, PAGE, MARK = "summary.csv", "cohort.html", "cohort.json"
 OWN_FILES = (SUMMARY, PAGE, MARK, RECORD)
 OWN_COLUMNS = (
@@ -131,11 +125,8 @@ class CohortPlan:
         WorkerError
             If the processes or the scheduler that were to do the work are not to be had.
         """
-        with _alone(self.output):
+        with sole_run(self.output):
             write_text(self.output / MARK, json.dumps(self.mark, indent=2, sort_keys=True) + "\n")
-            folders = {Path(job.output) for job in self.jobs} | {self.output}
-            for folder in folders:
-                remove_abandoned(folder)
             books = _Books(self)
             books.write()
             try:
@@ -146,7 +137,7 @@ class CohortPlan:
                 books.write()
             if self.scheduler is not None:
                 # What workers that died had begun, and those that do what another one has done.
-                for folder in folders:
+                for folder in {Path(job.output) for job in self.jobs} | {self.output}:
                     remove_unfinished(folder)
             if self.report:
                 _draw(self.output / PAGE, books.rows, self.output.resolve().name, note)
@@ -253,26 +244,6 @@ def _draw(path: Path, rows: list[Row], title: str, note: Note) -> None:
         note(f"{path.name} could not be drawn: {reason(error)}")
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; it is made if it does not exist.
-
-    Raises
-    ------
-    InputError
-        If one is at work there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(locked(folder, wait=False))
-        except BlockingIOError:
-            raise InputError(
-                f"another run is at work in '{folder}'. Wait for it, or give another folder."
-            ) from None
-        yield
-
-
 def require_cohort_folder(output: Path, mark: Mapping[str, Any], overwrite: bool) -> None:
     """Check the folder of a cohort before any work is done.
 
@@ -283,7 +254,7 @@ def require_cohort_folder(output: Path, mark: Mapping[str, Any], overwrite: bool
     """
     OutputFolder(output, overwrite=True)
     before = read_record(output / MARK)
-    if before is None:
+    if before is None or before.get("tool") != TOOL:
         if holds_files(output):
             raise InputError(
                 f"output folder '{output}' holds files, but no cohort. Give another folder."

@@ -6,21 +6,32 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from itk_ncr.errors import InputError
+from itk_ncr.files import (
+    PREFIX,
+    REPLACED,
+    hidden_name,
+    holds_files,
+    is_abandoned,
+    locked,
+    remove_abandoned,
+    remove_empty,
+    require_free_folder,
+)
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 PICTURES = (".png", ".tif", ".tiff")
 _KIN = {".nhdr": ".nrrd", ".mhd": ".mha"}  # one file rather than header and data apart
-_PREFIX = ".itk-ncr-"
 RECORD = "summary.json"
+# What a record of ours says in "tool", by which it is known from others' files of that name.
+TOOL = "itk-ncr "
+_JOURNAL = "journal.json"
 
 
 def format_for(fixed: Path) -> str:
@@ -53,6 +64,7 @@ def require_writable(
         raise InputError(f"output '{path}' cannot be written: '{parent}' is no folder.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"output '{path}' cannot be written: '{parent}' is read-only.")
+    remove_abandoned(parent)
 
 
 def require_flat(path: Path, dimension: int) -> None:
@@ -99,6 +111,7 @@ class OutputFolder:
         if os.path.lexists(folder) and not folder.is_dir():
             kind = "a link to nowhere" if folder.is_symlink() else "a file"
             raise InputError(f"output folder '{folder}' is {kind}. Give the name of a folder.")
+        _put_back(folder)
         if holds_files(folder) and not overwrite:
             raise InputError(
                 f"output folder '{folder}' holds files already. "
@@ -128,8 +141,9 @@ class OutputFolder:
         InputError
             Naming them.
         """
-        own = {RECORD, *_earlier_outputs(self.folder)}
-        others = [name for name in names if name not in own and os.path.lexists(self.folder / name)]
+        own = set(_earlier_outputs(self.folder))
+        names = [name for name in dict.fromkeys([*names, RECORD]) if name not in own]
+        others = [name for name in names if os.path.lexists(self.folder / name)]
         if others:
             raise InputError(
                 f"output folder '{self.folder}' holds {', '.join(map(repr, others))}, not of an "
@@ -141,21 +155,26 @@ class OutputFolder:
         """A hidden folder to write to; its files appear in the output folder on leaving well."""
         new_parents = [p for p in (self.folder, *self.folder.parents) if not p.exists()][1:]
         beside = self.folder if self.folder.exists() else self.folder.parent
+        if beside is self.folder:
+            require_free_folder(beside)
         try:
             beside.mkdir(parents=True, exist_ok=True)
-            stage = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_owner()}-", dir=beside))
+            remove_abandoned(beside)
+            stage = beside / hidden_name()
+            stage.mkdir(mode=0o700)
         except OSError as error:
-            _remove_empty(new_parents)
+            remove_empty(new_parents)
             raise InputError(
                 f"output folder '{self.folder}' cannot be written: {error.strerror}. "
                 "Give another folder."
             ) from error
         try:
-            yield stage
-            self._publish(stage)
+            with locked(stage):
+                yield stage
+                self._publish(stage)
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
-            _remove_empty(new_parents)
+            remove_empty(new_parents)
             raise
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -163,7 +182,7 @@ class OutputFolder:
         names = sorted((p.name for p in stage.iterdir()), key=lambda name: (name == RECORD, name))
         _refuse_inputs([self.folder / name for name in names], self.inputs)
         if not self.folder.exists():
-            # mkdtemp makes folders that only their owner reads; this one is an ordinary folder.
+            # Only its owner could read it so far; from now on it is an ordinary folder.
             os.chmod(stage, 0o777 & ~_umask())
             with contextlib.suppress(OSError):  # another run was faster: judge what it left
                 os.rename(stage, self.folder)
@@ -180,41 +199,72 @@ class OutputFolder:
 
 def _replace(stage: Path, folder: Path, names: list[str]) -> None:
     """Move files into a folder; on failure put back what was there."""
-    kept = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
-    stale = [name for name in _earlier_outputs(folder) if name not in names]
-    moved: list[str] = []
+    kept = folder / hidden_name(REPLACED)
+    kept.mkdir(mode=0o700)
+    earlier = _earlier_outputs(folder)
+    before = [name for name in dict.fromkeys([*earlier, *names]) if os.path.lexists(folder / name)]
     try:
-        for name in [RECORD, *stale, *names]:  # no record while the files are of two runs
-            if os.path.lexists(folder / name) and not os.path.lexists(kept / name):
-                os.rename(folder / name, kept / name)
+        # Read by the next run, should this one be killed before it is through.
+        write_text(kept / _JOURNAL, json.dumps({"before": before, "after": names}))
+        # No record while the files are of two runs.
+        for name in sorted(before, key=lambda name: name != RECORD):
+            os.rename(folder / name, kept / name)
         for name in names:
             os.rename(stage / name, folder / name)
-            moved.append(name)
+        # The earlier run is gone from here on.
+        os.unlink(kept / _JOURNAL)
     except BaseException:
-        for name in moved:
-            os.unlink(folder / name)
-        for path in kept.iterdir():
-            os.rename(path, folder / path.name)
+        _restore(folder, kept, before, names)
         raise
     finally:
         shutil.rmtree(kept, ignore_errors=True)
 
 
-def _earlier_outputs(folder: Path) -> list[str]:
-    """Plain names of the files that the run recorded in a folder wrote there."""
+def _restore(folder: Path, kept: Path, before: list[str], after: list[str]) -> None:
+    """Undo a replacement that got stuck: take away what is new, put back what was there."""
+    for name in after:
+        is_new = name not in before or os.path.lexists(kept / name)
+        if is_new and os.path.lexists(folder / name):
+            os.unlink(folder / name)
+    for name in before:
+        if os.path.lexists(kept / name):
+            os.rename(kept / name, folder / name)
+
+
+def _put_back(folder: Path) -> None:
+    """Undo what a run that was killed while it replaced files has left."""
+    with contextlib.suppress(OSError):
+        for kept in folder.glob(f"{PREFIX}*{REPLACED}"):
+            if is_abandoned(kept):
+                with locked(folder, wait=0):
+                    _restore_from_journal(folder, kept)
+
+
+def _restore_from_journal(folder: Path, kept: Path) -> None:
     try:
-        outputs = json.loads((folder / RECORD).read_text(encoding="utf-8"))["outputs"].values()
+        journal = json.loads((kept / _JOURNAL).read_text(encoding="utf-8"))
+        before, after = _plain(journal["before"]), _plain(journal["after"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # killed before it began, or after it was through
+    else:
+        _restore(folder, kept, before, after)
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _earlier_outputs(folder: Path) -> list[str]:
+    """Plain names of the files that a run of ours wrote to a folder, its record among them."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if not record["tool"].startswith(TOOL):
+            return []
+        return list(dict.fromkeys([RECORD, *_plain(record["outputs"].values())]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [name for name in outputs if isinstance(name, str) and Path(name).name == name]
 
 
-def holds_files(folder: Path) -> bool:
-    """Whether a folder holds more than what unfinished runs are writing."""
-    try:
-        return any(not name.startswith(_PREFIX) for name in os.listdir(folder))
-    except OSError:
-        return False
+def _plain(names: Iterable[Any]) -> list[str]:
+    """Those that are names, not paths out of the folder."""
+    return [n for n in names if isinstance(n, str) and Path(n).name == n and n not in (".", "..")]
 
 
 def _refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
@@ -224,77 +274,16 @@ def _refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> No
                 raise InputError(f"output '{path}' is an input of this run. Give another output.")
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _owner() -> str:
-    """Names this process among those of all machines that may see a folder."""
-    return f"{re.sub(r'[^A-Za-z0-9]', '', platform.node())}-{os.getpid()}"
-
-
 def remove_unfinished(folder: Path) -> None:
     """Remove what anybody has begun to write in a folder: nobody needs it any more."""
-    for stage in folder.glob(f"{_PREFIX}*"):
+    for stage in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that are no more had begun to write in a folder."""
-    if os.name != "posix":  # elsewhere there is no way to ask for a process without ending it
-        return
-    machine = _owner().rpartition("-")[0]
-    pattern = re.compile(rf"{re.escape(_PREFIX + machine)}-(\d+)-")
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            owner = pattern.match(name)
-            if owner and not _runs(int(owner[1])):
-                shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        pass
-    return True
 
 
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
-
-
-@contextlib.contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep other runs of this program out of the folder.
-
-    Raises
-    ------
-    BlockingIOError
-        If one is there and this one is not to wait.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError:  # some network file systems know no locks
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from itk_ncr.runs.cohort import (
     OWN_FILES,
     PAGE,
     SUMMARY,
+    TOOL,
     Cohort,
     CohortPlan,
     require_cohort_folder,
@@ -78,7 +79,7 @@ def plan_cohort(
     changed, model = _changed(settings), _model(settings.get("model"))
     asked = {"settings": changed, "model": model}
     mark = {
-        "tool": "itk-ncr batch",
+        "tool": TOOL,
         "version": __version__,
         "settings": {**changed, **({"model": model} if model else {})},
         "format": ending,

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from itk_ncr.errors import WorkerError
+from itk_ncr.files import remove_abandoned
 from itk_ncr.runs.job import Job, Row, failure
-from itk_ncr.runs.outputs import remove_abandoned
 
 # What the libraries of a worker go by when they start; torch and ITK are told once more later.
 THREAD_VARIABLES = (
@@ -31,7 +31,10 @@ THREAD_VARIABLES = (
 ATTEMPTS = 2
 PATIENCE = 15.0  # seconds for a worker to clear up before it is killed
 _LAST_WORDS = 20  # lines of stderr
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from itk_ncr.runs.worker import main; main()"
+_PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; from itk_ncr.processes import end_with_parent; "
+    "end_with_parent({parent}); from itk_ncr.runs.worker import main; main()"
+)
 
 Finished = tuple[int, Row]
 Seen = Callable[[int, float], None]
@@ -113,7 +116,7 @@ class _Worker:
         self.ready = False
         self.job: int | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+            [sys.executable, "-c", _PROGRAM.format(path=sys.path, parent=os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

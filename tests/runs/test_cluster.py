@@ -42,7 +42,7 @@ def test_of_two_workers_one_is_killed_and_no_pair_is_lost_or_doubled(
         finished.append(progress.row["name"])
         until = time.monotonic() + 10
         while not killed and time.monotonic() < until:
-            for stage in out.glob(".itk-ncr-*"):
+            for stage in out.glob(".itk-ncr-*/"):
                 killed.append(int(stage.name.split("-")[3]))
                 os.kill(killed[0], signal.SIGKILL)
                 break

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from itk_ncr import files
 from itk_ncr.errors import InputError
+from itk_ncr.files import sole_run
 from itk_ncr.runs import (
     FORMATS,
     OutputFolder,
@@ -23,7 +28,7 @@ from itk_ncr.runs import (
 def fill(stage: Path, *names: str, text: str = "new") -> None:
     for name in names:
         (stage / name).write_text(text)
-    record = {"outputs": {name: name for name in names}}
+    record = {"tool": "itk-ncr test", "outputs": {name: name for name in names}}
     (stage / "summary.json").write_text(json.dumps(record))
 
 
@@ -158,20 +163,91 @@ def test_a_recorded_name_cannot_reach_out_of_the_folder(tmp_path):
     target = tmp_path / "run"
     target.mkdir()
     (tmp_path / "precious").write_text("mine")
-    (target / "summary.json").write_text(json.dumps({"outputs": {"a": "../precious", "b": 3}}))
+    (target / "summary.json").write_text(
+        json.dumps({"tool": "itk-ncr x", "outputs": {"a": "../precious", "b": 3}})
+    )
     with OutputFolder(target, overwrite=True).staged() as stage:
         fill(stage, "mask.nii")
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-@pytest.mark.parametrize("record", ["", "[]", '{"outputs": 3}', "\udce4"])
-def test_a_record_that_makes_no_sense_is_no_obstacle(tmp_path, record):
+# The fourth is nnU-Net's; the last two only look like ours.
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "[]",
+        "\udce4",
+        '{"foreground_mean": {"Dice": 0.9}, "metric_per_case": []}',
+        '{"outputs": {"a": "mask.nii"}}',
+        '{"tool": "another", "outputs": {"a": "mask.nii"}}',
+    ],
+)
+def test_a_summary_of_another_program_is_never_replaced(tmp_path, record, tree):
     target = tmp_path / "run"
     target.mkdir()
+    (target / "mask.nii").write_text("another's")
     (target / "summary.json").write_bytes(record.encode("utf-8", "surrogateescape"))
+    before = tree(tmp_path)
+    folder = OutputFolder(target, overwrite=True)
+    with pytest.raises(InputError, match=r"'summary\.json', not of an earlier run"):
+        folder.require_free(["warped.nii"])
+    with pytest.raises(InputError, match="not of an earlier run"), folder.staged() as stage:
+        fill(stage, "warped.nii")
+    assert tree(tmp_path) == before
+
+
+KILLED = """
+import json, os, sys
+from pathlib import Path
+from itk_ncr.runs import OutputFolder, outputs
+
+calls, rename = [], os.rename
+def rename_or_die(source, destination):
+    calls.append(source)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    rename(source, destination)
+os.rename = rename_or_die
+with OutputFolder(Path(sys.argv[1]), overwrite=True).staged() as stage:
+    for name in ("mask.nii", "extra.nii"):
+        (stage / name).write_text("new")
+    record = {"tool": "itk-ncr test", "outputs": {"a": "mask.nii", "b": "extra.nii"}}
+    (stage / "summary.json").write_text(json.dumps(record))
+"""
+
+
+# Three renames take the earlier run away, three bring the new one.
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("moment", [1, 3, 4, 6])
+def test_a_run_that_is_killed_while_it_replaces_files_is_undone_by_the_next(tmp_path, moment):
+    target = tmp_path / "run"
+    with OutputFolder(target, overwrite=False).staged() as stage:
+        fill(stage, "mask.nii", "labels.nii", text="old")
+    (target / "notes.txt").write_text("mine")
+    before = {p.name: p.read_text() for p in target.iterdir()}
+    process = subprocess.run([sys.executable, "-c", KILLED, target, str(moment)], check=False)
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(InputError, match="holds files already"):
+        OutputFolder(target, overwrite=False)
+    assert {p.name: p.read_text() for p in target.iterdir() if p.is_file()} == before
     with OutputFolder(target, overwrite=True).staged() as stage:
-        fill(stage, "mask.nii")
-    assert contents(target) == {"mask.nii": "new"}
+        fill(stage, "warped.nii")
+    assert contents(target) == {"warped.nii": "new", "notes.txt": "mine"}
+    assert {p.name for p in target.iterdir()} == {"warped.nii", "notes.txt", "summary.json"}
+
+
+def test_a_folder_in_which_another_run_is_at_work_is_refused_at_once(tmp_path, monkeypatch):
+    target = tmp_path / "run"
+    target.mkdir()
+    monkeypatch.setattr(files.time, "monotonic", iter(range(0, 100, 3)).__next__)
+    with (
+        sole_run(target),
+        pytest.raises(InputError, match="another run is at work"),
+        OutputFolder(target, overwrite=False).staged(),
+    ):
+        raise AssertionError
+    assert not list(target.iterdir())
 
 
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, monkeypatch):
