@@ -175,7 +175,7 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Progress]:
         TextColumn("[dim]{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0, title=title)
+        task = bar.add_task("starting", total=1.0, title=title)
 
         def report(fraction: float, text: str) -> None:
             bar.update(task, completed=fraction, description=text)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from itk_ncr import runs
 from itk_ncr.cli import options
 from itk_ncr.cli.console import note, progress_bar
-
-if TYPE_CHECKING:
-    from itk_ncr.registration import RegistrationResult
 
 
 @click.command(
@@ -120,12 +117,12 @@ def register(
     if as_json:
         click.echo(run.text, nl=False)
     elif not quiet:
-        _print(output, run.result)
+        _print(output, run)
 
 
-def _print(output: Path, result: RegistrationResult) -> None:
+def _print(output: Path, run: runs.PairRun) -> None:
     from itk_ncr.evaluation import NOTICE, figures
 
-    for name, text in figures(result):
+    for name, text in figures(run.result, run.record.get("label_overlap")):
         click.echo(f"{name:<18} {text}")
     click.echo(f"{'results in':<18} {click.format_filename(output)} ({NOTICE})")

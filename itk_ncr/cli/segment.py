@@ -124,6 +124,8 @@ def segment(
 
     Without more, the voxels above the threshold; with --high, --seed, --seed-voxel or --largest,
     only some of their connected regions.
+
+    A mask without any voxel is written, too: a note says so, and the exit status is 0.
     """
     _check_options(threshold, high, bool(seeds_mm or seeds_voxel), largest, weight, intensity, like)
     source = _probability_file(probability)

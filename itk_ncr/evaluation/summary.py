@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,11 +34,25 @@ def summary(result: RegistrationResult) -> dict[str, Any]:
     }
 
 
-def figures(result: RegistrationResult) -> list[tuple[str, str]]:
-    """The figures a person asks for first: what, and how much, in words."""
+def figures(
+    result: RegistrationResult, overlap: Mapping[str, float | None] | None = None
+) -> list[tuple[str, str]]:
+    """The figures a person asks for first: what, and how much, in words.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+    overlap : mapping, optional
+        Mean Jaccard of the labels, "jaccard_before" (by the affine alone) and "jaccard".
+    """
     quality = result.quality
+    labels = []
+    before, after = (overlap or {}).get("jaccard_before"), (overlap or {}).get("jaccard")
+    if before is not None and after is not None:
+        labels = [("labels, Jaccard", f"{before:.3f} -> {after:.3f}")]
     return [
         ("distance", f"{quality.distance_before:.4g} -> {quality.distance_outside:.4g}"),
+        *labels,
         ("no correspondence", f"{quality.masked_fraction:.2%} of the fixed object"),
         ("smallest Jacobian", f"{quality.minimum_jacobian:.3f}"),
         ("folding", f"{quality.folding_fraction:.3%}"),
@@ -46,7 +61,7 @@ def figures(result: RegistrationResult) -> list[tuple[str, str]]:
             f"{quality.inverse_error_mean_voxel:.4f} voxel "
             f"(largest {quality.inverse_error_max_voxel:.3f})",
         ),
-        ("overlap", f"{quality.overlap_fraction:.1%}"),
+        ("field of view", f"{quality.overlap_fraction:.1%} shared"),
         ("engine", result.engine if result.model is None else f"network {result.model.name}"),
         ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
     ]

@@ -104,6 +104,8 @@ def run_pair(
     suffix = ending or format_for(files.fixed)
     images = (f"{name}{suffix}" for name in (*IMAGES, "labels"))
     folder.require_free([*images, TRANSFORM, OVERVIEW, PAGE])
+    report_progress(0.0, "starting")
+    _load_libraries()
     with heard_warnings() as heard:
         report_progress(0.0, "reading")
         loaded = _read(files)
@@ -132,6 +134,11 @@ def run_pair(
 
 def _unseen(_fraction: float, _text: str) -> None:
     """Progress that nobody looks at."""
+
+
+def _load_libraries() -> None:
+    """Import what takes seconds, before anything else is said to take them."""
+    from itk_ncr import images, registration  # noqa: F401
 
 
 def _register(

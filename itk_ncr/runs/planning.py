@@ -24,7 +24,7 @@ from itk_ncr.runs.job import Job
 from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.outputs import format_for
 from itk_ncr.runs.table import Pair, read_pairs
-from itk_ncr.runs.threads import usable_threads
+from itk_ncr.runs.threads import threads_of_environment, usable_threads
 from itk_ncr.tables import TOLD
 
 # Estimated memory of a pair: that of `register_pair` where fixed, moving and working grid are
@@ -53,7 +53,8 @@ def plan_cohort(
         Folder for ``NAME/`` of each pair, ``summary.csv``, ``cohort.html`` and ``cohort.json``.
     settings : mapping, optional
         Keywords of :func:`itk_ncr.register` that are words and numbers, for all pairs. "threads"
-        is the number per pair; default: what there is, divided among the workers.
+        is the number per pair; default: ``OMP_NUM_THREADS`` where it is set, else what there is,
+        divided among the workers.
     ending : str, optional
         One of ``FORMATS``. Default: that of each fixed image.
     report : bool
@@ -128,6 +129,8 @@ def share_processors(
     """Processes, and threads of each, never more than there are processors; and remarks."""
     pairs, there = list(pairs), cpus()
     notes = []
+    if threads is None:
+        threads = threads_of_environment()
     if threads is not None:
         threads, remark = usable_threads(threads, there)
         notes += [remark] if remark else []

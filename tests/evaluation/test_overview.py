@@ -191,3 +191,9 @@ def test_the_summary_is_plain_json_with_every_figure():
     words = dict(figures(result))
     assert words["distance"] == "0.4 -> 0.1"
     assert words["no correspondence"].startswith("2.00%")
+    assert words["field of view"] == f"{result.quality.overlap_fraction:.1%} shared"
+    # With labels their Jaccard is told, and nothing else is called overlap.
+    words = dict(figures(result, {"jaccard_before": 0.51, "jaccard": 0.82}))
+    assert words["labels, Jaccard"] == "0.510 -> 0.820"
+    assert "overlap" not in words
+    assert "labels, Jaccard" not in dict(figures(result, {"jaccard_before": None, "jaccard": None}))

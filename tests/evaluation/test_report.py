@@ -394,18 +394,18 @@ GOOD = {
     [
         ({}, "good"),
         ({"distance_outside": 0.56}, "look"),
-        ({"distance_outside": 0.6}, "failed"),
+        ({"distance_outside": 0.6}, "poor"),
         ({"distance_before": 0.0, "distance_outside": 0.0}, "good"),
         ({"masked_fraction": 0.36}, "look"),
-        ({"masked_fraction": 0.51}, "failed"),
+        ({"masked_fraction": 0.51}, "poor"),
         ({"folding_fraction": 1e-6}, "look"),
-        ({"folding_fraction": 0.011}, "failed"),
+        ({"folding_fraction": 0.011}, "poor"),
         ({"inverse_error_mean_voxel": 0.2}, "look"),
-        ({"inverse_error_mean_voxel": 0.6}, "failed"),
+        ({"inverse_error_mean_voxel": 0.6}, "poor"),
         ({"overlap_fraction": 0.5}, "look"),
-        ({"overlap_fraction": 0.1}, "failed"),
-        ({"masked_fraction": None}, "failed"),
-        ({"inverse_error_mean_voxel": float("nan")}, "failed"),
+        ({"overlap_fraction": 0.1}, "poor"),
+        ({"masked_fraction": None}, "poor"),
+        ({"inverse_error_mean_voxel": float("nan")}, "poor"),
     ],
 )
 def test_a_figure_that_is_wrong_changes_the_verdict_and_says_what_to_check(changes, grade):
@@ -423,7 +423,7 @@ def test_the_worst_remark_comes_first_and_warnings_are_worth_a_look():
     assert judge(GOOD, found=0.49).grade == "look"
     assert judge(GOOD, found=0.51).grade == "good"
     both = judge(GOOD | {"folding_fraction": 0.001, "masked_fraction": 0.6})
-    assert [check.grade for check in both.remarks] == ["failed", "look"]
+    assert [check.grade for check in both.remarks] == ["poor", "look"]
 
 
 def test_the_page_and_the_run_warn_at_the_same_share():
@@ -454,8 +454,8 @@ def test_a_cohort_of_1000_is_small_and_lists_what_failed_first(tmp_path):
     found = Page(tmp_path / "c.html")
     assert not found.open
     grades = [row["data-is"] for row in found.all("tr") if "data-is" in row]
-    assert grades == ["failed"] * 40 + ["look"] * 20 + ["good"] * 940
-    assert re.search(r"40 failed ! 20 look ✓ 940 good 1 not done yet", found.words())
+    assert grades == ["failed"] * 20 + ["poor"] * 20 + ["look"] * 20 + ["good"] * 940
+    assert re.search(r"20 failed ✕ 20 poor ! 20 look ✓ 940 good 1 not done yet", found.words())
     assert "cannot read 'pair-0007.nii'" in found.words()
     names = re.findall(r"pair-\d{4}", found.words()[found.words().index("why") :])
     by_name = {row["name"]: row for row in made}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -70,6 +72,57 @@ def test_without_a_scheduler_one_line_says_how_to_start_one(
     )
     with pytest.raises(WorkerError, match=r"no Dask scheduler answers at .tcp://127\.0\.0\.1:9"):
         plan.run()
+
+
+def test_what_answers_but_is_no_scheduler_is_one_line(
+    table, row, tmp_path, quick, monkeypatch, caplog
+):
+    from itk_ncr.runs import cluster
+
+    monkeypatch.setattr(cluster, "CONNECTING", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(300))
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        plan = runs.plan_cohort(
+            table(row("a")), tmp_path / "out", quick, report=False, scheduler=address
+        )
+        with pytest.raises(WorkerError, match="no Dask scheduler answers"):
+            plan.run()
+        server.shutdown(socket.SHUT_RDWR)
+    assert not caplog.records
+
+
+def test_a_scheduler_without_workers_is_waited_for_but_not_in_silence(monkeypatch):
+    from itk_ncr.runs import cluster
+
+    monkeypatch.setattr(cluster, "BETWEEN_LOOKS", 0.001)
+    one = {"1": {"nthreads": 1}}
+    answers = iter([{}, {}, one, {}, {}, {"1": {"nthreads": 4}}])
+    seen, notes = threading.Event(), []
+
+    class Client:
+        def scheduler_info(self) -> dict[str, dict]:
+            workers = next(answers, None)
+            if workers is None:
+                seen.set()
+            return {"workers": one if workers is None else workers}
+
+    with cluster._watched_workers(Client(), "tcp://host:1", notes.append):
+        assert seen.wait(10)
+    waits = [text for text in notes if "has no workers; waiting" in text]
+    assert len(waits) == 2
+    assert "`dask worker tcp://host:1 --nthreads 1`" in waits[0]
+    assert len([text for text in notes if "several threads" in text]) == 1
 
 
 def test_a_pair_that_two_workers_finish_is_one_result(table, row, tmp_path, quick, monkeypatch):

@@ -263,6 +263,7 @@ def test_processors_are_shared_and_never_oversubscribed(
     table, row, monkeypatch, asked, there, got, remarks
 ):
     pairs = runs.read_pairs(table(row("a"), row("b"), row("c")))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(planning, "cpus", lambda: there)
     workers, threads, notes = planning.share_processors(*asked, pairs)
     assert (workers, threads) == got
@@ -270,10 +271,31 @@ def test_processors_are_shared_and_never_oversubscribed(
     assert len(notes) == remarks
 
 
+@pytest.mark.parametrize(
+    ("said", "asked", "got"),
+    [
+        ("1", (1, None), (1, 1)),
+        ("2", (None, None), (3, 2)),
+        ("2,4", (1, None), (1, 2)),
+        ("1", (1, 4), (1, 4)),  # the option counts for more
+        ("", (1, None), (1, 8)),
+        ("many", (1, None), (1, 8)),
+    ],
+)
+def test_a_worker_has_the_threads_that_the_environment_asks_for(
+    table, row, monkeypatch, said, asked, got
+):
+    pairs = runs.read_pairs(table(row("a"), row("b"), row("c")))
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr(planning, "cpus", lambda: 8)
+    assert planning.share_processors(*asked, pairs)[:2] == got
+
+
 def test_memory_limits_how_many_pairs_are_done_at_a_time(table, row, monkeypatch):
     from itk_ncr import images
 
     pairs = runs.read_pairs(table(row("a"), row("b"), row("c")))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(planning, "cpus", lambda: 8)
     monkeypatch.setattr(images, "available_memory", lambda: 800_000_000)
     assert planning.share_processors(None, None, pairs)[:2] == (2, 4)

@@ -1,4 +1,4 @@
-"""The page of many pairs: what failed, what to look at, and how the figures are spread."""
+"""The page of many pairs: what failed, what to look at, how the figures are spread."""
 
 from __future__ import annotations
 

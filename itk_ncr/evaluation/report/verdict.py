@@ -11,26 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Grade = Literal["good", "look", "failed"]
-GRADES: tuple[Grade, ...] = ("good", "look", "failed")
+# "failed" is what `itk-ncr batch` calls a pair without a result, and no figure can say that.
+Grade = Literal["good", "look", "poor", "failed"]
+GRADES: tuple[Grade, ...] = ("good", "look", "poor", "failed")
 
 # Distance after over distance before. Above 1 the images are no more alike than with the affine
 # alone: by definition nothing was gained. 0.9: less than a tenth was gained. The pairs of
 # examples/data reach 0.32 (T1) and 0.60 (OCT).
-GAIN_LOOK, GAIN_FAILED = 0.9, 1.0
+GAIN_LOOK, GAIN_POOR = 0.9, 1.0
 # Share of the object without a partner. 0.35 is where `register` itself warns; above one half more
 # is explained away than explained.
-MASKED_LOOK, MASKED_FAILED = 0.35, 0.5
+MASKED_LOOK, MASKED_POOR = 0.35, 0.5
 # Share of voxels that fold. The maps are diffeomorphic by construction and nothing folds in any
 # row of docs/benchmarks.md, so one voxel is worth a look. One in a hundred is a convention: tissue
 # is turned inside out in places that the eye finds.
-FOLDING_LOOK, FOLDING_FAILED = 0.0, 0.01
+FOLDING_LOOK, FOLDING_POOR = 0.0, 0.01
 # Mean inverse error in voxels. The worst pair of docs/benchmarks.md has 0.042 (bar 0.05), twice
 # that bar is unusual; beyond half a voxel the way back ends in another voxel.
-INVERSE_LOOK, INVERSE_FAILED = 0.1, 0.5
+INVERSE_LOOK, INVERSE_POOR = 0.1, 0.5
 # Share of the fixed grid that is carried into the moving image. Conventions: whole heads on equal
 # fields of view reach 0.9 and more; below 0.3 hardly anything was compared.
-OVERLAP_LOOK, OVERLAP_FAILED = 0.7, 0.3
+OVERLAP_LOOK, OVERLAP_POOR = 0.7, 0.3
 # Share of voxels that shrink or grow more than fivefold; the T1 pair of examples/data, two
 # persons with different ventricles, has 0.3 %.
 STRETCH = 5.0
@@ -60,8 +61,8 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """Good, look or failed, for a heading."""
-        return {"good": "Good", "look": "Look", "failed": "Failed"}[self.grade]
+        """Good, look, poor or failed, for a heading."""
+        return self.grade.capitalize()
 
     @property
     def line(self) -> str:
@@ -71,8 +72,9 @@ class Verdict:
             "Figures cannot see everything: scroll through the slices once.",
             "look": "Something here is unusual. Read the reason below and look at the pictures "
             "before you use the result.",
-            "failed": "At least one figure says that this registration went wrong. "
+            "poor": "At least one figure says that this registration went wrong. "
             "Do not use it before you know why.",
+            "failed": "There is no result.",
         }[self.grade]
 
     @property
@@ -95,7 +97,7 @@ def judge(
     ----------
     quality : mapping
         Figures by the names of :class:`itk_ncr.registration.Quality`. What is not there is not
-        judged; what is there and is no finite number has failed.
+        judged; what is there and is no finite number is poor.
     warnings : sequence of str
         What the run warned about.
     stretched : float, optional
@@ -134,13 +136,13 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _graded(value: float, look: float, failed: float) -> Grade:
+def _graded(value: float, look: float, poor: float) -> Grade:
     """Small is good."""
-    return "failed" if value > failed else "look" if value > look else "good"
+    return "poor" if value > poor else "look" if value > look else "good"
 
 
 def _number(quality: Mapping[str, Any], key: str, name: str) -> float | Check | None:
-    """The figure; a failed check where there is one that is no number; None where there is none."""
+    """The figure; a poor check where there is one that is no number; None where there is none."""
     if key not in quality:
         return None
     value = finite(quality[key])
@@ -148,7 +150,7 @@ def _number(quality: Mapping[str, Any], key: str, name: str) -> float | Check | 
         return Check(
             name,
             "no number",
-            "failed",
+            "poor",
             "The figure could not be computed.",
             "Check both images for empty, constant or invalid (NaN) content.",
         )
@@ -168,7 +170,7 @@ def _similarity(quality: Mapping[str, Any]) -> Check | None:
     if before <= 0:
         return Check(name, text, "good", "The images were equal after the affine already.")
     ratio = after / before
-    grade: Grade = "failed" if ratio >= GAIN_FAILED else "look" if ratio > GAIN_LOOK else "good"
+    grade: Grade = "poor" if ratio >= GAIN_POOR else "look" if ratio > GAIN_LOOK else "good"
     return Check(
         name,
         text,
@@ -176,13 +178,13 @@ def _similarity(quality: Mapping[str, Any]) -> Check | None:
         {
             "good": f"{1 - ratio:.0%} of the distance after the affine is gone, outside the mask.",
             "look": f"Only {1 - ratio:.1%} of the distance after the affine is gone.",
-            "failed": "The images are no more alike than after the affine alone.",
+            "poor": "The images are no more alike than after the affine alone.",
         }[grade],
         {
             "good": "",
             "look": "Flicker between fixed and warped. If the images were alike before, this is "
             "fine; else check the affine, the preset and the contrast.",
-            "failed": "Look at the image after the affine first: is it turned or shifted? Then "
+            "poor": "Look at the image after the affine first: is it turned or shifted? Then "
             "check the preset; two contrasts need --preset multimodal.",
         }[grade],
     )
@@ -193,7 +195,7 @@ def _masked(quality: Mapping[str, Any]) -> Check | None:
     share = _number(quality, "masked_fraction", name)
     if not isinstance(share, float):
         return share
-    grade = _graded(share, MASKED_LOOK, MASKED_FAILED)
+    grade = _graded(share, MASKED_LOOK, MASKED_POOR)
     return Check(
         name,
         f"{share:.1%}",
@@ -201,7 +203,7 @@ def _masked(quality: Mapping[str, Any]) -> Check | None:
         {
             "good": f"At most {MASKED_LOOK:.0%} of the fixed object is in the mask.",
             "look": f"More than {MASKED_LOOK:.0%} of the object found no partner.",
-            "failed": "More than half of the object found no partner.",
+            "poor": "More than half of the object found no partner.",
         }[grade],
         ""
         if grade == "good"
@@ -215,7 +217,7 @@ def _folding(quality: Mapping[str, Any]) -> Check | None:
     share = _number(quality, "folding_fraction", name)
     if not isinstance(share, float):
         return share
-    grade = _graded(share, FOLDING_LOOK, FOLDING_FAILED)
+    grade = _graded(share, FOLDING_LOOK, FOLDING_POOR)
     return Check(
         name,
         f"{share:.1e}" if 0 < share < 5e-5 else f"{share:.2%}",
@@ -235,7 +237,7 @@ def _inverse(quality: Mapping[str, Any]) -> Check | None:
     error = _number(quality, "inverse_error_mean_voxel", name)
     if not isinstance(error, float):
         return error
-    grade = _graded(error, INVERSE_LOOK, INVERSE_FAILED)
+    grade = _graded(error, INVERSE_LOOK, INVERSE_POOR)
     return Check(
         name,
         f"{error:.3f} voxel",
@@ -253,9 +255,7 @@ def _overlap(quality: Mapping[str, Any]) -> Check | None:
     share = _number(quality, "overlap_fraction", name)
     if not isinstance(share, float):
         return share
-    grade: Grade = (
-        "failed" if share < OVERLAP_FAILED else "look" if share < OVERLAP_LOOK else "good"
-    )
+    grade: Grade = "poor" if share < OVERLAP_POOR else "look" if share < OVERLAP_LOOK else "good"
     return Check(
         name,
         f"{share:.1%}",
