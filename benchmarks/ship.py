@@ -45,6 +45,7 @@ LICENCES: dict[str, dict[str, str]] = {
         "CC BY 4.0",
     },
 }
+CONTRASTS = {"brain-t1-2d": "brain-t1", "brain-t1-3d": "brain-t1", "oct-2d": "oct"}
 # The slices are PNGs, which carry no voxel size; their README gives it.
 SPACING_MM = {"brain-t1-2d": (1.0, 1.0)}
 # Iterations of the refinement, chosen by benchmarks/network_quality.py --split val.
@@ -86,6 +87,7 @@ def main(model: Path, name: str, figures: Path | None) -> None:
     description = dataclasses.replace(
         description,
         name=name,
+        contrast=CONTRASTS[name],
         licence=LICENCES[name],
         limits=LIMITS[name],
         refine=REFINE.get(name, description.refine),

@@ -135,7 +135,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     "--validate-every", type=_COUNT, default=500, show_default=True, metavar="N", help="Steps."
 )
 @click.option("--name", help="Of the model. Default: that of DIR.")
-@click.option("--contrast", metavar="WORD", help="What the images show. Default: by preset.")
+@click.option("--contrast", metavar="WORD", help="What the images show, for the model's card.")
 @click.option("--licence", metavar="TEXT", help="Of the images, for the model's card.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--threads", type=_COUNT, metavar="N", help="CPU threads.")
@@ -185,7 +185,8 @@ def train(
     DIR/split.csv          which patients were trained on
 
     Ctrl-C saves and stops. The same command goes on where it stopped; on one CPU, with the same
-    number of threads, the result is then the same bit for bit.
+    number of threads, the result is then the same bit for bit. With more --steps it goes on, too,
+    with the learning rate of the longer training.
 
     Several processes: `torchrun --nproc-per-node 2 -m itk_ncr train IMAGES -o DIR ...`; --batch is
     divided among them.

@@ -12,11 +12,18 @@ from itk_ncr.images import replacing
 Row = Mapping[str, float]
 LOSSES = "losses.csv"
 EVENTS = "tensorboard"
+# Columns of a row in this order, others behind them by name: a state that is read again has its
+# names in another order than one in memory.
+FIRST = ("step", "seconds", "total", "registration", "smoothness", "overlap", "mask", "volume",
+         "perimeter", "mask_supervision", "displacement")  # fmt: skip
 
 
 def write_losses(folder: Path, rows: Sequence[Row]) -> None:
-    """Write ``losses.csv`` anew: one line per row, one column per name, whole or not at all."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Write ``losses.csv`` anew: one line per row, one column per name, whole or not at all.
+
+    Columns are a function of the names in the rows: what comes up later is appended.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in sorted(row, key=_place)))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, restval="")
     writer.writeheader()
@@ -24,6 +31,10 @@ def write_losses(folder: Path, rows: Sequence[Row]) -> None:
         writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
     with replacing(folder / LOSSES, ".csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def _place(name: str) -> tuple[int, str]:
+    return FIRST.index(name) if name in FIRST else len(FIRST), name
 
 
 def tensorboard(folder: Path, step: int) -> Callable[[Row], None] | None:

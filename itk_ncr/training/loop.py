@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from itk_ncr.checkpoints import read_state, write_state
 from itk_ncr.data import Batch, Source, collate
-from itk_ncr.errors import ArgumentError, TrainingError
+from itk_ncr.errors import ArgumentError, CheckpointError, TrainingError
 from itk_ncr.networks import NCRNet, build_network
 from itk_ncr.training import distributed
 from itk_ncr.training.logs import Row, write_losses
@@ -59,7 +60,9 @@ class Training:
     source : Source
         Where pairs come from.
     folder : Path
-        Holds the state; made if missing. A state of the same settings and data is resumed.
+        Holds the state; made if missing. A state of the same settings and data is resumed, with
+        more steps too: the learning rate is then that of the longer training, and the mask of
+        "ncr-s" stays where it began.
     data_hash : str
         Of the images; a resumed training must have the same.
     checkpoint_seconds : float
@@ -94,9 +97,11 @@ class Training:
     step: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     rows: list[dict[str, float]] = field(default_factory=list, init=False)
+    masked_from: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.masked_from = settings.first_masked_step
         if len(self.source) < 1:
             raise ArgumentError(
                 "images must give at least one pair to train on; got none. Add images."
@@ -173,9 +178,15 @@ class Training:
             write_state(self.folder / STATE, self._tensors(), self._record())
             write_losses(self.folder, self.rows)
 
+    def _masks_at(self, step: int) -> bool:
+        """Whether the mask takes part in a step of this training, which may have been prolonged."""
+        if self.settings.variant == "ncr-s":
+            return step >= self.masked_from
+        return self.settings.masks_at(step)
+
     def _one_step(self, batches: list[Batch]) -> dict[str, float]:
         settings = self.settings
-        masks = settings.masks_at(self.step)
+        masks = self._masks_at(self.step)
         # What a forward pass changes before anybody knows whether its loss is a number.
         statistics = {name: b.clone() for name, b in self.network.named_buffers()}
         self.network.train()
@@ -247,10 +258,9 @@ class Training:
         The running statistics of batch normalisation go on following the data everywhere: weights
         that stay make features that stay, and the head gets used to what it will be given later.
         """
-        settings = self.settings
         if not isinstance(self.network, NCRNet):
             return
-        warm = masks and self.step - settings.first_masked_step < settings.head_warm_up
+        warm = masks and self.step - self.masked_from < self.settings.head_warm_up
         for part in (self.network.encoder, self.network.registration):
             part.requires_grad_(not warm)
 
@@ -321,7 +331,7 @@ class Training:
         return validation(
             self.network,
             self.objective.functional,
-            masks=settings.masks_at(self.step - 1),
+            masks=self._masks_at(self.step - 1),
             seed=settings.seed,
         )
 
@@ -331,6 +341,7 @@ class Training:
             "settings": self.settings.as_dict(),
             "data_hash": self.data_hash,
             "step": self.step,
+            "masked_from": self.masked_from,
             "seconds": self.seconds,
             "rows": self.rows,
             "since": self._since,
@@ -349,6 +360,8 @@ class Training:
         defaults = TrainingSettings(self.settings.dimension).as_dict()
         there, here = {**defaults, **record.get("settings", {})}, self.settings.as_dict()
         other = [name for name in here if here[name] != there.get(name)]
+        if "steps" in other and here["steps"] > (there.get("steps") or 0):
+            other.remove("steps")
         if other or record.get("kind") != "training":
             name = other[0] if other else "kind"
             raise ArgumentError(
@@ -365,8 +378,18 @@ class Training:
     def _resume(self) -> None:
         tensors, record = read_state(self.folder / STATE)
         self._require_the_same(record)
-        self.step, self.seconds = record["step"], record["seconds"]
-        self.rows, self._since = record["rows"], record["since"]
+        try:
+            self.step, self.seconds = record["step"], record["seconds"]
+            self.rows, self._since = record["rows"], record["since"]
+            before = dataclasses.replace(
+                self.settings, steps=record["settings"].get("steps", self.settings.steps)
+            )
+            # A state of an earlier version does not know where its mask began.
+            self.masked_from = record.get("masked_from", before.first_masked_step)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"cannot read '{self.folder / STATE}': its record lacks {error}. Start anew."
+            ) from None
         self.network.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )

@@ -39,6 +39,8 @@ from itk_ncr.training.validation import Validation
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # Points of the loss curve that go into a model's description.
 CURVE = 20
+# The contrast of a model whose maker has not said it: only they know what the images show.
+UNSAID = "not said"
 # Label values that are printed one by one.
 MOST_SHOWN = 12
 
@@ -144,7 +146,7 @@ class Plan:
             network=settings.network,
             network_settings=dict(settings.network_settings),
             dimension=settings.dimension,
-            contrast=contrast or recipe.contrast,
+            contrast=contrast or UNSAID,
             preset=recipe.preset,
             spacing_mm=None if is_picture else tuple(reduced.spacing[::-1]),
             orientation=orientation_code(grid),

@@ -106,8 +106,6 @@ class Recipe:
     settings : TrainingSettings
         Of the full budget.
     sampling : Sampling
-    contrast : str
-        What it is for, see ``ModelDescription``.
     preset : str
         Row of ``SOLVER_PRESETS`` for the refinement.
     small : dict
@@ -119,7 +117,6 @@ class Recipe:
 
     settings: TrainingSettings
     sampling: Sampling
-    contrast: str
     preset: str
     small: Mapping[str, Any] = field(default_factory=dict)
     small_reduce: int = 1
@@ -191,7 +188,6 @@ RECIPES: dict[str, Recipe] = {
     "mri-2d": Recipe(
         TrainingSettings(2, functional=PRESETS["mri-2d"], steps=_PAPER_MRI_STEPS, batch=10),
         Sampling(augmentation=_MRI, lesions=0.8),
-        contrast="brain-t1",
         preset="mri-2d",
         small=_SMALL,
         small_reduce=2,
@@ -205,7 +201,6 @@ RECIPES: dict[str, Recipe] = {
             batch=5,
         ),
         Sampling(augmentation=_MRI, lesions=0.8),
-        contrast="brain-t1",
         preset="mri-3d",
         small=_SMALL | {"batch": 1, "precision": "bfloat16"},
         small_reduce=2,
@@ -213,7 +208,6 @@ RECIPES: dict[str, Recipe] = {
     "oct": Recipe(
         TrainingSettings(2, functional=PRESETS["oct"], steps=_PAPER_OCT_STEPS, batch=10),
         Sampling(augmentation=AUGMENTATIONS["oct"], match=False),
-        contrast="oct",
         preset="oct",
         small=_SMALL | {"batch": 4},
         small_reduce=2,
@@ -224,7 +218,6 @@ RECIPES: dict[str, Recipe] = {
             augmentation=replace(_MRI, shift_voxels=2.0, gamma=0.2, bias=0.15),
             lesions=0.7,
         ),
-        contrast="brain-t1",
         preset="mri-2d",
         small={"steps": 1500},
     ),
@@ -235,7 +228,6 @@ RECIPES: dict[str, Recipe] = {
             augmentation=replace(_MRI, shift_voxels=1.0, gamma=0.2, bias=0.15),
             lesions=0.7,
         ),
-        contrast="brain-t1",
         preset="mri-3d",
         small={"steps": 1500},
     ),
@@ -249,7 +241,6 @@ RECIPES: dict[str, Recipe] = {
             **_LEARNT_2D,
         ),
         Sampling(lesions=0.7, synthesis=Synthesis()),
-        contrast="any",
         preset="multimodal",
         small={"steps": 1500},
         small_reduce=2,
@@ -268,7 +259,6 @@ RECIPES: dict[str, Recipe] = {
             lesions=0.7,
             synthesis=Synthesis(peak_voxels=(0.5, 5.0), scale_voxels=(8.0, 24.0), shift_voxels=2.0),
         ),
-        contrast="any",
         preset="multimodal",
         small={"steps": 1500},
     ),
@@ -290,7 +280,6 @@ RECIPES: dict[str, Recipe] = {
             augmentation=replace(AUGMENTATIONS["oct"], shift_height=0.03, noise=0.02),
             match=False,
         ),
-        contrast="oct",
         preset="oct",
         small={"steps": 1000},
     ),

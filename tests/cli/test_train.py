@@ -97,6 +97,7 @@ def test_the_model_says_how_it_was_made(trained, images):
     content = json.loads((trained / "model" / "model.json").read_text())["description"]
     assert content["spacing_mm"] == [1.5, 1.5]
     assert content["orientation"] == "LP"
+    assert content["contrast"] == "not said"
     assert content["size"] == [48, 48]
     assert content["variant"] == content["network"] == "regnet"
     assert content["licence"] == {"data": "made by a test"}
@@ -144,7 +145,7 @@ def test_the_same_command_on_a_finished_training_gives_the_same_model(trained, i
 
 
 def test_other_settings_or_other_images_in_the_same_folder_are_refused(trained, images, tmp_path):
-    result = call("train", images, "-o", trained, *SMALL, "--steps", 101)
+    result = call("train", images, "-o", trained, *SMALL, "--steps", 99, "--learning-rate", 0.01)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: folder must hold a training of the same settings")
     (tmp_path / "less").mkdir()
@@ -164,6 +165,16 @@ def test_a_dry_run_tells_and_writes_nothing(images, tmp_path):
     assert "16 train, 2 val, 2 test patients" in result.stdout
     assert "240 for training, 2 for validation" in result.stdout
     assert not (tmp_path / "new").exists()
+
+
+def test_label_values_that_do_not_count_are_named_by_an_option(images, tmp_path):
+    words = ["train", images, "-o", tmp_path / "new", *SMALL, "--dry-run", "--ignore-labels"]
+    result = call(*words, "1,46")
+    assert "labels         2; not counted: 0, 1, 46" in result.stdout
+    for given, message in (("1,2", "labels must have values"), ("1,x", "--ignore-labels must be")):
+        result = call(*words, given)
+        assert result.exit_code == 2
+        assert message in result.stderr
 
 
 def test_folds_are_counted_and_each_patient_is_tested_once(images, tmp_path):

@@ -157,7 +157,7 @@ def test_a_truncated_state_is_refused_in_one_line(kept, make_training, finished)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"steps": 9}, "steps 8 instead of 9"),
+        ({"steps": 7}, "steps 8 instead of 7"),
         ({"seed": 1}, "seed 0 instead of 1"),
         ({"variant": "ncr-b"}, "variant ncr-s instead of ncr-b"),
         ({"data_hash": "others"}, "other images"),
@@ -305,6 +305,34 @@ def test_losses_are_means_between_their_rows(tmp_path, make_training):
     assert [float(row["step"]) for row in rows] == [2, 4, 6, 8]
     means = [sum(totals[i : i + 2]) / 2 for i in range(0, 8, 2)]
     assert [float(row["total"]) for row in rows] == pytest.approx(means, rel=1e-5)  # six digits
+
+
+def test_a_resumed_training_keeps_the_columns_of_its_losses(tmp_path, make_training):
+    make_training(tmp_path / "whole").run()
+    stopped = make_training(tmp_path / "parts")
+    stopped.run(stop=lambda: stopped.step >= 6)
+    make_training(tmp_path / "parts").run()
+    headings = [
+        (tmp_path / name / LOSSES).read_text().partition("\n")[0] for name in ("whole", "parts")
+    ]
+    assert headings[0] == headings[1]
+    assert headings[0].startswith("step,seconds,total,registration,")
+
+
+def test_more_steps_than_before_go_on_and_the_mask_stays_where_it_began(
+    tmp_path, make_training, weights_of
+):
+    done = make_training(tmp_path)
+    done.run()
+    before = weights_of(done)
+    longer = make_training(tmp_path, steps=20)
+    assert (longer.step, longer.masked_from) == (8, 4)  # a training of 20 steps begins at 10
+    longer.run(stop=lambda: longer.step >= 9)
+    assert "volume" in longer.rows[-1] or "volume" in longer._since
+    again = make_training(tmp_path, steps=20)
+    again.run()
+    assert (again.step, again.masked_from) == (20, 4)
+    assert any(not torch.equal(before[name], t) for name, t in again.network.state_dict().items())
 
 
 def test_rows_go_to_a_listener_too(tmp_path, make_training):
