@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,12 @@ from itk_ncr.geometry import direction_of
 # lesions: a network alone .417 and .435, after 60 .478 and .496, after 120 .477 and .499; the
 # solver alone .479 and .494.
 DEFAULT_REFINEMENT = 60
+# Far beyond what is of use, and harmless.
+MOST_ITERATIONS, LARGEST_SIZE = 1_000_000, 1_000_000
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("name", "network", "contrast", "preset", "variant", "limits"), str),
+    **dict.fromkeys(("network_settings", "training", "figures", "licence"), dict),
+}
 
 
 @dataclass(frozen=True)
@@ -76,24 +82,26 @@ class ModelDescription:
     refine: int = DEFAULT_REFINEMENT
 
     def __post_init__(self) -> None:
-        if self.dimension not in (2, 3):
-            raise ArgumentError(f"dimension must be 2 or 3; got {self.dimension!r}.")
+        for name, kind in KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                what = "a text" if kind is str else "an object of names and values"
+                raise ArgumentError(f"{name} must be {what}; got {_shown(getattr(self, name))}.")
+        if not _is_whole(self.dimension) or self.dimension not in (2, 3):
+            raise ArgumentError(f"dimension must be 2 or 3; got {_shown(self.dimension)}.")
         if self.spacing_mm is not None:
-            spacing = tuple(float(s) for s in self.spacing_mm)
-            if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):
-                raise ArgumentError(
-                    f"spacing_mm must be {self.dimension} positive numbers in array order, or "
-                    f"None; got {self.spacing_mm}."
-                )
-            object.__setattr__(self, "spacing_mm", spacing)
-        if not isinstance(self.refine, int) or self.refine < 0:
-            raise ArgumentError(f"refine must be a whole number >= 0; got {self.refine!r}.")
-        size = tuple(int(n) for n in self.size)
-        if len(size) != self.dimension or min(size) < 1:
+            object.__setattr__(self, "spacing_mm", self._spacing())
+        if not _is_whole(self.refine) or not 0 <= self.refine <= MOST_ITERATIONS:
+            raise ArgumentError(f"refine must be a whole number >= 0; got {_shown(self.refine)}.")
+        if (
+            not isinstance(self.size, Sequence)
+            or len(self.size) != self.dimension
+            or not all(_is_whole(n) and 1 <= n <= LARGEST_SIZE for n in self.size)
+        ):
             raise ArgumentError(
-                f"size must be {self.dimension} positive numbers in array order; got {self.size}."
+                f"size must be {self.dimension} positive whole numbers in array order; got "
+                f"{_shown(self.size)}."
             )
-        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "size", tuple(self.size))
         if not self._names_every_axis():
             examples = {2: "'LP' or 'RA'", 3: "'LPS' or 'RAS'"}[self.dimension]
             raise ArgumentError(
@@ -101,10 +109,25 @@ class ModelDescription:
                 f"{examples}; got {self.orientation!r}."
             )
 
+    def _spacing(self) -> tuple[float, ...]:
+        given = self.spacing_mm
+        if (
+            not isinstance(given, Sequence)
+            or len(given) != self.dimension
+            or not all(isinstance(s, int | float) and 0 < s < float("inf") for s in given)
+        ):
+            raise ArgumentError(
+                f"spacing_mm must be {self.dimension} positive numbers in array order, or None; "
+                f"got {_shown(given)}."
+            )
+        return tuple(float(s) for s in given)
+
     def _names_every_axis(self) -> bool:
         """Whether the orientation fits the dimension; 2D models of earlier versions have none."""
         if self.orientation is None:
             return self.dimension == 2
+        if not isinstance(self.orientation, str):
+            return False
         try:
             return len(direction_of(self.orientation)) == self.dimension
         except GeometryError:
@@ -125,6 +148,11 @@ class ModelDescription:
         ArgumentError
             If an entry is missing, unknown, or out of its range.
         """
+        if not isinstance(values, Mapping):
+            raise ArgumentError(
+                f"description of a model must be an object of names and values; got "
+                f"{_shown(values)}."
+            )
         known = {entry.name for entry in dataclasses.fields(cls)}
         needed = {
             entry.name
@@ -141,6 +169,17 @@ class ModelDescription:
             return cls(**values)
         except TypeError as error:
             raise ArgumentError(f"description of a model must be right; {error}.") from error
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a value is an int of any kind, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """A value in a message, cut short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def model_card(description: ModelDescription, sha256: str) -> str:

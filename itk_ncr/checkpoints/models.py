@@ -16,8 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.checkpoints.description import ModelDescription, model_card
-from itk_ncr.checkpoints.state import read_state, replace_file, require_no_pickle, write_state
-from itk_ncr.errors import ArgumentError, CheckpointError
+from itk_ncr.checkpoints.state import (
+    read_json,
+    read_state,
+    replace_file,
+    require_no_pickle,
+    write_state,
+)
+from itk_ncr.errors import ArgumentError, CheckpointError, NCRError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +32,8 @@ WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
 SHIPPED = Path(__file__).parent / "shipped"
 # Batch normalisation divides by these: eleven bits are too few.
 FULL_PRECISION = ("running_mean", "running_var")
+MOST_SETTINGS = 4000  # characters; ours have less than 100
+LARGEST_DESCRIPTION = 4_000_000  # bytes; ours have some thousand
 
 
 @dataclass(frozen=True)
@@ -103,14 +111,29 @@ def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescripti
     CheckpointError
         If its files are damaged or do not fit each other.
     """
+    import torch
+
     from itk_ncr.networks import build_network
 
     found = find_model(model)
     tensors = _verified(found)
     description = found.description
     settings = {**description.network_settings, "dimension": description.dimension}
-    network = build_network(description.network, **settings)
-    wanted = network.state_dict()
+    if len(str(settings)) > MOST_SETTINGS:
+        raise CheckpointError(
+            f"cannot build the network of model '{found.folder}': its settings are "
+            f"{len(str(settings))} characters long. Take another copy."
+        )
+    try:
+        # Shapes only: settings of a damaged description may ask for more memory than there is.
+        with torch.device("meta"):
+            wanted = build_network(description.network, **settings).state_dict()
+    except (NCRError, TypeError, ValueError, RuntimeError, OverflowError, LookupError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise CheckpointError(
+            f"cannot build the network of model '{found.folder}': {reason}. Take another copy, or "
+            "install the version of itk_ncr that trained it."
+        ) from error
     if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in tensors.items()}:
         odd = sorted(
             n
@@ -121,6 +144,7 @@ def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescripti
             f"weights of model '{found.folder}' must fit its network {description.network!r}; "
             f"{len(odd)} tensors do not, {odd[0]!r} first. Take another copy."
         )
+    network = build_network(description.network, **settings)
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False), description
 
@@ -170,14 +194,22 @@ def find_model(model: str | os.PathLike[str]) -> StoredModel:
 def _read_description(folder: Path) -> StoredModel:
     path = folder / DESCRIPTION
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_DESCRIPTION:
+            raise ValueError(f"it is larger than {LARGEST_DESCRIPTION} bytes")
+        content = read_json(path.read_text(encoding="utf-8"))
         description = ModelDescription.from_dict(content["description"])
         sha256 = content["sha256"]
         if not isinstance(sha256, str):
             raise ValueError("its sha256 is no text")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"cannot read '{path}': {type(error).__name__}: {reason}") from error
+        if isinstance(error, KeyError):
+            reason = f"it lacks the entry {reason}"
+        elif not isinstance(error, ValueError):
+            reason = f"it is not what a model's description is ({reason})"
+        raise CheckpointError(
+            f"cannot read '{path}': {reason.rstrip('.')}. Take another copy."
+        ) from error
     return StoredModel(folder, description, sha256)
 
 

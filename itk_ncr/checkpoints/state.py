@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ FORMAT_VERSION = 1
 # The one entry of the metadata: with more, safetensors writes them in an order that changes from
 # run to run, and equal states would not be equal files.
 ENTRY = "itk_ncr"
+# Levels of lists and objects in a record; ours have six.
+DEEPEST = 32
 # Files of these names are pickles as a rule: reading one runs whatever its author put in.
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 
@@ -101,7 +104,51 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
             f"cannot read '{path}': it is damaged (its SHA-256 is not that of its content). "
             "Take another copy."
         )
-    return tensors, json.loads(entry["record"])
+    try:
+        record = read_json(entry["record"])
+    except ValueError as error:
+        raise CheckpointError(f"cannot read '{path}': its record: {_line(error)}.") from None
+    if not isinstance(record, dict):
+        raise CheckpointError(f"cannot read '{path}': its record must be an object.")
+    return tensors, record
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text that is finite and not nested deeper than a person would.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, holds a number that is not finite, or is nested too deeply.
+    """
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"its numbers must be finite; got {number[:20]}")
+        return value
+
+    try:
+        value = json.loads(text, parse_float=finite, parse_constant=finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    _require_shallow(value)
+    return value
+
+
+def _require_shallow(value: Any) -> None:
+    """Refuse lists in lists beyond what a record has, which recursion could not follow."""
+    layer = [value]
+    for _ in range(DEEPEST):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def require_no_pickle(path: Path) -> None:
@@ -131,9 +178,9 @@ def replace_file(path: Path, content: bytes) -> None:
 def _entry(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """Our entry of a file's metadata."""
     try:
-        entry = json.loads((metadata or {})[ENTRY])
+        entry = read_json((metadata or {})[ENTRY])
         version = int(entry["version"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError(
             f"cannot read '{path}': it was not written by itk_ncr. Give a file of `itk-ncr train`."
         ) from None

@@ -82,6 +82,11 @@ class NetworkRegistration:
             _say_that_orientation_is_unknown(description.name, stored.sha256)
         iterations = description.refine if settings.refine is None else settings.refine
         preset = settings.preset if settings.preset in SOLVER_PRESETS else description.preset
+        if preset not in SOLVER_PRESETS:
+            raise ArgumentError(
+                f"preset of model {description.name!r} must be one of "
+                f"{', '.join(SOLVER_PRESETS)}; got {preset!r}. Give a preset yourself."
+            )
         result = register_pair(
             fixed,
             moving,

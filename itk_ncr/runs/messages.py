@@ -9,6 +9,10 @@ from typing import Any
 
 from itk_ncr.errors import NCRError
 
+# What torch, the loader of shared libraries and Python's threads say where memory is short.
+SHORT_OF_MEMORY = ("cannot allocate memory", "can't allocate memory", "not enough memory",
+                   "failed to map segment", "can't start new thread", "std::bad_alloc",
+                   "out of memory")  # fmt: skip
 FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between programmers
 
 
@@ -33,11 +37,17 @@ def heard_warnings() -> Iterator[list[str]]:
         yield heard
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, whichever way a library says so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in SHORT_OF_MEMORY)
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in one line for the person who gave the call."""
     if isinstance(error, NCRError):
         text = str(error)
-    elif isinstance(error, MemoryError):
+    elif is_out_of_memory(error):
         text = "out of memory. Close other programs or give smaller images."
     elif isinstance(error, OSError) and error.strerror:
         where = f" '{error.filename}'" if error.filename else ""

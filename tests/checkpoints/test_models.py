@@ -8,6 +8,7 @@ import torch
 from itk_ncr import checkpoints
 from itk_ncr.checkpoints import (
     ModelDescription,
+    find_model,
     load_model,
     models,
     read_state,
@@ -166,3 +167,67 @@ def test_every_shipped_model_is_whole():
     for name in checkpoints.shipped_models():
         assert verify_model(name)
         assert load_model(name)[1].name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"description": ' + '{"a": ' * 60 + "1" + "}" * 61, "nested too deeply"),
+        ('{"description": 1e999}', "finite"),
+        ('{"description": NaN}', "finite"),
+        ('{"description": ' + "9" * 5000 + "}", "limit"),
+        ("[1, 2]", "not what a model's description is"),
+        ('{"sha256": ""}', "lacks the entry 'description'"),
+        ('{"description": [], "sha256": ""}', "must be an object of names and values"),
+        ("\x00\xff", ""),
+    ],
+)
+def test_a_description_that_is_none_is_refused_in_one_line(text, fragment, folder):
+    (folder / "model.json").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        find_model(folder)
+    assert fragment in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("name", 3), ("network", None), ("network_settings", [1]), ("dimension", 2.0),
+        ("dimension", True), ("contrast", {}), ("preset", []), ("refine", True),
+        ("refine", 10**30), ("spacing_mm", 1.0), ("spacing_mm", ["1", "2"]),
+        ("spacing_mm", [10**400, 1]), ("orientation", 5), ("size", 7), ("size", [48.5, 40]),
+        ("size", [10**30, 40]), ("size", "ab"), ("variant", 1), ("training", "x"),
+        ("figures", [[]]), ("licence", "MIT"), ("limits", ["none"]),
+    ],
+)  # fmt: skip
+def test_entries_of_another_type_are_refused(entry, value, folder):
+    content = json.loads((folder / "model.json").read_text())
+    content["description"][entry] = value
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="cannot read") as caught:
+        find_model(folder)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 100_000}, {"width": 10**15}, {"width": "8"}, {"width": 2.5}, {"width": -1},
+        {"colour": "red"}, {"dropout": "much"}, {"integration": ["half"]}, {"compat": "torch"},
+        {"x": "y" * 10_000},
+    ],
+)  # fmt: skip
+def test_unknown_and_absurd_settings_are_refused_before_memory_is_taken(
+    settings, network, description, tmp_path
+):
+    resource = pytest.importorskip("resource", reason="not on Windows")
+    network.settings = {**network.settings, **settings}
+    save_model(tmp_path / "absurd", network, description)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=r"cannot build the network|must fit its network"):
+        load_model(tmp_path / "absurd")
+    # In kB on Linux: the network would have 72 GB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

@@ -72,3 +72,20 @@ def test_a_warning_is_in_the_record_of_every_run_that_gave_it():
                 warnings.warn("for programmers", DeprecationWarning, stacklevel=1)
             records.append(heard)
     assert records == [["look here"], ["look here"]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate"
+                     " memory: you tried to allocate 8 bytes"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)  # fmt: skip
+def test_a_shortage_of_memory_is_called_one_whoever_meets_it(error):
+    from itk_ncr.runs import reason
+
+    assert reason(error).startswith("out of memory")
