@@ -140,7 +140,9 @@ class Aligned:
             bad = int(np.count_nonzero(~np.isfinite(image.array.astype(np.float32, copy=False))))
         if bad:
             self.warnings.append(f"{name} has {bad} NaN or infinite voxels; they are background.")
-        return normalise(image.array, name)
+        scaled = normalise(image.array, name)
+        self.warnings.extend(f"{name} {note}" for note in scaled.notes)
+        return scaled
 
     def pair(self, images: OnGrid, given: GivenMasks) -> Pair:
         """The pair for the solver, with what the caller knows about it."""
