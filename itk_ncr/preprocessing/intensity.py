@@ -34,6 +34,8 @@ PIECE_SHARE = 0.05
 # What is fainter (share of the distance from background to object) belongs to the object in a rim
 # of so many voxels only.
 FAINT, RIM_VOXELS = 0.1, 2
+# No MR image has air as dark as this, the smallest CT number and less: it is padding.
+NO_INTENSITY = -900.0
 # Quantiles of the foreground between which one histogram is mapped onto another.
 LANDMARKS = np.linspace(0.02, 0.98, 25)
 # |correlation| x mutual information must rise by this factor before a matching is accepted.
@@ -91,10 +93,9 @@ def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
         raise ImageValueError(
             f"{name} must show something; got {lowest:g} in every voxel. Check the file."
         )
-    padding = padding_value(values, valid)
+    padding, background = _surroundings(values, valid)
     if padding is not None:
         valid &= values != padding
-    background = find_background(values, valid)
     if background is not None and background.bright:
         np.negative(values, out=values)
         background = background.negative()
@@ -123,6 +124,20 @@ def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
     np.clip(values, 0.0, LARGEST_VALUE, out=values)
     values[~valid] = 0
     return Normalised(values, foreground, tuple(notes))
+
+
+def _surroundings(
+    values: Array, valid: NDArray[np.bool_]
+) -> tuple[float | None, Background | None]:
+    """What fills voxels outside the field of view, and what surrounds the object within it."""
+    padding = padding_value(values, valid)
+    if padding is None:
+        return None, find_background(values, valid)
+    background = find_background(values, valid & (values != padding))
+    if background is None and padding > NO_INTENSITY:
+        # It is what surrounds the object.
+        return None, find_background(values, valid)
+    return padding, background
 
 
 def _object(values: Array, above: NDArray[np.bool_], background: Background) -> NDArray[np.bool_]:
