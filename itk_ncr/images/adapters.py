@@ -19,6 +19,7 @@ from itk_ncr.errors import (
     ShapeError,
 )
 from itk_ncr.geometry import Grid
+from itk_ncr.images.colours import grey_of
 from itk_ncr.images.image import Image, plain_array
 
 AXES = ("z", "y", "x")  # how ITK names the dimensions of an xarray
@@ -188,6 +189,9 @@ def _checked(image: Image, role: str, vector: bool) -> Image:
             f"got {image.components}."
         )
     if not vector and image.is_vector:
+        grey = grey_of(image.array)
+        if grey is not None:
+            return Image(grey, image.grid)
         raise ShapeError(
             f"{role} must be scalar; got {image.components} components in every voxel. "
             "Pick one, or convert colour to grey."

@@ -29,7 +29,8 @@ def read_image(path: str | os.PathLike[str], role: str = "image") -> Image:
     ----------
     path : path
         .nii, .nii.gz, .hdr/.img, .nrrd, .nhdr, .mha, .mhd, a DICOM file (of one or more frames) or
-        a folder with one DICOM series, or a grey .png, .tif, .jpg.
+        a folder with one DICOM series, or a grey .png, .tif, .jpg (RGB and RGBA of
+        equal channels and one alpha are grey).
     role : str
         What the image is to the caller ("moving image"), for messages.
 

@@ -77,6 +77,7 @@ def pipe(path: Path) -> Path:
     return path
 
 
+COLOURS = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
 NAN = np.full(SHAPE, np.nan, np.float32)
 ONES = np.ones(SHAPE, np.float32)
 
@@ -100,7 +101,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "spacing_nan.nii": (lambda path: nifti(path, spacing=(80, "f", np.nan)), "spacing"),
     "sheared.nii": (lambda path: nifti(path, qform=(252, "h", 0), shear=(284, "f", 0.9)), "sform"),
     "time.nii": (lambda path: nifti(path, np.ones((2, 4, 5, 6), "f4")), "4D"),
-    "colour.png": (lambda path: write(path, np.zeros((8, 9, 3), np.uint8), True), "3 values"),
+    "colour.png": (lambda path: write(path, COLOURS, True), "3 values"),
     "vector.nrrd": (lambda path: write(path, np.zeros((*SHAPE, 3), "f4"), True), "3 values"),
     "complex.mha": (lambda path: write(path, np.zeros(SHAPE, np.complex64)), "complex"),
     "nothing.nii": (lambda path: nifti(path, NAN), "finite"),

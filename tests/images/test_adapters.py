@@ -292,7 +292,7 @@ def test_uneven_coordinates_and_further_axes_are_refused():
         (lambda: np.array([["a", "b"]]), ImageValueError, "must hold numbers"),
         (lambda: np.array([[None, 1]]), ImageValueError, "must hold numbers; got object"),
         (lambda: torch.zeros(3, 4, dtype=torch.complex64), ImageValueError, "real numbers"),
-        (lambda: sitk.Image([3, 4], sitk.sitkVectorUInt8, 3), ShapeError, "scalar; got 3"),
+        (lambda: sitk.Image([3, 4], sitk.sitkVectorFloat32, 3), ShapeError, "scalar; got 3"),
         (lambda: sitk.Image([3, 4], sitk.sitkComplexFloat32), ImageValueError, "real numbers"),
         (lambda: sitk.Image([3, 4, 5, 6], sitk.sitkUInt8), ShapeError, "2D or 3D"),
         (lambda: sitk.Image([3, 4], sitk.sitkLabelUInt8), ImageValueError, "got label of"),
@@ -317,7 +317,25 @@ def itk_image(pixel):
     image = itk.Image[kind, 2].New()
     image.SetRegions([3, 4])
     image.Allocate()
+    image.SetPixel([0, 0], [9, 5, 2] if pixel == "RGBPixel" else [9, 5])
     return image
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_equal_channels_are_grey(channels):
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    colours = np.repeat(grey[..., None], channels, -1)
+    colours[..., 3:] = 255
+    image = sitk.GetImageFromArray(colours, isVector=True)
+    image.SetSpacing((0.5, 2.0))
+    found = as_image(image)
+    assert np.array_equal(found.array, grey)
+    assert found.grid.spacing == (0.5, 2.0)
+    if channels == 3:
+        assert np.array_equal(as_image(itk.image_from_array(colours, is_vector=True)).array, grey)
+    colours[1, 1, -1] = 7
+    with pytest.raises(ShapeError, match="convert colour to grey"):
+        as_image(sitk.GetImageFromArray(colours, isVector=True))
 
 
 def test_geometry_is_not_given_twice(oblique_image):

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import SimpleITK as sitk
 
@@ -577,6 +578,28 @@ def test_grey_pictures_are_read_and_coloured_or_cut_ones_refused(here, name):
     refuses(name, "truncated")
     picture(name, colour=True)
     refuses(name, "has 3 values in every voxel")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("x.png", "RGB"), ("x.png", "RGBA"), ("x.png", "P"), ("x.tif", "RGB"), ("x.tif", "RGBA"),
+     ("x.jpg", "RGB")],
+)  # fmt: skip
+def test_grey_pictures_stored_as_colours_are_grey(here, name, mode):
+    values = picture("grey.png")
+    PIL.Image.fromarray(values).convert(mode).save(name)
+    found = read_image(name).array
+    assert found.shape == values.shape
+    # JPEG is lossy.
+    assert np.abs(found.astype(int) - values).mean() < (9 if name == "x.jpg" else 1e-9)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_transparency_that_varies_is_refused(here, name):
+    picture = PIL.Image.new("RGBA", (9, 8), (40, 40, 40, 255))
+    picture.putpixel((3, 4), (40, 40, 40, 0))
+    picture.save(name)
+    refuses(name, "has 4 values in every voxel.*transparency.*convert it to grey")
 
 
 def test_a_flipped_bit_in_a_png_is_found(here):

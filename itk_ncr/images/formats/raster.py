@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from itk_ncr.images.colours import grey_of
 from itk_ncr.images.formats.content import (
     DEFLATE_LIMIT,
     Content,
@@ -87,7 +88,7 @@ def read_png(path: Path, vector: bool) -> Content:
     bits = depth * (1 if colour == 3 else channels)
     held = DEFLATE_LIMIT * len(content) * 8 // max(1, bits)
     require_claim((width, height), max(1, depth // 8) * max(1, channels), held * max(1, bits // 8))
-    require_components(channels, 2, vector)
+    _require_channels(channels, vector)
     inflated(iter(packed), _png_length(width, height, bits, bool(interlaced)))
     return _decoded(content, ".png", (width, height))
 
@@ -118,7 +119,7 @@ def read_jpeg(path: Path, vector: bool) -> Content:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             _, height, width, channels = struct.unpack_from(">BHHB", content, at + 4)
             require_claim((width, height), channels, DEFLATE_LIMIT * len(content))
-            require_components(channels, 2, vector)
+            _require_channels(channels, vector)
             return _decoded(content, ".jpg", (width, height))
         at += 2 + length
     raise Refused("is not a JPEG file (its size is missing)")
@@ -136,8 +137,8 @@ def read_tiff(path: Path, vector: bool) -> Content:
     tags, entries = _directory(content, order, at)
     size = _tiff_size(tags, len(content))
     channels = tags.get(CHANNELS, [1])[0]
-    require_components(channels, 2, vector)
-    if tags.get(COLOUR, [1])[0] not in (0, 1):
+    _require_channels(channels, vector)
+    if tags.get(COLOUR, [1])[0] not in ((0, 1, 2) if channels > 2 else (0, 1)):
         raise Refused("holds colours by a palette or by differences; convert it to grey")
     _require_tiff_data(tags, size, channels, len(content))
     # One directory of known entries, and none behind it.
@@ -221,6 +222,12 @@ def _require_tiff_data(
         require_length(row * (size[1] - at * height if last else height), count)
 
 
+def _require_channels(channels: int, vector: bool) -> None:
+    """Refuse what can be neither grey nor grey stored as colours, which only its values tell."""
+    if vector or channels not in (3, 4):  # ITK misreads grey with alpha
+        require_components(channels, 2, vector)
+
+
 def _whole(path: Path) -> bytes:
     with opened(path) as (file, length):
         return read_array(file, 0, length).tobytes()
@@ -240,14 +247,21 @@ def _decoded(content: bytes, suffix: str, size: tuple[int, int]) -> Content:
     found = tuple(image.GetSize())
     if found != size:
         raise Refused(f"its header says size {size}, ITK reads {found}")
+    array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise Refused("holds colours; convert it to grey")
+        grey = grey_of(array)
+        if grey is None:
+            raise Refused(
+                f"has {array.shape[-1]} values in every voxel: colours, or transparency that "
+                "varies; convert it to grey, such as with PIL: Image.open(name).convert('L')"
+            )
+        array = grey
     place = Place(
         np.array(image.GetSpacing()),
         np.array(image.GetOrigin()),
         np.reshape(image.GetDirection(), (2, 2)),
     )
-    return Content(sitk.GetArrayFromImage(image), place)
+    return Content(array, place)
 
 
 @contextmanager
