@@ -93,7 +93,7 @@ def figures(case: Case, folder: Path, overlays: Path | None) -> dict[str, Any]:
     quality = result.quality
     verdict = judge(quality.as_dict(), result.warnings)
     if overlays is not None:
-        draw(Scene.of(fixed, moving, result), overlays / f"{case.name}.png", case)
+        draw(Scene.of(fixed, moving, result), overlays / f"{case.name}.png", case.name)
     return {
         "name": case.name,
         "pair": f"{_stem(case.fixed)} <- {_stem(case.moving)}",
@@ -115,7 +115,7 @@ def figures(case: Case, folder: Path, overlays: Path | None) -> dict[str, Any]:
     }
 
 
-def draw(scene: Scene, path: Path, case: Case) -> None:
+def draw(scene: Scene, path: Path, name: str) -> None:
     """Slices of the fixed image, the affinely aligned and the warped one; the mask as outline."""
     from matplotlib.figure import Figure
 
@@ -138,7 +138,7 @@ def draw(scene: Scene, path: Path, case: Case) -> None:
             axes = figure.add_subplot(*shape, index * len(positions) + column + 1)
             _draw_slice(axes, scene, array, window, position, aspect)
             if column == 0:
-                axes.set_title(f"{case.name}: {title}", color="w", fontsize=8, pad=1, loc="left")
+                axes.set_title(f"{name}: {title}", color="w", fontsize=8, pad=1, loc="left")
     figure.subplots_adjust(0, 0, 1, 0.97, 0.01, 0.06)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, facecolor="black")

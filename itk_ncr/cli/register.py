@@ -123,6 +123,8 @@ def register(
 def _print(output: Path, run: runs.PairRun) -> None:
     from itk_ncr.evaluation import NOTICE, figures
 
+    verdict = run.record["verdict"]
+    click.echo(f"{'verdict':<18} {verdict['grade']}: {verdict['sentence']}")
     for name, text in figures(run.result, run.record.get("label_overlap")):
         click.echo(f"{name:<18} {text}")
     click.echo(f"{'results in':<18} {click.format_filename(output)} ({NOTICE})")

@@ -1,5 +1,6 @@
 """Figures and pictures that say how good a registration is."""
 
+from itk_ncr.evaluation.inspection import Inspection, inspect
 from itk_ncr.evaluation.metrics import (
     JacobianStatistics,
     LesionSplit,
@@ -22,7 +23,14 @@ from itk_ncr.evaluation.metrics import (
     temperature_scale,
     tempered,
 )
-from itk_ncr.evaluation.report import write_cohort_report, write_pair_report
+from itk_ncr.evaluation.report import (
+    Check,
+    Verdict,
+    judge,
+    verdict_of,
+    write_cohort_report,
+    write_pair_report,
+)
 from itk_ncr.evaluation.statistics import (
     Interval,
     Mark,
@@ -36,11 +44,14 @@ from itk_ncr.evaluation.summary import NOTICE, figures, summary
 
 __all__ = [
     "NOTICE",
+    "Check",
+    "Inspection",
     "Interval",
     "JacobianStatistics",
     "LesionSplit",
     "Mark",
     "SurfaceDistance",
+    "Verdict",
     "average_precision",
     "best_rows",
     "bootstrap_interval",
@@ -51,9 +62,11 @@ __all__ = [
     "expected_calibration_error",
     "figures",
     "holm",
+    "inspect",
     "inverse_consistency",
     "jaccard",
     "jacobian_statistics",
+    "judge",
     "labels_touching",
     "landmark_errors",
     "line_distance",
@@ -65,6 +78,7 @@ __all__ = [
     "surface_distance",
     "temperature_scale",
     "tempered",
+    "verdict_of",
     "write_cohort_report",
     "write_pair_report",
 ]

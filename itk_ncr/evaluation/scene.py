@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Protocol
@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 
 from itk_ncr.evaluation.contrast import Match, Window, bright, grey_window, sampled
 from itk_ncr.geometry import SIDES, AffineMap, Grid
-from itk_ncr.images import Image, resample
+from itk_ncr.images import Image, map_values, resample
+from itk_ncr.registration.preparation import seen_from, to_grid, working_grid
 from itk_ncr.segmentation import largest_component
+
+# Larger images are reduced to so many voxels: a page and a picture show no more of them.
+VOXELS = 4_000_000
+# A reduced voxel that is a quarter full counts as masked, so that small masks stay.
+COVERAGE = 0.25
 
 
 class Registered(Protocol):
@@ -44,6 +50,10 @@ class Registered(Protocol):
         """The map without the affine; mm, LPS."""
 
     @property
+    def transform_deformation(self) -> Image:
+        """The same on the smallest grid that holds all of it."""
+
+    @property
     def affine(self) -> AffineMap:
         """Fixed to moving points."""
 
@@ -68,36 +78,29 @@ class Scene:
     corner: NDArray
     """Where voxel 0 of these arrays lies in mm, LPS."""
     given: dict[str, NDArray] = field(default_factory=dict)
-    """Masks that somebody gave, by name; bool."""
+    """Masks that were given, by name; bool."""
+    reduced: tuple[int, ...] | None = None
+    """Size (x, y, z) that the images were reduced to; None where they are as they were."""
 
     @classmethod
     def of(
         cls, fixed: Image, moving: Image, result: Registered, given: dict[str, Image] | None = None
     ) -> Scene:
         """The scene of a pair and its result, with masks in fixed space by name."""
-        grid = fixed.grid
+        grid = working_grid(fixed.grid, VOXELS)
+        reduced = grid.shape != fixed.grid.shape
         order, flips = _upright(grid)
 
         def turn(array: NDArray) -> NDArray:
             rest = tuple(range(len(order), array.ndim))
             return np.transpose(array, order + rest)[flips]
 
-        before = resample(moving, grid, affine=result.affine).array
         rows = np.linalg.inv(grid.matrix)[::-1]  # of the array axes, as stored
         signs = [-1.0 if flip.step == -1 else 1.0 for flip in flips]
-        scene = {
-            "fixed": turn(_finite(fixed.array)),
-            "before": turn(_finite(before)),
-            "after": turn(_finite(result.warped.array)),
-            "mask": turn(result.mask.array > 0),
-            "probability": turn(result.noncorrespondence.array),
-            "jacobian": turn(result.jacobian.array),
-            "deformation": turn(result.deformation.array),
-        }
+        whole = _reduced if reduced else _whole
+        scene = {name: turn(array) for name, array in whole(fixed, moving, result, grid)}
         masks = {
-            name: turn(
-                (mask if mask.grid.equals(grid) else resample(mask, grid, mode="nearest")).array > 0
-            )
+            name: turn(_mask(mask, grid, fixed.grid if reduced else None))
             for name, mask in (given or {}).items()
         }
         box = _object_box(
@@ -119,6 +122,7 @@ class Scene:
         return cls(
             **{name: array[box] for name, array in scene.items()},
             given={name: mask[box] for name, mask in masks.items()},
+            reduced=grid.size if reduced else None,
             to_points=to_points,
             corner=corner,
             to_voxels=np.stack(
@@ -237,6 +241,47 @@ class Plane:
     def width(self) -> float:
         """In mm."""
         return self.shape[1] * self.spacing[1]
+
+
+def _whole(
+    fixed: Image, moving: Image, result: Registered, grid: Grid
+) -> Iterator[tuple[str, NDArray]]:
+    """The arrays of a scene by name, as they are."""
+    yield "fixed", _finite(fixed.array)
+    yield "before", _finite(resample(moving, grid, affine=result.affine).array)
+    yield "after", _finite(result.warped.array)
+    yield "mask", result.mask.array > 0
+    yield "probability", result.noncorrespondence.array
+    yield "jacobian", result.jacobian.array
+    yield "deformation", result.deformation.array
+
+
+def _reduced(
+    fixed: Image, moving: Image, result: Registered, grid: Grid
+) -> Iterator[tuple[str, NDArray]]:
+    """The same on a coarser grid, one at a time."""
+
+    def finite(image: Image) -> Image:
+        return Image(_finite(image.array), image.grid)
+
+    yield "fixed", to_grid(finite(fixed), grid)
+    yield "before", seen_from(finite(moving), grid, result.affine)
+    yield "after", to_grid(finite(result.warped), grid)
+    yield "mask", _mask(result.mask, grid, fixed.grid)
+    yield "probability", to_grid(result.noncorrespondence, grid)
+    yield "jacobian", resample(result.jacobian, grid).array
+    yield "deformation", resample(result.transform_deformation, grid).array
+
+
+def _mask(mask: Image, grid: Grid, fine: Grid | None) -> NDArray[np.bool_]:
+    """A mask on the grid of a scene; ``fine`` is the grid that it is reduced from."""
+    on = grid if fine is None else fine
+    if not mask.grid.equals(on):
+        mask = resample(mask, on, mode="nearest")
+    if fine is None:
+        return np.asarray(mask.array > 0)
+    coverage = to_grid(map_values(mask, lambda values: values > 0, np.float32), grid)
+    return np.asarray(coverage > COVERAGE)
 
 
 def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:

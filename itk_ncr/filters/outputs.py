@@ -73,7 +73,7 @@ class Outputs:
         """
         result = self.GetResult()
         if composite:
-            return transforms.composite_transform(result.deformation, result.affine)
+            return transforms.composite_transform(result.transform_deformation, result.affine)
         return transforms.displacement_transform(result.displacement)
 
     def GetInverseTransform(self) -> Any:

@@ -1,11 +1,13 @@
 """Images: arrays with a place in space, their files, their faces in other libraries."""
 
 from itk_ncr.images.adapters import as_image, to_itk, to_sitk, to_xarray
-from itk_ncr.images.image import Image, ImageWarning
+from itk_ncr.images.deferred import DeferredImage, map_values
+from itk_ncr.images.image import Image, ImageWarning, Rows, slabs
 from itk_ncr.images.memory import available_memory, require_memory
 from itk_ncr.images.reading import read_displacement, read_image
 from itk_ncr.images.resampling import (
     inverse_physical_displacement,
+    mover,
     physical_displacement,
     resample,
     transform_points,
@@ -19,12 +21,16 @@ from itk_ncr.images.transforms import (
 from itk_ncr.images.writing import replacing, write_image
 
 __all__ = [
+    "DeferredImage",
     "Image",
     "ImageWarning",
+    "Rows",
     "as_affine",
     "as_image",
     "available_memory",
     "inverse_physical_displacement",
+    "map_values",
+    "mover",
     "physical_displacement",
     "read_affine",
     "read_displacement",
@@ -32,6 +38,7 @@ __all__ = [
     "replacing",
     "require_memory",
     "resample",
+    "slabs",
     "to_itk",
     "to_sitk",
     "to_sitk_transform",

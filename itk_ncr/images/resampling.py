@@ -7,7 +7,7 @@ handed to :func:`itk_ncr.ops.warp` as displacements in voxels.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from itk_ncr.errors import ArgumentError, ImageValueError, ShapeError
 from itk_ncr.geometry import AffineMap, Grid
-from itk_ncr.images.image import Image, ImageWarning, brief
+from itk_ncr.images.deferred import DeferredImage
+from itk_ncr.images.image import Image, ImageWarning, Rows, brief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 Mode = Literal["linear", "nearest"]
 Padding = Literal["fill", "border"]
 Points = NDArray[np.float64]
-
-# 2^17 points are 3 MB of float64 coordinates in 3D; some five such arrays live at a time. Larger
-# slabs were not faster (160x192x160: .41 CPU-s with 2^17, .50 with 2^19).
-SLAB_VOXELS = 2**17
 
 
 def resample(
@@ -38,6 +35,7 @@ def resample(
     mode: Mode | str = "linear",
     padding: Padding | str = "fill",
     fill_value: float = 0.0,
+    defer: bool = False,
 ) -> Image:
     """An image seen through a map of space: ``out(x) = image(affine(x + displacement(x)))``.
 
@@ -57,6 +55,8 @@ def resample(
     padding : "fill" or "border"
         What lies outside ``image``, that is, more than half a voxel beyond its outermost voxel
         centres (the rule of ITK): ``fill_value``, or the nearest voxel.
+    defer : bool
+        Return a :class:`DeferredImage`, whose values are computed when they are asked for.
 
     Returns
     -------
@@ -72,17 +72,24 @@ def resample(
         If ``displacement`` is not finite somewhere.
     """
     _require_dimension(grid.dimension, image=image, affine=affine)
-    field = None
     if displacement is not None:
-        field = displacement_array(displacement, grid)
-    sample = Sampler(image, mode, padding, fill_value)
-    components = image.array.shape[grid.dimension :]
-    out = np.empty(grid.shape + components, sample.dtype)
-    for slab, points in _slabs(grid):
-        if field is not None:
-            points += field[slab]
-        out[slab] = sample(points if affine is None else affine(points))
-    return Image(out, grid)
+        require_displacement(displacement, grid)
+    dtype = sampled_type(image, mode)
+
+    def open_rows() -> Rows:
+        field = None if displacement is None else displacement.rows()
+        sample = Sampler(image, mode, padding, fill_value)
+
+        def rows(slab: slice) -> NDArray[Any]:
+            points = grid.points(slab.start, slab.stop)
+            if field is not None:
+                points += field(slab)
+            return sample(points if affine is None else affine(points))
+
+        return rows
+
+    components = image.components if image.is_vector else 0
+    return _made(DeferredImage(grid, dtype, open_rows, components), defer)
 
 
 def physical_displacement(
@@ -90,6 +97,8 @@ def physical_displacement(
     working_grid: Grid,
     fixed_grid: Grid,
     affine: AffineMap | None = None,
+    *,
+    defer: bool = False,
 ) -> Image:
     """A displacement in voxels of the working grid as mm on the fixed grid, affine included.
 
@@ -107,6 +116,8 @@ def physical_displacement(
         Where ``u`` lives, and where the result is wanted.
     affine : AffineMap, optional
         From fixed to moving space, applied after ``u``.
+    defer : bool
+        Return a :class:`DeferredImage`, whose values are computed when they are asked for.
 
     Returns
     -------
@@ -114,13 +125,13 @@ def physical_displacement(
         mm, components (x, y, z), LPS, on ``fixed_grid``.
     """
     _require_dimension(fixed_grid.dimension, working_grid=working_grid, affine=affine)
-    move = _mover(u, working_grid)
+    move = mover(u, working_grid)
 
     def displace(points: Points) -> Points:
         moved = move(points)
         return (moved if affine is None else affine(moved)) - points
 
-    return _field(fixed_grid, displace)
+    return _field(fixed_grid, displace, defer)
 
 
 def inverse_physical_displacement(
@@ -128,6 +139,8 @@ def inverse_physical_displacement(
     working_grid: Grid,
     moving_grid: Grid,
     affine: AffineMap | None = None,
+    *,
+    defer: bool = False,
 ) -> Image:
     """The way back from moving to fixed space, in mm on the moving grid.
 
@@ -138,13 +151,13 @@ def inverse_physical_displacement(
     :func:`physical_displacement`.
     """
     _require_dimension(moving_grid.dimension, working_grid=working_grid, affine=affine)
-    move = _mover(u_inverse, working_grid)
+    move = mover(u_inverse, working_grid)
     back = None if affine is None else affine.inverse()
 
     def displace(points: Points) -> Points:
         return move(points if back is None else back(points)) - points
 
-    return _field(moving_grid, displace)
+    return _field(moving_grid, displace, defer)
 
 
 def transform_points(points: ArrayLike, displacement: Image) -> Points:
@@ -183,8 +196,8 @@ def transform_points(points: ArrayLike, displacement: Image) -> Points:
     return points + Sampler(field, "linear", "border")(points)
 
 
-def displacement_array(displacement: Image, grid: Grid) -> NDArray[Any]:
-    """The checked values of a displacement that must lie on ``grid``."""
+def require_displacement(displacement: Image, grid: Grid) -> None:
+    """Check that an image is a displacement on ``grid``, with finite values."""
     if displacement.components != displacement.dimension or not displacement.is_vector:
         raise ShapeError(
             f"displacement must have {displacement.dimension} components; "
@@ -197,10 +210,17 @@ def displacement_array(displacement: Image, grid: Grid) -> NDArray[Any]:
             f"{displacement.grid.size}, spacing {brief(displacement.grid.spacing)}, origin "
             f"{brief(displacement.grid.origin)}. Resample it onto that grid first."
         )
+    if isinstance(displacement, DeferredImage):  # made here, of a field that was checked
+        return
     # A NaN position would be clamped to some voxel without a word.
     bad = displacement.array.size - int(np.count_nonzero(np.isfinite(displacement.array)))
     if bad:
         raise ImageValueError(f"displacement must be finite; got {bad} NaN or Inf values.")
+
+
+def displacement_array(displacement: Image, grid: Grid) -> NDArray[Any]:
+    """The checked values of a displacement that must lie on ``grid``."""
+    require_displacement(displacement, grid)
     return displacement.array
 
 
@@ -212,20 +232,15 @@ class Sampler:
     ) -> None:
         import torch
 
-        if mode not in ("linear", "nearest"):
-            raise ArgumentError(f"mode must be 'linear' or 'nearest'; got {mode!r}.")
+        self.dtype = sampled_type(image, mode)
         if padding not in ("fill", "border"):
             raise ArgumentError(f"padding must be 'fill' or 'border'; got {padding!r}.")
         self.grid, self.mode, self.padding, self.fill_value = image.grid, mode, padding, fill_value
         self.scalar = not image.is_vector
         source = image.array
         if mode == "linear":
-            exact = source.dtype.kind == "f" or source.dtype.itemsize < 4
-            narrow = source.dtype.itemsize <= 4 and exact
-            self.dtype = np.dtype(np.float32 if narrow else np.float64)
             working = self.dtype
         else:
-            self.dtype = source.dtype
             working = _working_type(source)
             _require_holds(self.dtype, fill_value)
         channels = source[None] if self.scalar else np.moveaxis(source, -1, 0)
@@ -264,8 +279,29 @@ class Sampler:
         return out.astype(self.dtype, copy=False)
 
 
-def _mover(u: Tensor | NDArray[Any], grid: Grid) -> Callable[[Points], Points]:
-    """The map ``x -> x + M u(x)`` of points in mm."""
+def sampled_type(image: Image, mode: str) -> np.dtype[Any]:
+    """Type of the values that a :class:`Sampler` returns."""
+    if mode not in ("linear", "nearest"):
+        raise ArgumentError(f"mode must be 'linear' or 'nearest'; got {mode!r}.")
+    if mode == "nearest":
+        return image.dtype
+    exact = image.dtype.kind == "f" or image.dtype.itemsize < 4
+    return np.dtype(np.float32 if image.dtype.itemsize <= 4 and exact else np.float64)
+
+
+def mover(
+    u: Tensor | NDArray[Any], grid: Grid, padding: Padding = "fill"
+) -> Callable[[Points], Points]:
+    """The map ``x -> x + M u(x)`` of points in mm.
+
+    Parameters
+    ----------
+    u : Tensor or ndarray, shape (1, D, *grid.shape) or (D, *grid.shape)
+        In voxels of ``grid``.
+    grid : Grid
+    padding : "fill" or "border"
+        Outside the grid ``u`` is 0, or goes on as at the border.
+    """
     array = u if isinstance(u, np.ndarray) else u.detach().cpu().numpy()
     if array.ndim == grid.dimension + 2 and array.shape[0] == 1:
         array = array[0]
@@ -278,7 +314,7 @@ def _mover(u: Tensor | NDArray[Any], grid: Grid) -> Callable[[Points], Points]:
     if bad:
         raise ImageValueError(f"u must be finite; got {bad} NaN or Inf values.")
     voxels = Image(np.moveaxis(array, 0, -1), grid)
-    sample = Sampler(voxels, "linear", "fill", 0.0)
+    sample = Sampler(voxels, "linear", padding, 0.0)
     matrix = grid.matrix[:, ::-1].T  # components arrive in array order, (z, y, x)
 
     def move(points: Points) -> Points:
@@ -287,19 +323,15 @@ def _mover(u: Tensor | NDArray[Any], grid: Grid) -> Callable[[Points], Points]:
     return move
 
 
-def _field(grid: Grid, displace: Callable[[Points], Points]) -> Image:
-    out = np.empty((*grid.shape, grid.dimension), np.float32)
-    for slab, points in _slabs(grid):
-        out[slab] = displace(points)
-    return Image(out, grid)
+def _field(grid: Grid, displace: Callable[[Points], Points], defer: bool) -> Image:
+    def rows(slab: slice) -> NDArray[Any]:
+        return displace(grid.points(slab.start, slab.stop))
+
+    return _made(DeferredImage(grid, np.float32, lambda: rows, grid.dimension), defer)
 
 
-def _slabs(grid: Grid) -> Iterator[tuple[slice, Points]]:
-    """The grid's points, a few rows of the first array axis at a time."""
-    rows = max(1, SLAB_VOXELS * grid.shape[0] // grid.voxels)
-    for start in range(0, grid.shape[0], rows):
-        stop = min(start + rows, grid.shape[0])
-        yield slice(start, stop), grid.points(start, stop)
+def _made(image: DeferredImage, defer: bool) -> Image:
+    return image if defer else image.kept()
 
 
 def _working_type(source: NDArray[Any]) -> np.dtype[Any]:

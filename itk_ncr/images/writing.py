@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from itk_ncr import files
 from itk_ncr.errors import ImageReadError, ImageWriteError, NCRError
@@ -50,17 +52,23 @@ def write_image(image: Any, path: str | os.PathLike[str]) -> None:
         raise ImageWriteError(
             _line(target, f"has {image.components} components; {image.dimension} can be written")
         )
-    if image.is_vector and not np.isfinite(image.array).all():
-        raise ImageWriteError(_line(target, "some of its vectors are NaN or Inf"))
     with replacing(target, suffix) as temporary:
         import SimpleITK as sitk
 
+        # A deferred image is in memory once while it is written, and gone when it is read back.
+        copy = to_sitk(image)
+        values = sitk.GetArrayViewFromImage(copy)
+        if image.is_vector and not all(np.isfinite(rows).all() for rows in values):
+            raise ImageWriteError(_line(target, "some of its vectors are NaN or Inf"))
+        digest = _digest(values)
+        del values
         try:
             with numeric_locale():
-                sitk.WriteImage(to_sitk(image), str(temporary), useCompression=suffix != ".nii")
+                sitk.WriteImage(copy, str(temporary), useCompression=suffix != ".nii")
         except RuntimeError as error:
             raise ImageWriteError(_line(target, _reason(error, temporary))) from None
-        _require_same(image, temporary, target)
+        del copy
+        _require_same(image, digest, temporary, target)
 
 
 @contextmanager
@@ -104,7 +112,17 @@ def _reason(error: Exception, temporary: Path) -> str:
     return f"ITK cannot write it ({lines[-1].replace(str(temporary), 'the file')})"
 
 
-def _require_same(image: Image, temporary: Path, target: Path) -> None:
+def _digest(array: NDArray[Any]) -> str:
+    """A digest of type, shape and values; NaNs count as equal, and so do zeros of either sign."""
+    found = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode())
+    for rows in array:
+        if array.dtype.kind == "f":
+            rows = np.where(np.isnan(rows), array.dtype.type(np.nan), rows + 0)
+        found.update(np.ascontiguousarray(rows).data)
+    return found.hexdigest()
+
+
+def _require_same(image: Image, digest: str, temporary: Path, target: Path) -> None:
     """Read the file back: a full disk or a format's limits show here and nowhere else."""
     try:
         with warnings.catch_warnings():
@@ -118,17 +136,13 @@ def _require_same(image: Image, temporary: Path, target: Path) -> None:
         ) from None
     except NCRError as error:
         raise ImageWriteError(_line(target, str(error).split(": ", 1)[-1])) from None
-    floats = image.array.dtype.kind == "f"
-    if (
-        back.array.shape != image.array.shape
-        or back.array.dtype != image.array.dtype
-        or not np.array_equal(back.array, image.array, equal_nan=floats)
-    ):
+    if _digest(back.array) != digest:
+        shape = image.grid.shape + ((image.components,) if image.is_vector else ())
         raise ImageWriteError(
             _line(
                 target,
-                f"{image.array.dtype} values of shape {image.array.shape} read back differently "
-                f"({back.array.dtype}, {back.array.shape}); the format cannot hold them, or the "
+                f"{image.dtype} values of shape {shape} read back differently "
+                f"({back.dtype}, {back.array.shape}); the format cannot hold them, or the "
                 "disk is full",
             )
         )

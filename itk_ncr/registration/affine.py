@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image
 from itk_ncr.losses import SIMILARITIES, total_double
-from itk_ncr.ops import resize, warp
+from itk_ncr.ops import warp
+from itk_ncr.registration.reduction import reduced
 
 # Voxels of the fixed image at each level, coarsest first: the basin is wide where there are few.
 LEVEL_VOXELS = (8_000, 60_000, 300_000)
@@ -285,12 +285,7 @@ def _coarser(image: Image, spacing: float) -> tuple[Grid, Tensor]:
         n if n == 1 else max(2, min(n, round((n - 1) * h / spacing) + 1))
         for n, h in zip(image.grid.shape, image.grid.spacing[::-1], strict=True)
     )
-    tensor = torch.from_numpy(np.ascontiguousarray(image.array, np.float32))[None, None]
-    sigma = [
-        0.0 if n == m else 0.5 * (n - 1) / (m - 1)
-        for n, m in zip(image.grid.shape, shape, strict=True)
-    ]
-    return image.grid.resized(shape), resize(smooth(tensor, sigma), shape)
+    return image.grid.resized(shape), reduced(image, shape)
 
 
 def _centre_of_mass(image: Image) -> NDArray[np.float64]:

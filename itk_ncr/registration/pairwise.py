@@ -149,6 +149,7 @@ def register_pair(
         find_mask = settings.mask == "auto"
         predicted: Tensor | None = None
         if guess is None:
+            aligned.release()
             solution = solve(
                 pair,
                 solver,
@@ -160,6 +161,7 @@ def register_pair(
             report(AFFINE_SHARE, "network")
             check()
             start = guess(aligned)
+            aligned.release()
             begun = AFFINE_SHARE + GUESS_SHARE
             left = SOLVER_SHARE - GUESS_SHARE
             report(begun, "network")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from itk_ncr.errors import GeometryError, ImageValueError, ShapeError
-from itk_ncr.fields import downsample, reduced_shape
+from itk_ncr.fields import reduced_shape
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, resample
 from itk_ncr.ops import resize
@@ -23,6 +23,7 @@ from itk_ncr.registration.plausibility import (
     doubts_about_places,
     doubts_about_share,
 )
+from itk_ncr.registration.reduction import reduced
 from itk_ncr.registration.settings import Progress, RegistrationSettings
 
 # Less of the fixed image inside the moving one than this is no overlap.
@@ -90,6 +91,8 @@ class Aligned:
             )
         self.fixed_scaled = self._scaled(fixed, "fixed image")
         self.moving_scaled = self._scaled(moving, "moving image")
+        self.fixed_foreground = self.fixed_scaled.foreground
+        self.moving_foreground = self.moving_scaled.foreground
         if settings.affine == "auto":
             report(0.01, "affine")
             similarity = "mind" if settings.preset == "multimodal" else "ncc-centred"
@@ -125,15 +128,19 @@ class Aligned:
         fixed, moving = self.fixed, self.moving
         fixed_values = to_grid(Image(self.fixed_scaled.values, fixed.grid), grid)
         seen = seen_from(Image(self.moving_scaled.values, moving.grid), grid, self.affine)
-        moving_foreground = Image(self.moving_scaled.foreground.astype(np.float32), moving.grid)
-        whole = Image(np.ones(moving.grid.shape, np.float32), moving.grid)
+        moving_foreground = Image(self.moving_foreground.view(np.uint8), moving.grid)
+        whole = Image(np.ones(moving.grid.shape, np.uint8), moving.grid)
         inside = resample(whole, grid, affine=self.affine, mode="nearest").array > 0
-        fixed_foreground = Image(self.fixed_scaled.foreground.astype(np.float32), fixed.grid)
+        fixed_foreground = Image(self.fixed_foreground.view(np.uint8), fixed.grid)
         fixed_shows = to_grid(fixed_foreground, grid) > 0.5
         moving_shows = seen_from(moving_foreground, grid, self.affine) > 0.5
         matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
         foreground = (fixed_shows | moving_shows) & inside
         return OnGrid(grid, fixed_values, matched, foreground, inside)
+
+    def release(self) -> None:
+        """Forget the scaled images: no :meth:`on` any more. The foregrounds stay."""
+        del self.fixed_scaled, self.moving_scaled
 
     def _scaled(self, image: Image, name: str) -> Normalised:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite here
@@ -210,9 +217,8 @@ def _extent(image: Image) -> float:
 
 def to_grid(image: Image, grid: Grid) -> NDArray[np.float32]:
     """An image on another grid with the same ends; smoothed first along axes that get coarser."""
-    values = as_tensor(image.array)
     coarser = [min(n, m) for n, m in zip(image.grid.shape, grid.shape, strict=True)]
-    return resize(downsample(values, coarser), grid.shape)[0, 0].numpy()
+    return resize(reduced(image, coarser), grid.shape)[0, 0].numpy()
 
 
 def seen_from(moving: Image, grid: Grid, affine: AffineMap) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itk_ncr.errors import ShapeError
 from itk_ncr.geometry import AffineMap, Grid
-from itk_ncr.images import Image, as_image, resample, transform_points
+from itk_ncr.images import Image, as_image, map_values, resample, slabs, transform_points
 
 if TYPE_CHECKING:
     from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
@@ -31,13 +31,15 @@ class Quality:
     masked_fraction_moving: float
     """The same for the moving foreground."""
     minimum_jacobian: float
-    """Smallest determinant of the Jacobian of the deformation (without the affine)."""
+    """Smallest determinant of the Jacobian of the deformation (without the affine) in the fixed
+    foreground."""
     folding_fraction: float
-    """Share of voxels whose determinant is not positive."""
+    """Share of the fixed foreground whose determinant is not positive."""
     inverse_error_mean_voxel: float
-    """Mean length of ``phi^-1(phi(x)) - x``, in voxels of the fixed grid."""
+    """Mean length of ``phi^-1(phi(x)) - x`` over the fixed foreground, in voxels of the fixed
+    grid."""
     inverse_error_max_voxel: float
-    """Largest length of ``phi^-1(phi(x)) - x``, in voxels of the fixed grid."""
+    """Largest length of ``phi^-1(phi(x)) - x`` there, in voxels of the fixed grid."""
     overlap_fraction: float
     """Share of the fixed grid that the map carries into the moving image."""
     iterations: int
@@ -95,6 +97,15 @@ class RegistrationResult:
         The row of ``REGISTRATIONS`` that was used.
     model : ModelRecord or None
         The model of the network; None without one.
+    working_deformation : Image, vector, mm, LPS, or None
+        The part of the map without the affine on the grid that the pair was solved on, of the same
+        ends as the fixed one. Interpolated linearly it is ``deformation``, so that a transform made
+        of it is the same map in fewer bytes. None where a result was made by hand.
+
+    Notes
+    -----
+    Images of more than 4 million voxels are computed when their ``array`` is asked for, and not
+    kept: hold on to the array if you need it twice. See :class:`itk_ncr.images.DeferredImage`.
     """
 
     displacement: Image
@@ -114,6 +125,12 @@ class RegistrationResult:
     settings: RegistrationSettings
     engine: str = "instance"
     model: ModelRecord | None = None
+    working_deformation: Image | None = None
+
+    @property
+    def transform_deformation(self) -> Image:
+        """The part of the map without the affine, on the smallest grid that holds all of it."""
+        return self.working_deformation or self.deformation
 
     @property
     def mask(self) -> Image:
@@ -195,12 +212,17 @@ def _placed(image: Any, grid: Grid) -> Image:
 
 def masked_share(probability: Image, foreground: Image, threshold: float) -> float:
     """Share of the foreground whose probability is above the threshold; 0 without foreground."""
-    among = foreground.array > 0
-    return float((probability.array[among] > threshold).mean()) if among.any() else 0.0
+    rows, shown = probability.rows(), foreground.rows()
+    masked = count = 0
+    for slab in slabs(probability.grid):
+        among = shown(slab) > 0
+        masked += int(np.count_nonzero((rows(slab) > threshold) & among))
+        count += int(np.count_nonzero(among))
+    return masked / count if count else 0.0
 
 
 def _cut(probability: Image, threshold: float) -> Image:
-    return Image((probability.array > threshold).astype(np.uint8), probability.grid)
+    return map_values(probability, lambda values: values > threshold, np.uint8)
 
 
 class Registration(Protocol):

@@ -10,17 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from itk_ncr.fields import (
-    inverse_consistency,
-    invert_displacement,
-    resize_displacement,
-    resize_velocity,
-    volume_change_statistics,
-)
+from itk_ncr.fields import invert_displacement, resize_velocity
 from itk_ncr.geometry import Grid
-from itk_ncr.images import Image, inverse_physical_displacement, physical_displacement, resample
-from itk_ncr.ops import exponential_pair, jacobian_determinant, warp
+from itk_ncr.images import Image, map_values, resample
+from itk_ncr.ops import exponential_pair, warp
 from itk_ncr.registration.energy import distance_to, evidence_map, features
+from itk_ncr.registration.full_resolution import FullResolution, deferred
 from itk_ncr.registration.instance import Solution
 from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability, snap_to_edges
 from itk_ncr.registration.pair import Pair
@@ -31,6 +26,8 @@ from itk_ncr.registration.solver_settings import InstanceSettings
 
 # A registration that masks more of the foreground than this has more likely failed.
 SUSPICIOUS_SHARE = 0.35
+# Fewer folds show nowhere: twelve voxels of a head of 1.2 million.
+FOLDING_WARNED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,8 @@ class Found:
 
     Attributes
     ----------
-    displacement, inverse : Tensor, shape (1, D, *spatial of the fixed grid)
-        In voxels, without the affine.
+    displacement, inverse : Tensor, shape (1, D, *spatial of the working grid)
+        In voxels of the working grid, without the affine.
     probability, probability_moving : Tensor, shape (1, 1, *spatial of the working grid)
         Noncorrespondence in fixed and in (affinely aligned) moving space.
     distances : pair of float
@@ -97,9 +94,6 @@ def make_result(
     there, back, distances = _probabilities(
         settings, solver, pair, solution.mask, u, u_inverse, predicted, evidence
     )
-    fixed = prepared.fixed.grid
-    if working.shape != fixed.shape:
-        u, u_inverse = exponential_pair(resize_velocity(solution.velocity, fixed.shape))
     iterations = len(solution.energies)
     found = Found(u, u_inverse, there, back, distances, iterations, "raise smoothness", True)
     return _result(settings, prepared, working, found, started)
@@ -131,16 +125,12 @@ def result_of_displacement(
     there, back, distances = _probabilities(
         settings, solver, pair, nothing, displacement, inverse, None, False
     )
-    fixed = prepared.fixed.grid
-    if working.shape != fixed.shape:
-        displacement = resize_displacement(displacement, fixed.shape)
-        inverse = resize_displacement(inverse, fixed.shape)
     remedy = "the way back is wrong there"
     found = Found(displacement, inverse, there, back, distances, iterations, remedy, False)
     result = _result(settings, prepared, working, found, started)
     # What was given is certain; only resampling made it less so.
     certain, certain_moving = (
-        Image((image.array >= 0.5).astype(np.float32), image.grid)
+        map_values(image, lambda values: values >= 0.5, np.float32)
         for image in (result.noncorrespondence, result.noncorrespondence_moving)
     )
     result = replace(result, noncorrespondence=certain, noncorrespondence_moving=certain_moving)
@@ -151,20 +141,24 @@ def _result(
     settings: RegistrationSettings, prepared: Aligned, working: Grid, found: Found, started: float
 ) -> RegistrationResult:
     fixed, moving, affine = prepared.fixed, prepared.moving, prepared.affine
-    u, u_inverse = found.displacement, found.inverse
-    back = affine.inverse()
-    on_fixed = resample(_image(found.probability, working), fixed.grid)
-    on_moving = resample(_image(found.probability_moving, working), moving.grid, affine=back)
-    displacement = physical_displacement(u, fixed.grid, fixed.grid, affine)
-    determinant = jacobian_determinant(u)
-    statistics = volume_change_statistics(u)
-    error = inverse_consistency(u, u_inverse)
-    spacing = fixed.grid.spacing[::-1]
-    error_mm = inverse_consistency(u, u_inverse, spacing=spacing)
-    finite = np.nan_to_num(moving.array, nan=_low(moving), posinf=_low(moving), neginf=_low(moving))
-    warped = resample(Image(finite, moving.grid), fixed.grid, displacement=displacement)
-    foreground = _byte(prepared.fixed_scaled.foreground, fixed.grid)
-    foreground_moving = _byte(prepared.moving_scaled.foreground, moving.grid)
+    full = FullResolution(
+        found.displacement, found.inverse, working, fixed.grid, moving.grid, affine
+    )
+    on_fixed = resample(_image(found.probability, working), fixed.grid, defer=deferred(fixed.grid))
+    on_moving = resample(
+        _image(found.probability_moving, working),
+        moving.grid,
+        affine=affine.inverse(),
+        defer=deferred(moving.grid),
+    )
+    displacement = full.displacement()
+    warped = resample(
+        _finite(moving), fixed.grid, displacement=displacement, defer=deferred(fixed.grid)
+    )
+    foreground = _byte(prepared.fixed_foreground, fixed.grid)
+    foreground_moving = _byte(prepared.moving_foreground, moving.grid)
+    determinant = full.determinant()
+    regularity = full.regularity(determinant, prepared.fixed_foreground)
     masked = masked_share(on_fixed, foreground, settings.mask_threshold)
     masked_moving = masked_share(on_moving, foreground_moving, settings.mask_threshold)
     if found.finds_masks and masked > SUSPICIOUS_SHARE:
@@ -172,34 +166,31 @@ def _result(
             f"{100 * masked:.0f} % of the fixed foreground found no partner: check the alignment, "
             "the contrast, or raise mask_price."
         )
-    folding = float(statistics.folding_fraction.max())
-    if folding > 0:
-        prepared.warnings.append(f"{100 * folding:.3g} % of the voxels fold; {found.remedy}.")
+    if regularity.folding_fraction > FOLDING_WARNED:
+        share = 100 * regularity.folding_fraction
+        prepared.warnings.append(f"{share:.3g} % of the fixed foreground folds; {found.remedy}.")
     quality = Quality(
         distance_before=found.distances[0],
         distance_outside=found.distances[1],
         masked_fraction=masked,
         masked_fraction_moving=masked_moving,
-        minimum_jacobian=float(statistics.minimum.min()),
-        folding_fraction=folding,
-        inverse_error_mean_voxel=float(error.double().mean()),
-        inverse_error_max_voxel=float(error.max()),
+        minimum_jacobian=regularity.minimum_jacobian,
+        folding_fraction=regularity.folding_fraction,
+        inverse_error_mean_voxel=regularity.inverse_error_mean_voxel,
+        inverse_error_max_voxel=regularity.inverse_error_max_voxel,
         overlap_fraction=prepared.overlap,
         iterations=found.iterations,
         seconds=time.perf_counter() - started,
     )
-    volume_change = float(np.linalg.det(np.asarray(affine.matrix)))
     return RegistrationResult(
         displacement=displacement,
-        displacement_inverse=inverse_physical_displacement(
-            u_inverse, fixed.grid, moving.grid, affine
-        ),
-        deformation=physical_displacement(u, fixed.grid, fixed.grid),
-        warped=Image(warped.array.astype(np.float32, copy=False), fixed.grid),
+        displacement_inverse=full.displacement_inverse(),
+        deformation=full.deformation(),
+        warped=map_values(warped, lambda values: values, np.float32),
         noncorrespondence=on_fixed,
         noncorrespondence_moving=on_moving,
-        jacobian=_image(determinant * volume_change, fixed.grid),
-        inverse_error=_image(error_mm, fixed.grid),
+        jacobian=full.jacobian(determinant),
+        inverse_error=full.inverse_error(),
         foreground=foreground,
         foreground_moving=foreground_moving,
         affine=affine,
@@ -207,6 +198,7 @@ def _result(
         mask_threshold=settings.mask_threshold,
         warnings=tuple(prepared.warnings),
         settings=settings,
+        working_deformation=full.working_deformation(),
     )
 
 
@@ -255,12 +247,15 @@ def _probability(solver: InstanceSettings, evidence: Tensor, image: Tensor) -> T
 
 
 def _byte(mask: NDArray[np.bool_], grid: Grid) -> Image:
-    return Image(mask.astype(np.uint8), grid)
+    return Image(mask.view(np.uint8), grid)
 
 
-def _low(image: Image) -> float:
-    finite = image.array[np.isfinite(image.array)]
-    return float(finite.min())
+def _finite(image: Image) -> Image:
+    """The image with its lowest value where it is NaN or infinite."""
+    finite = np.isfinite(image.array)
+    if finite.all():
+        return image
+    return Image(np.where(finite, image.array, image.array[finite].min()), image.grid)
 
 
 def _image(tensor: Tensor, grid: Grid) -> Image:

@@ -153,9 +153,19 @@ def row_of(record: dict[str, Any]) -> Row:
         "engine": record["engine"],
         "model": (record["model"] or {}).get("name"),
         **record["quality"],
+        **_verdict(record.get("verdict") or {}),
         "label_jaccard_before": overlap.get("jaccard_before"),
         "label_jaccard": overlap.get("jaccard"),
         "peak_memory_megabytes": record["peak_memory_megabytes"],
         "threads": record["threads"],
         "warnings": len(record["warnings"]),
+    }
+
+
+def _verdict(verdict: Mapping[str, Any]) -> Row:
+    return {
+        "verdict": verdict.get("grade"),
+        "verdict_alignment": verdict.get("alignment"),
+        "verdict_mask": verdict.get("mask"),
+        "verdict_why": verdict.get("sentence"),
     }

@@ -120,9 +120,10 @@ def run_pair(
                 warnings.warn(warning, stacklevel=2)
             report_progress(0.9, "writing")
             written = _write(stage, output, suffix, loaded, result)
-            from itk_ncr.runs.record import as_json, pair_record
+            from itk_ncr.runs.record import as_json, judged, pair_record
 
-            record = pair_record(files, loaded, result) | {"warnings": heard} | dict(extra or {})
+            record = pair_record(files, loaded, result) | {"warnings": heard}
+            record = judged(record, loaded, result) | dict(extra or {})
             if report:
                 report_progress(0.95, "drawing")
                 written |= _draw(stage, loaded, result, record, note)
@@ -197,16 +198,20 @@ def _write(
     """Write the images and the transform; what was written, by the name of what it is."""
     from itk_ncr.images import write_image, write_transform
 
-    images: dict[str, Image] = {name: getattr(result, of) for name, of in IMAGES.items()}
-    if "labels" in loaded:
-        images["labels"] = result.resample(loaded["labels"], mode="nearest")
+    def image(name: str) -> Image:  # one at a time: together they may not fit into memory
+        if name == "labels":
+            return result.resample(loaded["labels"], mode="nearest")
+        made: Image = getattr(result, IMAGES[name])
+        return made
+
+    names = [*IMAGES, *(["labels"] if "labels" in loaded else [])]
     try:
-        for name, image in images.items():
-            write_image(image, stage / f"{name}{suffix}")
-        write_transform(stage / TRANSFORM, result.affine, result.deformation)
+        for name in names:
+            write_image(image(name), stage / f"{name}{suffix}")
+        write_transform(stage / TRANSFORM, result.affine, result.transform_deformation)
     except ImageWriteError as error:  # the hidden folder is not what the person asked for
         raise ImageWriteError(str(error).replace(str(stage), str(output))) from error
-    return {name: f"{name}{suffix}" for name in images} | {"transform": TRANSFORM}
+    return {name: f"{name}{suffix}" for name in names} | {"transform": TRANSFORM}
 
 
 def _draw(

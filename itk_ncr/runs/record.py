@@ -49,6 +49,26 @@ def pair_record(
     return record
 
 
+def judged(
+    record: dict[str, Any], loaded: dict[str, Any], result: RegistrationResult
+) -> dict[str, Any]:
+    """The record with what the images show and the verdict; warnings must be in it already."""
+    from itk_ncr.evaluation import inspect, verdict_of
+
+    fixed, moving = loaded["fixed"], loaded["moving"]
+    inspection = inspect(fixed, moving, result)
+    overlap = record.get("label_overlap")
+    verdict = verdict_of(
+        fixed,
+        moving,
+        result,
+        overlaps=None if overlap is None else (overlap["jaccard_before"], overlap["jaccard"]),
+        inspection=inspection,
+        warnings=record["warnings"],
+    )
+    return record | {"inspection": inspection.as_dict(), "verdict": verdict.as_dict()}
+
+
 def as_json(record: dict[str, Any]) -> str:
     """The text of ``summary.json``; JSON has no NaN or infinity: they become null."""
     return json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -393,16 +393,18 @@ GOOD = {
     ("changes", "grade"),
     [
         ({}, "good"),
-        ({"distance_outside": 0.56}, "look"),
-        ({"distance_outside": 0.6}, "poor"),
+        ({"distance_outside": 0.56}, "review"),
+        ({"distance_outside": 0.6}, "review"),
         ({"distance_before": 0.0, "distance_outside": 0.0}, "good"),
-        ({"masked_fraction": 0.36}, "look"),
+        ({"distance_before": 8.186e-5, "distance_outside": 8.199e-5}, "good"),
+        ({"masked_fraction": 0.36}, "review"),
         ({"masked_fraction": 0.51}, "poor"),
-        ({"folding_fraction": 1e-6}, "look"),
+        ({"folding_fraction": 1e-7}, "good"),
+        ({"folding_fraction": 2e-5}, "review"),
         ({"folding_fraction": 0.011}, "poor"),
-        ({"inverse_error_mean_voxel": 0.2}, "look"),
+        ({"inverse_error_mean_voxel": 0.2}, "review"),
         ({"inverse_error_mean_voxel": 0.6}, "poor"),
-        ({"overlap_fraction": 0.5}, "look"),
+        ({"overlap_fraction": 0.5}, "review"),
         ({"overlap_fraction": 0.1}, "poor"),
         ({"masked_fraction": None}, "poor"),
         ({"inverse_error_mean_voxel": float("nan")}, "poor"),
@@ -416,20 +418,74 @@ def test_a_figure_that_is_wrong_changes_the_verdict_and_says_what_to_check(chang
 
 
 def test_the_worst_remark_comes_first_and_warnings_are_worth_a_look():
-    assert judge(GOOD, ["odd header"]).grade == "look"
-    assert judge(GOOD, stretched=0.02).grade == "look"
-    assert judge(GOOD, overlaps=(0.5, 0.4)).grade == "look"
+    assert judge(GOOD, ["odd header"]).grade == "review"
+    assert judge(GOOD, overlaps=(0.5, 0.4)).grade == "review"
     assert judge(GOOD, overlaps=(0.4, 0.5)).grade == "good"
-    assert judge(GOOD, found=0.49).grade == "look"
+    assert judge(GOOD, found=0.49).grade == "review"
     assert judge(GOOD, found=0.51).grade == "good"
     both = judge(GOOD | {"folding_fraction": 0.001, "masked_fraction": 0.6})
-    assert [check.grade for check in both.remarks] == ["poor", "look"]
+    assert [check.grade for check in both.remarks] == ["poor", "review"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "part"),
+    [
+        ({"affine_determinant": 2.85}, "alignment"),
+        ({"affine_determinant": 0.27}, "alignment"),
+        ({"affine_determinant": 1.9}, None),
+        ({"affine_determinant": -1.0}, "alignment"),
+        ({"affine_stretch": 1.7}, "alignment"),
+        ({"containment": 0.7}, "alignment"),
+        ({"correlation": 0.1, "correlation_ratio": 0.6}, "alignment"),
+        ({"correlation": 0.9, "correlation_ratio": 0.9}, None),
+        ({"stretched": 0.02}, "alignment"),
+        ({"mask_at_border": 0.6}, "mask"),
+        ({"mask_at_surface": 0.8}, "mask"),
+        ({"mask_at_surface": 0.8, "mask_outside_brain": 0.1}, None),
+        ({"mask_outside_brain": 0.8}, "mask"),
+        ({"residual_left": 0.02}, "mask"),
+        ({"extreme_change": 0.02}, "mask"),
+        ({"residual_left": float("nan"), "mask_at_surface": None}, None),
+    ],
+)
+def test_alignment_and_mask_are_judged_apart(seen, part):
+    found = judge(GOOD, seen=seen)
+    for half in ("alignment", "mask"):
+        assert (found.of(half) == "good") == (half != part)
+        assert (f"{half} good" in found.sentence) == (half != part)
+    if part is not None:
+        assert f"{part} doubtful because" in found.sentence or f"{part} wrong" in found.sentence
+        assert all(check.brief and check.advice for check in found.remarks)
+    assert found.as_dict()["mask"] == found.of("mask")
+
+
+def test_where_a_tiny_mask_lies_is_no_remark_and_two_contrasts_may_be_uncorrelated():
+    tiny = GOOD | {"masked_fraction": 1e-4}
+    assert judge(tiny, seen={"mask_at_surface": 1.0, "mask_at_border": 1.0}).grade == "good"
+    other = {"correlation": -0.3, "correlation_ratio": 0.5}
+    assert judge(GOOD, seen=other, multimodal=True).grade == "good"
+    assert judge(GOOD, seen={"affine_determinant": 4.0}, dimension=2).grade == "good"
+
+
+def test_the_word_of_earlier_summaries_is_still_understood(tmp_path):
+    assert [verdict.grade_of(word) for word in ("look", "review", "", None)] == [
+        "review",
+        "review",
+        None,
+        None,
+    ]
+    told = {"verdict": "review", "verdict_why": "alignment good, mask doubtful because of this"}
+    made = [row | told for row in rows(2)]
+    write_cohort_report(tmp_path / "c.html", made, title="Cohort")
+    words = Page(tmp_path / "c.html").words()
+    assert "2 review" in words
+    assert "Alignment good, mask doubtful because of this." in words
 
 
 def test_the_page_and_the_run_warn_at_the_same_share():
     from itk_ncr.registration import results
 
-    assert verdict.MASKED_LOOK == results.SUSPICIOUS_SHARE
+    assert verdict.MASKED_REVIEW == results.SUSPICIOUS_SHARE
 
 
 def rows(count: int) -> list[dict[str, object]]:
@@ -454,8 +510,8 @@ def test_a_cohort_of_1000_is_small_and_lists_what_failed_first(tmp_path):
     found = Page(tmp_path / "c.html")
     assert not found.open
     grades = [row["data-is"] for row in found.all("tr") if "data-is" in row]
-    assert grades == ["failed"] * 20 + ["poor"] * 20 + ["look"] * 20 + ["good"] * 940
-    assert re.search(r"20 failed ✕ 20 poor ! 20 look ✓ 940 good 1 not done yet", found.words())
+    assert grades == ["failed"] * 20 + ["review"] * 40 + ["good"] * 940
+    assert re.search(r"20 failed ✕ 0 poor ! 40 review ✓ 940 good 1 not done yet", found.words())
     assert "cannot read 'pair-0007.nii'" in found.words()
     names = re.findall(r"pair-\d{4}", found.words()[found.words().index("why") :])
     by_name = {row["name"]: row for row in made}

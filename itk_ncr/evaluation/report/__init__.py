@@ -3,13 +3,14 @@
 from itk_ncr.evaluation.report.cohort import write_cohort_report
 from itk_ncr.evaluation.report.pair import write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
-from itk_ncr.evaluation.report.verdict import Check, Verdict, judge
+from itk_ncr.evaluation.report.verdict import Check, Verdict, judge, verdict_of
 
 __all__ = [
     "Check",
     "StoredRegistration",
     "Verdict",
     "judge",
+    "verdict_of",
     "write_cohort_report",
     "write_pair_report",
 ]

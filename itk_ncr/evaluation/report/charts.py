@@ -32,7 +32,7 @@ class Histogram:
     median: str
     at_median: float
     limit: float | None
-    """Where the verdict begins to say "look"; None if that is outside the drawing."""
+    """Where the verdict begins to say "review"; None if that is outside the drawing."""
     words: str
     """The same for those who do not see it."""
 

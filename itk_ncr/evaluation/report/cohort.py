@@ -13,14 +13,15 @@ from urllib.parse import quote
 from itk_ncr.evaluation.report.charts import histogram
 from itk_ncr.evaluation.report.page import write_page
 from itk_ncr.evaluation.report.verdict import (
-    FOLDING_LOOK,
+    FOLDING_REVIEW,
     GRADES,
-    INVERSE_LOOK,
-    MASKED_LOOK,
+    INVERSE_REVIEW,
+    MASKED_REVIEW,
     Check,
     Grade,
     Verdict,
     finite,
+    grade_of,
     judge,
 )
 
@@ -31,10 +32,10 @@ _DONE, _WAITING = "done", "waiting"
 _COLUMNS = (
     ("distance_before", "distance, affine", ".3g", "", None),
     ("distance_outside", "distance, after", ".3g", "", None),
-    ("masked_fraction", "no partner", ".1%", "", MASKED_LOOK),
+    ("masked_fraction", "no partner", ".1%", "", MASKED_REVIEW),
     ("minimum_jacobian", "min. Jacobian", ".2f", "", None),
-    ("folding_fraction", "folding", ".2%", "", FOLDING_LOOK),
-    ("inverse_error_mean_voxel", "inverse error", ".3f", "", INVERSE_LOOK),
+    ("folding_fraction", "folding", ".2%", "", FOLDING_REVIEW),
+    ("inverse_error_mean_voxel", "inverse error", ".3f", "", INVERSE_REVIEW),
     ("label_jaccard", "labels, Jaccard", ".3f", "", None),
     ("seconds", "time", ".1f", " s", None),
 )
@@ -139,7 +140,9 @@ def _pair(number: int, row: Mapping[str, Any], folder: Path) -> _Pair:
         check = Check("Run", status, "failed", reason, "Mend the input and run the batch again.")
         verdict = Verdict("failed", (check,))
     else:
-        verdict = judge(figures, _warnings(row.get("warnings")), overlaps=_overlaps(row))
+        verdict = _stored(row) or judge(
+            figures, _warnings(row.get("warnings")), overlaps=_overlaps(row)
+        )
     return _Pair(
         name,
         verdict,
@@ -147,6 +150,15 @@ def _pair(number: int, row: Mapping[str, Any], folder: Path) -> _Pair:
         tuple(finite(row.get(column[0])) for column in _COLUMNS),
         "  ".join(check.reason for check in verdict.remarks),
     )
+
+
+def _stored(row: Mapping[str, Any]) -> Verdict | None:
+    """The verdict of the run, which has seen the images; None in the tables of earlier versions."""
+    grade = grade_of(row.get("verdict"))
+    if grade is None:
+        return None
+    why = str(row.get("verdict_why") or "")
+    return Verdict(grade, (Check("Verdict", grade, grade, why[:1].upper() + why[1:] + "."),))
 
 
 def _figures() -> tuple[str, ...]:

@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.evaluation.contrast import jacobian_limit, sampled
+from itk_ncr.evaluation.inspection import inspect
 from itk_ncr.evaluation.metrics import (
     average_precision,
     detected,
@@ -22,13 +23,11 @@ from itk_ncr.evaluation.metrics import (
 )
 from itk_ncr.evaluation.report.page import write_page
 from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
-from itk_ncr.evaluation.report.verdict import STRETCH, finite, judge
+from itk_ncr.evaluation.report.verdict import finite, is_multimodal, judge
 from itk_ncr.evaluation.scene import Registered, Scene
 from itk_ncr.evaluation.summary import summary
 from itk_ncr.images import Image, resample
-
-if TYPE_CHECKING:
-    from itk_ncr.registration import RegistrationResult
+from itk_ncr.registration import RegistrationResult
 
 # ColorBrewer's RdBu, for volumes; a scale with a dark middle, on which a residual glows.
 _JACOBIAN_COLOURS = [
@@ -103,12 +102,17 @@ def write_pair_report(
     overlaps = None if labels is None else _overlaps(fixed, result, labels)
     quality = told.get("quality") or {}
     warnings = [str(text) for text in told.get("warnings") or []]
+    seen = told.get("inspection")
+    if seen is None and isinstance(result, RegistrationResult):
+        seen = inspect(fixed, moving, result).as_dict()
     verdict = judge(
         quality,
         warnings,
-        _stretched(scene, result),
         None if overlaps is None else (overlaps["before"], overlaps["after"]),
         None if truth is None else dice(result.mask.array, _on_fixed(truth, fixed).array),
+        seen,
+        dimension=fixed.dimension,
+        multimodal=is_multimodal(told.get("settings") or {}),
     )
     inputs = told.get("inputs") or {}
     write_page(
@@ -167,16 +171,6 @@ def _residual(scene: Scene) -> dict[str, Any]:
             )
         ],
     }
-
-
-def _stretched(scene: Scene, result: Registered) -> float | None:
-    """Share of the object whose volume changes more than fivefold by the deformation alone."""
-    voxels = np.count_nonzero(scene.shown)
-    if not voxels:
-        return None
-    affine = abs(float(np.linalg.det(np.asarray(result.affine.matrix)))) or 1.0
-    strong = (scene.jacobian < affine / STRETCH) | (scene.jacobian > affine * STRETCH)
-    return float(np.count_nonzero(strong & scene.shown) / voxels)
 
 
 def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
@@ -265,7 +259,7 @@ def _provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     single: list[tuple[str, str]] = []
     for key, value in told.items():
-        if key in ("quality", "warnings", "notice"):
+        if key in ("quality", "inspection", "verdict", "warnings", "notice"):
             continue
         if isinstance(value, Mapping) and value:
             groups.append((_spoken(key), list(_flat(value))))
@@ -354,6 +348,11 @@ def _remarks(scene: Scene, shown: list[Stack]) -> list[str]:
             )
         if stack.step > 1:
             told.append(f"{name} every {_ordinal(stack.step)} of the image.")
+    if scene.reduced is not None:
+        told.append(
+            f"Pictures and residuals are of the images reduced to "
+            f"{' × '.join(map(str, scene.reduced))} voxels."
+        )
     told.append(
         "The pictures are cut to the object and have 256 grey values; figures come from the full "
         "images."

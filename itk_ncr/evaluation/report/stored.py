@@ -79,3 +79,8 @@ class StoredRegistration:
             points = grid.points(start, start + 1)[0]
             array[start] = back(points + field) - points
         return Image(array, grid)
+
+    @property
+    def transform_deformation(self) -> Image:
+        """The same: its files hold it on no other grid."""
+        return self.deformation

@@ -131,6 +131,7 @@ class ClassicalRegistration:
             aligned = Aligned(fixed, moving, settings, check, report, initial_transform)
             images = aligned.on(working)
             pair = aligned.pair(images, masks)
+            aligned.release()
             task = Task(
                 _for_tools(images, pair, masks),
                 settings.preset == "multimodal",
