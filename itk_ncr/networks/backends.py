@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,28 @@ class Outputs(nn.Module):
         return [f"{kind}_{scale}" for kind in kinds for scale in range(self.scales)]
 
 
+class PaddedOutputs(nn.Module):
+    """:class:`Outputs` for images of any size, which the graph pads as ``padded`` does."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, ...]:
+        """What :class:`Outputs` says, on the padded grid."""
+        maps: tuple[Tensor, ...] = self.outputs(_padded_in_graph(fixed), _padded_in_graph(moving))
+        return maps
+
+
+def _padded_in_graph(x: Tensor) -> Tensor:
+    """``padded`` without a choice by the size, which a traced graph would keep for ever."""
+    for axis in range(2, x.ndim):
+        size = x.shape[axis]
+        wanted = (size + 2**POOLINGS - 1) // 2**POOLINGS * 2**POOLINGS
+        x = x.index_select(axis, torch.arange(wanted).clamp(max=size - 1))
+    return x
+
+
 def write_onnx(
     network: nn.Module, path: str | os.PathLike[str], *, size: tuple[int, ...] | None = None
 ) -> None:
@@ -148,10 +170,13 @@ def write_onnx(
     path : path
         Appears whole or not at all.
     size : tuple of int, optional
-        Spatial size of the images, multiples of 16. Default: any, and any number of pairs.
+        Spatial size of the images, multiples of 16. Default: any, and any number of pairs; the
+        graph repeats the far borders up to the next multiples of 16.
 
     Notes
     -----
+    The outputs are on the padded grid, whose first voxels are those of the images: cut off the rest
+    at the very end. The file's metadata say so ("size_multiple"), and name network and dimension.
     Inputs "fixed" and "moving", (N, 1, *spatial), on the scale of ``preprocessing.normalise``;
     outputs "velocity_s", (N, D, ...), at half the resolution of scale s and in voxels of scale s,
     and "noncorrespondence_s", (N, 1, ...), at the resolution of scale s. Enlarge a velocity by 2
@@ -176,20 +201,45 @@ def write_onnx(
     example = torch.zeros(1, 1, *(size or (2 * step,) * dimension))
     with replacing(Path(path)) as temporary:
         _export(outputs, example, str(temporary), any_size=size is None)
+        _add_metadata(
+            temporary,
+            {
+                "network": "ncr-net" if outputs.network.segmentation is not None else "regnet",
+                "dimension": str(dimension),
+                "size_multiple": str(step),
+                "padding": "repeated far borders, in the graph" if size is None else "none",
+            },
+        )
+
+
+def _add_metadata(path: Path, values: dict[str, str]) -> None:
+    """Add entries to the metadata of an ONNX file."""
+    onnx = required("onnx")
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, {f"itk_ncr.{name}": v for name, v in values.items()})
+    onnx.save(model, str(path))
+
+
+def _axes(example: Tensor, names: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Names of the axes that may have any size; an output's sizes are not those of the images."""
+    letters = "zyx"[5 - example.ndim :]
+    spatial = {axis + 2: letter for axis, letter in enumerate(letters)}
+    axes = {name: {0: "pairs", **spatial} for name in ("fixed", "moving")}
+    own = {n: {0: "pairs", **{a: f"{n}_{letter}" for a, letter in spatial.items()}} for n in names}
+    return axes | own
 
 
 def _export(outputs: Outputs, example: Tensor, path: str, *, any_size: bool) -> None:
-    axes = {0: "pairs", **{a: "zyx"[5 - example.ndim :][a - 2] for a in range(2, example.ndim)}}
     with _quiet():
         # The exporter by tracing: the newer one needs a further package.
         torch.onnx.export(
-            outputs,
+            PaddedOutputs(outputs) if any_size else outputs,
             (example, example.clone()),
             path,
             input_names=["fixed", "moving"],
             output_names=outputs.names,
             opset_version=OPSET,
-            dynamic_axes=dict.fromkeys(["fixed", "moving"], axes) if any_size else None,
+            dynamic_axes=_axes(example, outputs.names) if any_size else None,
             dynamo=False,
         )
 

@@ -62,7 +62,17 @@ def test_the_onnx_file_computes_the_maps_for_any_size(name, lively, pair, tmp_pa
     assert [x.name for x in session.get_inputs()] == ["fixed", "moving"]
     names = [x.name for x in session.get_outputs()]
     assert names == Outputs(network).names
-    for size, batch in (((32, 32), 1), ((48, 16), 2)):
+    # An output's sizes are not those of the images: its axes must not be called so.
+    axes = [axis for x in session.get_outputs() for axis in x.shape[2:]]
+    assert len({*axes}) == len(axes)
+    assert not {"y", "x"} & {*axes}
+    assert session.get_modelmeta().custom_metadata_map == {
+        "itk_ncr.network": name,
+        "itk_ncr.dimension": "2",
+        "itk_ncr.size_multiple": "16",
+        "itk_ncr.padding": "repeated far borders, in the graph",
+    }
+    for size, batch in (((32, 32), 1), ((48, 16), 2), ((97, 113), 2), ((5, 33), 1)):
         fixed, moving = pair(*size, batch=batch)
         found = session.run(None, {"fixed": fixed.numpy(), "moving": moving.numpy()})
         with torch.inference_mode():
