@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -262,29 +263,10 @@ def raise_faults(faults: Iterable[str]) -> None:
 
 
 def read_grid(path: Path) -> Grid:
-    """Where an image lies, from its header if ITK understands it, else from reading it whole."""
-    import SimpleITK as sitk
-
-    if path.is_file():
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        try:
-            reader.ReadImageInformation()
-            if reader.GetDimension() in (2, 3) and reader.GetNumberOfComponents() == 1:
-                dimension = reader.GetDimension()
-                return Grid.of_array(
-                    reader.GetSize()[::-1],
-                    reader.GetSpacing(),
-                    reader.GetOrigin(),
-                    np.reshape(reader.GetDirection(), (dimension, dimension)),
-                )
-        except (RuntimeError, NCRError):
-            pass  # read_image says what is wrong, or repairs it
-        finally:
-            sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
-    return read_image(path).grid
+    """Where an image lies, as the reader of its voxels says: headers can be read in two ways."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # given when the voxels are used
+        return read_image(path).grid
 
 
 def _most_common(grids: list[Grid]) -> Grid:

@@ -15,6 +15,7 @@ from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.rendering import upper_quartile
 from itk_ncr.errors import ArgumentError, ImageReadError, ImageValueError, NCRError
 from itk_ncr.fields import downsample
+from itk_ncr.geometry import Grid
 from itk_ncr.images import read_image
 from itk_ncr.preprocessing import normalise
 
@@ -192,18 +193,22 @@ class Store:
     def placement(self, position: int) -> Placement:
         """Where the voxels of the training grid lie in space."""
         if position not in self._placements:
-            subject = self.manifest.subjects[position]
-            grid = read_grid(subject.image)
-            whole = Placement.of(grid, slice_mm=subject.slice_mm, plane=self.plane)
-            self._placements[position] = self.layout.place(whole, grid.shape)
+            self._place(position, read_grid(self.manifest.subjects[position].image))
         return self._placements[position]
+
+    def _place(self, position: int, grid: Grid) -> None:
+        height = self.manifest.subjects[position].slice_mm
+        whole = Placement.of(grid, slice_mm=height, plane=self.plane)
+        self._placements[position] = self.layout.place(whole, grid.shape)
 
     def _read(self, position: int) -> Prepared:
         subject = self.manifest.subjects[position]
         try:
-            whole = normalise(read_image(subject.image).array, str(subject.image))
+            read = read_image(subject.image)
+            whole = normalise(read.array, str(subject.image))
         except ImageValueError as error:
             raise ImageReadError(str(error)) from None
+        self._place(position, read.grid)
         shape = self.layout.shape(whole.values.shape)
         values = torch.from_numpy(np.asarray(self.layout.crop(whole.values)))[None, None]
         image = downsample(values, shape)[0]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from itk_ncr import __version__
-from itk_ncr.errors import InputError
+from itk_ncr.errors import InputError, NCRError
 from itk_ncr.runs.cohort import (
     MARK,
     OWN_COLUMNS,
@@ -30,6 +33,8 @@ from itk_ncr.tables import TOLD
 # Estimated memory of a pair: that of `register_pair` where fixed, moving and working grid are
 # alike, and of a process with torch: 1.05 GB were measured at 96 x 112 x 96.
 PROCESS_BYTES, VOXEL_BYTES = 360_000_000, 670
+# Files that are tried for the size of the largest image.
+TRIED = 3
 
 
 def plan_cohort(
@@ -153,30 +158,34 @@ def _fitting(pairs: list[Pair]) -> int:
     if available is None:
         return len(pairs)
     files = {path for pair in pairs for path in (pair.files.fixed, pair.files.moving)}
-    needed = PROCESS_BYTES + VOXEL_BYTES * max(map(_voxels, files))
+    needed = PROCESS_BYTES + VOXEL_BYTES * _most_voxels(files)
     return max(1, available // needed)
 
 
-def _voxels(path: Path) -> int:
-    """Voxels of an image by its header; 0 where it cannot be read, as its worker will say."""
-    import SimpleITK as sitk
+def _most_voxels(files: Iterable[Path]) -> int:
+    """Voxels of the file that is the largest on the disk; 0 where none can be read.
 
-    if path.is_dir():  # a DICOM series, two bytes per voxel as a rule
-        return sum(file.stat().st_size for file in path.iterdir() if file.is_file()) // 2
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return 0
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
-    voxels = 1
-    for size in reader.GetSize():
-        voxels *= size
-    return voxels
+    One is read, and not the headers of all, because no header is trusted without its voxels.
+    """
+    from itk_ncr.images import read_image
+
+    for path in sorted(files, key=_bytes, reverse=True)[:TRIED]:
+        with contextlib.suppress(NCRError, OSError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # given when the pair is registered
+            return read_image(path).grid.voxels
+    return 0
+
+
+def _bytes(path: Path) -> int:
+    """Size of an image's files: of a header those beside it too, of a folder all."""
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+        if path.suffix.lower() in (".hdr", ".mhd", ".nhdr"):
+            beside = path.parent.glob(f"{escape(path.stem)}.*")
+            return sum(file.stat().st_size for file in beside)
+        return path.stat().st_size
+    return 0
 
 
 def _settled(settings: Mapping[str, Any]) -> dict[str, Any]:
