@@ -54,7 +54,7 @@ class _Rule:
 # frame of zeros around an OCT is too little.
 DARK = (_Rule(0.055, 0.1), _Rule(0.045, 0.4, 0.1), _Rule(0.03, 0.4, 0.1))
 # Bright objects that fill an image are more common than bright backgrounds.
-BRIGHT = (_Rule(0.08, 0.5, 0.1), _Rule(0.045, 0.5, 0.1), _Rule(0.03, 0.5, 0.1))
+BRIGHT = (_Rule(0.08, 0.6, 0.1), _Rule(0.045, 0.6, 0.1), _Rule(0.03, 0.6, 0.1))
 # One value, as around a stripped brain or outside the field of view.
 CONSTANT = _Rule(0.0, 0.1, 0.05)
 SPARSE = _Rule(0.005, 0.1)
@@ -150,11 +150,14 @@ def sampled(values: Array, among: Mask, most: int = SAMPLE) -> Array:
 
 def _search(shown: Array, around: Array) -> Background | None:
     search = _Search(shown, around), _Search(-shown, -around)
-    for rules in zip(DARK, BRIGHT, strict=True):
-        for one, rule in zip(search, rules, strict=True):
-            found = one.next(rule)
-            if found is not None:
-                return found if one is search[0] else found.negative()
+    for dark, bright in zip(DARK, BRIGHT, strict=True):
+        found = search[0].next(dark, CONSTANT)
+        if found is not None:
+            return found
+        # Saturated fluid has one value too, and is no background.
+        found = search[1].next(bright)
+        if found is not None:
+            return found.negative()
     return _Search(shown, around, TOP_QUANTILE_OF_SPARSE).next(SPARSE)
 
 
@@ -182,8 +185,8 @@ class _Search:
         self.shown, self.around, self.top = shown, around, top
         self.below, self.first = shown, True
 
-    def next(self, rule: _Rule) -> Background | None:
-        """The background at the next threshold, if it is one."""
+    def next(self, *rules: _Rule) -> Background | None:
+        """The background at the next threshold, if it is one by any of the rules."""
         middle = _middle(self.below, self.top)
         if middle is None:
             return None
@@ -194,7 +197,7 @@ class _Search:
         step = max(LEAST_STEP * distance, DEVIATIONS * deviation)
         border = (self.around <= level + step).mean()
         share = (self.shown <= level + step).mean()
-        for one in (rule, CONSTANT):
+        for one in rules:
             if deviation <= one.noise * distance and border >= one.border and share >= one.share:
                 clear = first or one is not CONSTANT
                 return Background(level, level + step, level + distance / 2, clear)

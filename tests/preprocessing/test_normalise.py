@@ -183,6 +183,13 @@ def test_tissue_that_fills_the_image_is_all_object(negative) -> None:
     assert normalise(-image if negative else image).foreground.all()
 
 
+def test_saturated_fluid_at_the_border_of_a_crop_is_not_a_background() -> None:
+    crop = np.where(brain((72, 64))[26:60, 14:50] > 60, 100.0, 400.0)
+    crop[:, :7] = 400
+    crop = ndimage.gaussian_filter(crop, 0.7) + noise(crop.shape, 15)
+    assert normalise(np.minimum(crop, 255).astype(np.float32)).foreground.all()
+
+
 def test_speckle_above_a_retina_is_not_air() -> None:
     rows = np.linspace(0, 1, 96)[:, None] * np.ones((1, 128))
     bright = np.where((rows > 0.4) & (rows < 0.7), 110, 30)
