@@ -124,9 +124,9 @@ def read_manifest(
     """
     path = Path(path)
     manifest = _from_folder(path, label_endings) if path.is_dir() else _from_table(path)
-    _require_apart(manifest, path)
+    copies = _require_apart(manifest, path)
     require_consistent(manifest, any_size=any_size)
-    return manifest
+    return replace(manifest, notes=(*manifest.notes, *copies))
 
 
 def _from_folder(folder: Path, label_endings: Sequence[str]) -> Manifest:
@@ -186,15 +186,15 @@ def _faults_of_patients(subjects: Sequence[Subject]) -> list[str]:
     return faults
 
 
-def _require_apart(manifest: Manifest, path: Path) -> None:
-    """Refuse an image that two patients are said to show, be it by a copy or by a link."""
+def _require_apart(manifest: Manifest, path: Path) -> tuple[str, ...]:
+    """Refuse an image that two patients are said to show; a copy within one split is a remark."""
     by_size: dict[int, dict[str, list[Subject]]] = {}
     for subject in manifest.subjects:
         with contextlib.suppress(OSError):  # what cannot be read is told by who reads it
             real = os.path.realpath(subject.image)
             found = by_size.setdefault(os.stat(real).st_size, {})
             found.setdefault(real, []).append(subject)
-    faults = []
+    faults, notes = [], []
     for files in by_size.values():
         same: dict[str, list[Subject]] = {}
         for real, subjects in files.items():
@@ -204,17 +204,21 @@ def _require_apart(manifest: Manifest, path: Path) -> None:
             names = dict.fromkeys(s.patient for s in subjects)
             if len(names) > 1:
                 images = dict.fromkeys(s.image.name for s in subjects)
-                faults.append(
+                text = (
                     f"{' and '.join(map(repr, images))} "
                     f"{'hold the same image' if len(images) > 1 else 'is given'} for the patients "
                     f"{' and '.join(map(repr, names))}"
                 )
+                splits = {s.split for s in subjects}
+                copied = len({os.path.realpath(s.image) for s in subjects}) > 1
+                (notes if copied and len(splits - {None}) == 1 else faults).append(text)
     if faults:
         more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
         raise InputError(
             f"data '{path}' cannot be used, nothing was done: {'; '.join(faults[:TOLD])}{more}. "
             "Give every image to one patient."
         )
+    return tuple(notes)
 
 
 def _digest(file: Path) -> str:

@@ -206,6 +206,16 @@ def test_a_missing_csv_is_named(tmp_path) -> None:
         read_manifest(tmp_path / "nowhere.csv")
 
 
+def test_a_copy_within_one_split_is_told_and_between_splits_refused(make_data: MakeData) -> None:
+    path = make_data()
+    (path.parent / "copy.png").write_bytes((path.parent / "p0.png").read_bytes())
+    path.write_text(path.read_text() + "ben,copy.png,,train\n")
+    assert "'p0.png' and 'copy.png' hold the same image" in read_manifest(path).notes[0]
+    path.write_text(path.read_text().replace("copy.png,,train", "copy.png,,test"))
+    with pytest.raises(InputError, match="hold the same image for the patients 'p0' and 'ben'"):
+        read_manifest(path)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_as_spreadsheets_save_it(make_data: MakeData, delimiter) -> None:
     path = make_data()
