@@ -19,13 +19,13 @@ from itk_ncr.errors import (
 )
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images.adapters import to_sitk
-from itk_ncr.images.formats import Refused, require_file
+from itk_ncr.images.formats import Refused
 from itk_ncr.images.image import Image
 from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.resampling import displacement_array
+from itk_ncr.images.transform_files import read_linear
 from itk_ncr.images.writing import replacing
 
-READABLE = (".tfm", ".txt", ".mat", ".h5", ".hdf5", ".hdf", ".xfm")
 WRITABLE = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 # Only these hold a displacement field with its geometry and full precision.
 DEFORMATION_WRITABLE = (".h5", ".hdf5", ".tfm", ".txt")
@@ -171,7 +171,8 @@ def read_affine(
     Parameters
     ----------
     path : path
-        .tfm, .txt, .mat (ANTs), .h5. A composite transform of affine parts is multiplied out.
+        .tfm, .txt, .mat (ANTs), .h5, .xfm (MINC). A composite transform of affine parts is
+        multiplied out.
     dimension : int, optional
         2 or 3, if only that will do.
     role : str
@@ -187,32 +188,17 @@ def read_affine(
     ImageReadError
         If the file cannot be read or its transform is not affine.
     """
-    import SimpleITK as sitk
 
     def refuse(reason: str) -> ImageReadError:
         return ImageReadError(f"cannot read {role} {os.fspath(path)!r}: {reason}")
 
-    source = Path(path)
     try:
-        require_file(source)
-    except Refused as refused:
-        raise refuse(str(refused)) from None
-    if source.suffix.lower() not in READABLE:
-        raise refuse(f"its name must end in one of {', '.join(READABLE)}")
-    try:
-        with numeric_locale():
-            transform = sitk.ReadTransform(str(source))
-    except (RuntimeError, MemoryError):
-        raise refuse("not a transform file of ITK, or damaged") from None
-    found = transform.GetDimension()
-    if dimension is not None and found != dimension:
-        raise refuse(f"it is for {found}D images, these are {dimension}D")
-    if not transform.IsLinear():
-        raise refuse(f"its transform is not affine ({transform.GetName()})")
-    try:
-        return as_affine(transform, role)
-    except GeometryError as error:
+        found = read_linear(Path(path))
+    except (Refused, GeometryError) as error:
         raise refuse(str(error)) from None
+    if dimension is not None and found.dimension != dimension:
+        raise refuse(f"it is for {found.dimension}D images, these are {dimension}D")
+    return found
 
 
 def _require_room(folder: Path, deformation: Image | None) -> None:
