@@ -1,6 +1,6 @@
 """The doors: what other libraries call an image becomes an :class:`Image`, and back.
 
-ITK, SimpleITK, torch and xarray are recognised by their looks and never imported for the asking.
+Other libraries are recognised by their looks and never imported for the asking.
 """
 
 from __future__ import annotations
@@ -19,8 +19,18 @@ from itk_ncr.errors import (
     ShapeError,
 )
 from itk_ncr.geometry import Grid
+from itk_ncr.images.affines import (
+    is_ants,
+    is_nibabel,
+    is_torchio,
+    of_ants,
+    of_metatensor,
+    of_nibabel,
+    of_torchio,
+)
 from itk_ncr.images.colours import grey_of
 from itk_ncr.images.image import Image, plain_array
+from itk_ncr.images.reading import read_displacement, read_image
 
 AXES = ("z", "y", "x")  # how ITK names the dimensions of an xarray
 COMPONENT_AXIS = "c"
@@ -39,10 +49,14 @@ def as_image(
 
     Parameters
     ----------
-    obj : Image, itk.Image, SimpleITK.Image, xarray.DataArray, numpy.ndarray or torch.Tensor
-        Arrays are (z, y, x) or (y, x), with a last axis of components if ``vector``. A torch
-        tensor may also be in network layout: leading axes of length 1 are dropped where it is clear
-        which they are, (1, 1, z, y, x), (1, z, y, x) and (1, 1, y, x). A three-axis tensor
+    obj : image or path
+        An Image, itk.Image, SimpleITK.Image, xarray.DataArray, numpy.ndarray, torch.Tensor, MONAI
+        MetaTensor, nibabel, TorchIO or ANTsPy image, or the path of a file (``str`` or ``Path``),
+        which is read as by :func:`read_image`.
+
+        Arrays are (z, y, x) or (y, x), with a last axis of components if ``vector``. A torch tensor
+        may also be in network layout: leading axes of length 1 are dropped where it is clear which
+        they are, (1, 1, z, y, x), (1, z, y, x) and (1, 1, y, x). A three-axis tensor
         (1, y, x) is either a volume of one slice or a 2D image with a channel: ``spacing`` with
         three or two values tells which. Non-finite voxels are kept as they are.
     spacing, origin, direction : array_like, optional
@@ -62,13 +76,15 @@ def as_image(
     ------
     ShapeError, ImageValueError, GeometryError, ArgumentError
         If ``obj`` is not one 2D or 3D image of real numbers; the message says what to do.
+    ImageReadError
+        If a file cannot be read.
     """
     given = {"spacing": spacing, "origin": origin, "direction": direction}
     given = {name: value for name, value in given.items() if value is not None}
-    if isinstance(obj, (str, os.PathLike)):
-        raise ArgumentError(
-            f"{role} must be an image; got the path {str(obj)!r}. Read it with read_image first."
-        )
+    if _is_tensor(obj) and getattr(obj, "affine", None) is not None:
+        _require_no_other(given, obj, role)
+        image = of_metatensor(obj, _values_of_tensor(obj, role), role, vector)
+        return _checked(image, role, vector)
     if _is_tensor(obj):
         dimensions = {n for n in map(_dimension_of, given.items()) if n}
         obj = _array_of_tensor(obj, role, dimensions, vector)
@@ -80,23 +96,39 @@ def as_image(
         )
     if isinstance(obj, np.ndarray):
         return _of_array(obj, given, role, vector)
-    if given and not _is_xarray(obj):
-        raise ArgumentError(
-            f"{role} must not be given {' and '.join(given)}: a {type(obj).__name__} carries its "
-            "own geometry. Change it there, or pass the bare array."
-        )
-    if isinstance(obj, Image):
-        return _checked(obj, role, vector)
     if _is_xarray(obj):
         return _of_xarray(obj, given, role, vector)
+    _require_no_other(given, obj, role)
+    if isinstance(obj, (str, os.PathLike)):
+        return read_displacement(obj, role) if vector else read_image(obj, role)
+    if isinstance(obj, Image):
+        return _checked(obj, role, vector)
     if hasattr(obj, "GetNumberOfComponentsPerPixel") and hasattr(obj, "GetPixelIDTypeAsString"):
         return _of_sitk(obj, role, vector)
     if hasattr(obj, "GetLargestPossibleRegion") and hasattr(obj, "GetBufferedRegion"):
         return _of_itk(obj, role, vector)
+    for is_theirs, convert in (
+        (is_nibabel, of_nibabel),
+        (is_torchio, of_torchio),
+        (is_ants, of_ants),
+    ):
+        if is_theirs(obj):
+            return _checked(convert(obj, role, vector), role, vector)
     raise ArgumentError(
-        f"{role} must be an image of itk_ncr, ITK, SimpleITK, numpy, torch or xarray; "
-        f"got {type(obj).__module__}.{type(obj).__name__}. numpy.asarray makes arrays of much else."
+        f"{role} must be an image of itk_ncr, ITK, SimpleITK, numpy, torch, xarray, MONAI, "
+        "TorchIO, nibabel or ANTsPy, or the path of one; "
+        f"got {type(obj).__module__}.{type(obj).__name__}. "
+        "Write it to a file that these know, or pass its voxels with spacing, origin and direction."
     )
+
+
+def _require_no_other(given: dict[str, Any], obj: Any, role: str) -> None:
+    """Refuse a geometry for what has its own."""
+    if given:
+        raise ArgumentError(
+            f"{role} must not be given {' and '.join(given)}: a {type(obj).__name__} carries its "
+            "own geometry. Change it there, or pass the bare array."
+        )
 
 
 def to_sitk(image: Image) -> Any:
@@ -216,9 +248,13 @@ def _dimension_of(item: tuple[str, Any]) -> int:
     return len(value) if name != "direction" or np.ndim(value) == 2 else int(len(value) ** 0.5)
 
 
-def _array_of_tensor(tensor: Any, role: str, dimensions: set[int], vector: bool) -> NDArray[Any]:
-    """The values on the CPU, without the leading axes of a network's layout."""
+def _values_of_tensor(tensor: Any, role: str) -> NDArray[Any]:
+    """The values on the CPU."""
     try:
+        if type(tensor).__name__ != "Tensor":  # MONAI's own methods would keep its metadata
+            import torch
+
+            tensor = tensor.detach().as_subclass(torch.Tensor)
         tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
         if str(tensor.dtype) == "torch.bfloat16":
             tensor = tensor.float()
@@ -228,6 +264,12 @@ def _array_of_tensor(tensor: Any, role: str, dimensions: set[int], vector: bool)
             f"{role} must be a dense tensor with values; got one of layout {tensor.layout} and "
             f"dtype {tensor.dtype} on {tensor.device}. Convert it with to_dense or dequantize."
         ) from error
+    return array
+
+
+def _array_of_tensor(tensor: Any, role: str, dimensions: set[int], vector: bool) -> NDArray[Any]:
+    """The values on the CPU, without the leading axes of a network's layout."""
+    array = _values_of_tensor(tensor, role)
     if vector:
         return array
     shape = array.shape

@@ -6,6 +6,7 @@ import os
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 from itk_ncr.errors import GeometryError, ImageReadError, MemoryLimitError, NCRError
 from itk_ncr.geometry import Grid
@@ -22,7 +23,7 @@ from itk_ncr.images.formats.content import reason_of
 from itk_ncr.images.image import Image, ImageWarning
 
 
-def read_image(path: str | os.PathLike[str], role: str = "image") -> Image:
+def read_image(path: Any, role: str = "image") -> Image:
     """Read a 2D or 3D scalar image, or say in one line why not.
 
     Parameters
@@ -30,7 +31,8 @@ def read_image(path: str | os.PathLike[str], role: str = "image") -> Image:
     path : path
         .nii, .nii.gz, .hdr/.img, .nrrd, .nhdr, .mha, .mhd, a DICOM file (of one or more frames) or
         a folder with one DICOM series, or a grey .png, .tif, .jpg (RGB and RGBA of
-        equal channels and one alpha are grey).
+        equal channels and one alpha are grey). An image of another library is taken as by
+        :func:`as_image`.
     role : str
         What the image is to the caller ("moving image"), for messages.
 
@@ -54,12 +56,22 @@ def read_image(path: str | os.PathLike[str], role: str = "image") -> Image:
         What can be read but deserves a look: sform and qform that disagree, no orientation,
         surplus bytes, uneven slices.
     """
-    return _read(path, role, vector=False)
+    return _read(path, role, vector=False) if _is_path(path) else _taken(path, role)
 
 
-def read_displacement(path: str | os.PathLike[str], role: str = "displacement field") -> Image:
+def read_displacement(path: Any, role: str = "displacement field") -> Image:
     """Read a vector image with D components (mm, LPS): .nii(.gz), .nrrd, .mha; as `read_image`."""
-    return _read(path, role, vector=True)
+    return _read(path, role, vector=True) if _is_path(path) else _taken(path, role, vector=True)
+
+
+def _is_path(obj: Any) -> bool:
+    return isinstance(obj, (str, os.PathLike))
+
+
+def _taken(obj: Any, role: str, *, vector: bool = False) -> Image:
+    from itk_ncr.images.adapters import as_image  # which reads paths in its turn
+
+    return as_image(obj, role=role, vector=vector)
 
 
 def _read(path: str | os.PathLike[str], role: str, *, vector: bool) -> Image:

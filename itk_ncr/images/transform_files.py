@@ -126,7 +126,7 @@ def _lines(content: bytes) -> list[str]:
 def _of_text(content: bytes) -> list[Part]:
     """The transforms of a text file of ITK, each with all its lines."""
     if not content.startswith(b"#Insight Transform File V"):
-        raise Refused("not a transform file of ITK (its first line is another)")
+        raise Refused("not a transform file of ITK, or damaged (its first line is another)")
     lines = _lines(content)
     if lines.pop():
         raise Refused(

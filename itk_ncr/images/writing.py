@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr import files
-from itk_ncr.errors import ImageReadError, ImageWriteError, NCRError
+from itk_ncr.errors import ArgumentError, ImageReadError, ImageWriteError, NCRError
 from itk_ncr.images.adapters import as_image, to_sitk
 from itk_ncr.images.formats import suffix_of
 from itk_ncr.images.image import Image, ImageWarning
@@ -45,6 +45,11 @@ def write_image(image: Any, path: str | os.PathLike[str]) -> None:
         If the format cannot hold the image, the folder is missing or read-only, the disk is full,
         or what was written reads back differently. Nothing is left behind.
     """
+    if isinstance(image, (str, os.PathLike)):
+        raise ArgumentError(
+            f"image must be an image; got the path {os.fspath(image)!r}. Pass the image first, "
+            "then its path."
+        )
     image = image if isinstance(image, Image) else as_image(image)
     target = Path(path)
     suffix = _suffix(target, VECTOR_WRITABLE if image.is_vector else WRITABLE)

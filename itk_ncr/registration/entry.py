@@ -51,9 +51,10 @@ def register(
 
     Parameters
     ----------
-    fixed, moving : itk.Image, SimpleITK.Image, ndarray, Tensor, DataArray or Image
-        Two scalar images of the same dimension, 2 or 3, each with its own spacing, origin,
-        direction and size. Plain arrays have spacing 1 and origin 0.
+    fixed, moving : itk.Image, SimpleITK.Image, ndarray, Tensor, DataArray, Image or path
+        Or an image of MONAI, TorchIO, nibabel or ANTsPy: whatever
+        :func:`itk_ncr.images.as_image` takes. Two scalar images of the same dimension, 2 or 3, each
+        with its own spacing, origin, direction and size. Plain arrays have spacing 1 and origin 0.
     method : str
         "ncr" is ours. Every row of ``itk_ncr.registration.REGISTRATIONS`` is a method too:
         "network" and "instance" are the two halves of ours, the rest are the pipelines of other

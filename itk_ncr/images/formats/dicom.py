@@ -8,6 +8,7 @@ of multi-frame files that are not quite even, and scales all slices of a series 
 from __future__ import annotations
 
 import io
+import struct
 import tempfile
 import warnings
 from collections import defaultdict
@@ -30,12 +31,14 @@ from itk_ncr.images.formats.content import (
     require_length,
     require_spacing,
 )
-from itk_ncr.images.formats.raster import itk_reason, quiet_itk
+from itk_ncr.images.formats.decoder import itk_reason, watched_decoder
 from itk_ncr.images.formats.stack import Stack, stacked
 
 # Transfer syntaxes whose pixels pydicom unpacks by itself: as they are, and RLE.
 PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 RUN_LENGTHS = "1.2.840.10008.1.2.5"
+# Those that ITK unpacks: JPEG, lossless JPEG, JPEG-LS and JPEG 2000.
+JPEGS = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -433,8 +436,11 @@ def _stored(dataset: Any, layout: Layout, subject: str = "") -> NDArray[Any]:
             _require_pixels(dataset, layout, keyword)
         if syntax in PLAIN or syntax == RUN_LENGTHS:
             array = _unpacked(dataset)
-        else:
+        elif syntax in JPEGS:
+            _require_same_size(dataset, layout)
             array = _unpacked_by_itk(dataset, layout)
+        else:
+            raise Refused(f"is packed in a way that is not supported (transfer syntax {syntax})")
     except Refused as refused:
         raise Refused(f"{subject}{refused}") from None
     shape = size[::-1]
@@ -457,6 +463,36 @@ def _unpacked(dataset: Any) -> NDArray[Any]:
     return array
 
 
+def _require_same_size(dataset: Any, layout: Layout) -> None:
+    """Refuse packed frames whose own size is not that of the tags: a decoder believes them."""
+    from pydicom.encaps import generate_frames
+
+    try:
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=layout.frames))
+    except Exception as error:  # pydicom raises whatever its parsers meet
+        raise Refused(f"damaged: its pixels cannot be unpacked ({_brief(error)})") from None
+    wanted = (layout.columns, layout.rows, 1)
+    for frame in frames:
+        found = _packed_size(frame)
+        if found != wanted:
+            raise Refused(f"damaged: a packed frame has the size {found}, the tags say {wanted}")
+
+
+def _packed_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Width, height and components of a JPEG or JPEG 2000 stream, by its own header."""
+    at = 2
+    if frame.startswith(b"\xff\x4f\xff\x51") and len(frame) >= 42:
+        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+        return right - left, bottom - top, struct.unpack_from(">H", frame, 40)[0]
+    while frame.startswith(b"\xff\xd8") and at + 10 <= len(frame) and frame[at] == 0xFF:
+        marker, length = frame[at + 1], struct.unpack_from(">H", frame, at + 2)[0]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            _, height, width, components = struct.unpack_from(">BHHB", frame, at + 4)
+            return width, height, components
+        at += 2 + length
+    return None
+
+
 def _unpacked_by_itk(dataset: Any, layout: Layout) -> NDArray[Any]:
     """JPEG and its kin, by way of a file that holds the pixels and nothing else."""
     import pydicom
@@ -473,13 +509,16 @@ def _unpacked_by_itk(dataset: Any, layout: Layout) -> NDArray[Any]:
     plain.HighBit, plain.PixelRepresentation = layout.stored_bits - 1, int(layout.signed)
     if layout.frames > 1:
         plain.NumberOfFrames = layout.frames
-    with tempfile.TemporaryDirectory(prefix="itk_ncr-") as folder, quiet_itk():
+    with tempfile.TemporaryDirectory(prefix="itk_ncr-") as folder:
         copy = Path(folder) / "image.dcm"
         try:
             plain.add_new("PixelData", "OB", dataset.PixelData)
             plain["PixelData"].is_undefined_length = True
             plain.save_as(copy, enforce_file_format=True)
-            image = sitk.ReadImage(str(copy))
+            with watched_decoder():
+                image = sitk.ReadImage(str(copy))
+        except Refused:
+            raise
         except (RuntimeError, MemoryError) as error:
             raise Refused(itk_reason(error)) from None
         except Exception as error:  # what pydicom cannot write down

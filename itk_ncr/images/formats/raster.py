@@ -8,8 +8,6 @@ from __future__ import annotations
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from itk_ncr.images.formats.content import (
     require_components,
     require_length,
 )
+from itk_ncr.images.formats.decoder import itk_reason, watched_decoder
 from itk_ncr.images.locales import numeric_locale
 
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is a colour
@@ -237,11 +236,12 @@ def _decoded(content: bytes, suffix: str, size: tuple[int, int]) -> Content:
     """The picture that ITK makes of checked bytes."""
     import SimpleITK as sitk
 
-    with tempfile.TemporaryDirectory(prefix="itk_ncr-") as folder, quiet_itk(), numeric_locale():
+    with tempfile.TemporaryDirectory(prefix="itk_ncr-") as folder, numeric_locale():
         copy = Path(folder) / f"image{suffix}"
         copy.write_bytes(content)
         try:
-            image = sitk.ReadImage(str(copy))
+            with watched_decoder():
+                image = sitk.ReadImage(str(copy))
         except (RuntimeError, MemoryError) as error:
             raise Refused(itk_reason(error)) from None
     found = tuple(image.GetSize())
@@ -262,26 +262,3 @@ def _decoded(content: bytes, suffix: str, size: tuple[int, int]) -> Content:
         np.reshape(image.GetDirection(), (2, 2)),
     )
     return Content(array, place)
-
-
-@contextmanager
-def quiet_itk() -> Iterator[None]:
-    """ITK's remarks on the side are dropped, our checks say it better."""
-    import SimpleITK as sitk
-
-    talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
-
-
-def itk_reason(error: Exception) -> str:
-    """The last telling line of ITK's long exception text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Exception thrown", "Reason:"))]
-    text = telling[-1] if telling else "ITK cannot read it"
-    for mark in ("ITK ERROR:", "Description:"):
-        text = text.split(mark)[-1].strip()
-    return f"ITK cannot read it ({text})"
