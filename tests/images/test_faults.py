@@ -602,6 +602,33 @@ def test_transparency_that_varies_is_refused(here, name):
     refuses(name, "has 4 values in every voxel.*transparency.*convert it to grey")
 
 
+def test_what_a_decoder_complains_about_is_refused_and_not_printed(here, capfd):
+    """libjpeg reads on after a bad code, with pixels of its own."""
+    picture("x.jpg")
+    content = Path("x.jpg").read_bytes()
+    scan = content.index(b"\xff\xda") + 12
+    refused = 0
+    for at in range(scan, len(content) - 60, 97):
+        Path("x.jpg").write_bytes(content[:at] + b"\xff\0" * 20 + content[at + 40 :])
+        try:
+            read_image("x.jpg")
+        except ImageReadError as error:
+            refused += "its decoder says 'Corrupt JPEG data" in str(error)
+    assert refused > 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_tiff_whose_directories_run_in_a_circle_is_refused(here):
+    picture("x.tif")
+    content = bytearray(Path("x.tif").read_bytes())
+    start = int.from_bytes(content[4:8], "little")
+    entries = int.from_bytes(content[start : start + 2], "little")
+    end = start + 2 + 12 * entries
+    content[end : end + 4] = content[4:8]
+    Path("x.tif").write_bytes(content)
+    refuses("x.tif", "holds more than one page")
+
+
 def test_a_flipped_bit_in_a_png_is_found(here):
     picture("x.png")
     Path("x.png").write_bytes(damaged(Path("x.png").read_bytes()))

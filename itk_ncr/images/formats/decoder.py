@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,40 +22,58 @@ DAMAGE = re.compile(
 )
 # libjpeg passes over them as every viewer does.
 HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")
-_stderr_lock = threading.Lock()
+_streams_lock = threading.Lock()
 
 
 @contextmanager
 def watched_decoder() -> Iterator[None]:
     """Refuse a picture whose decoder complains; nothing reaches the terminal.
 
-    The libraries write to the process's standard error and read on, with pixels of their own.
+    The libraries write to the process's own streams and read on, with pixels of their own.
     """
     import SimpleITK as sitk
 
     talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    said = ""
+    said: list[str] = []
     try:
-        with _stderr_lock, tempfile.TemporaryFile() as aside:
-            try:
-                terminal = os.dup(2)
-            except OSError:  # closed: what is said goes nowhere
-                yield
-                return
-            try:
-                os.dup2(aside.fileno(), 2)
-                yield
-            finally:
-                os.dup2(terminal, 2)
-                os.close(terminal)
-                aside.seek(0)
-                said = aside.read(10_000).decode("utf-8", "replace")
+        with _streams_lock, _set_aside(said):
+            yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
-    for line in said.splitlines():
+    for line in "".join(said).splitlines():
         if DAMAGE.search(line) and not HARMLESS.search(line):
             raise Refused(f"damaged: its decoder says {' '.join(line.split())[:120]!r}")
+
+
+@contextmanager
+def _set_aside(said: list[str]) -> Iterator[None]:
+    """Append to ``said`` what is written to the streams 1 and 2 of the process meanwhile."""
+    with tempfile.TemporaryFile() as aside:
+        kept = {}
+        _flush()
+        for stream in (1, 2):
+            with contextlib.suppress(OSError):  # closed: what is said goes nowhere
+                kept[stream] = os.dup(stream)
+                os.dup2(aside.fileno(), stream)
+        try:
+            yield
+        finally:
+            _flush()
+            for stream, terminal in kept.items():
+                os.dup2(terminal, stream)
+                os.close(terminal)
+            aside.seek(0)
+            said.append(aside.read(10_000).decode("utf-8", "replace"))
+
+
+def _flush() -> None:
+    """Write out what Python and C hold back, so that it goes where it was meant to go."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 def itk_reason(error: Exception) -> str:

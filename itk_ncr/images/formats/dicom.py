@@ -473,22 +473,31 @@ def _require_same_size(dataset: Any, layout: Layout) -> None:
         raise Refused(f"damaged: its pixels cannot be unpacked ({_brief(error)})") from None
     wanted = (layout.columns, layout.rows, 1)
     for frame in frames:
-        found = _packed_size(frame)
-        if found != wanted:
+        *found, precision = _packed_size(frame) or (0,)
+        if tuple(found) != wanted:
             raise Refused(f"damaged: a packed frame has the size {found}, the tags say {wanted}")
+        # More bits than the tags make room for overrun the decoder's memory.
+        if (
+            not layout.bits // 2 < precision <= layout.bits
+            and not 1 < precision <= layout.bits == 8
+        ):
+            raise Refused(
+                f"damaged: a packed frame has {precision} bits, the tags say {layout.bits}"
+            )
 
 
-def _packed_size(frame: bytes) -> tuple[int, int, int] | None:
-    """Width, height and components of a JPEG or JPEG 2000 stream, by its own header."""
+def _packed_size(frame: bytes) -> tuple[int, int, int, int] | None:
+    """Width, height, components and bits of a JPEG or JPEG 2000 stream, by its own header."""
     at = 2
-    if frame.startswith(b"\xff\x4f\xff\x51") and len(frame) >= 42:
+    if frame.startswith(b"\xff\x4f\xff\x51") and len(frame) >= 43:
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-        return right - left, bottom - top, struct.unpack_from(">H", frame, 40)[0]
+        components, depth = struct.unpack_from(">HB", frame, 40)
+        return right - left, bottom - top, components, (depth & 127) + 1
     while frame.startswith(b"\xff\xd8") and at + 10 <= len(frame) and frame[at] == 0xFF:
         marker, length = frame[at + 1], struct.unpack_from(">H", frame, at + 2)[0]
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            _, height, width, components = struct.unpack_from(">BHHB", frame, at + 4)
-            return width, height, components
+            precision, height, width, components = struct.unpack_from(">BHHB", frame, at + 4)
+            return width, height, components, precision
         at += 2 + length
     return None
 

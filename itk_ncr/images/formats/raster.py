@@ -116,7 +116,9 @@ def read_jpeg(path: Path, vector: bool) -> Content:
     while at + 10 <= len(content) and content[at] == 0xFF:
         marker, length = content[at + 1], struct.unpack_from(">H", content, at + 2)[0]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            _, height, width, channels = struct.unpack_from(">BHHB", content, at + 4)
+            precision, height, width, channels = struct.unpack_from(">BHHB", content, at + 4)
+            if precision != 8:
+                raise Refused(f"has {precision} bits in a sample; 8 can be read. Save it as .png")
             require_claim((width, height), channels, DEFLATE_LIMIT * len(content))
             _require_channels(channels, vector)
             return _decoded(content, ".jpg", (width, height))
