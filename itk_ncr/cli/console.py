@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ from itk_ncr.runs import FOR_PEOPLE, reason
 
 BAD_INPUT, TROUBLE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 _NOBODYS_FAULT = (ImageWriteError, MissingDependencyError, WorkerError)
+# What the system says of paths that no file can have.
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Progress = Callable[[float, str], None]
 
 
@@ -89,7 +92,8 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         return error.exit_code, error.format_message()
     refused = isinstance(error, NCRError)
-    at_fault = refused and not isinstance(error, _NOBODYS_FAULT)
+    misnamed = isinstance(error, OSError) and error.errno in _NO_NAMES
+    at_fault = misnamed or (refused and not isinstance(error, _NOBODYS_FAULT))
     return BAD_INPUT if at_fault else TROUBLE, reason(error)
 
 

@@ -221,6 +221,16 @@ def test_a_bad_output_folder_is_refused_before_anything_is_read(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("role", ["image", "output"])
+def test_a_name_that_is_too_long_is_the_callers_fault(role, run, tree, tmp_path):
+    long = "x" * 300
+    names = [f"{long}.nii", "no.nii"] if role == "image" else ["no.nii", "no.nii"]
+    before = tree(tmp_path)
+    output = tmp_path / (long if role == "output" else "run")
+    refused(run("register", *names, "-o", output), 0, "ame too long")
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_place_is_refused(volumes, run, tmp_path):
     tmp_path.chmod(0o555)

@@ -83,4 +83,5 @@ def itk_reason(error: Exception) -> str:
     text = telling[-1] if telling else "ITK cannot read it"
     for mark in ("ITK ERROR:", "Description:"):
         text = text.split(mark)[-1].strip()
+    text = re.sub(r"\(0x[0-9a-f]+\)", "", text)  # where ITK's object lies in memory
     return f"ITK cannot read it ({text})"
