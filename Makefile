@@ -1,7 +1,10 @@
-# What there is: make demo | test | lint | sanitize | coverage | bench | models | reproduce | cuda | cxx | clean. Each sets
-# up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from changes.
+# What there is: make demo | test | test-slow | fuzz | lint | sanitize | coverage | bench | models | reproduce | cuda | cxx
+# | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
+# changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
+#   MINUTES=60            (fuzz) how long; SEED=7 damages other bytes
+#   SANITIZE=thread       (sanitize) races of threads instead of wrong addresses and undefined behaviour
 #   DATA=folder            images for `make bench`, `models` and `reproduce`, see docs/reproduction.md
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
 #   TORCH_INDEX=URL        a package index with CPU builds of torch, much smaller than the usual ones
@@ -34,10 +37,10 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test lint sanitize coverage bench models reproduce cuda cxx clean
+.PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean
 
 help:
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.made: constraints.txt
 	@if [ ! -x $(BIN)/python ]; then
@@ -75,7 +78,17 @@ demo: $(RUNS)
 	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/README.md"
 
 test: $(DEVELOPS)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -m "not slow"
+
+# What takes minutes: commands that are killed at random moments.
+test-slow: $(DEVELOPS)
+	@$(BIN)/pytest -m slow
+
+# Damaged files of every kind, for some minutes; those that go wrong are kept in build/fuzz.
+MINUTES ?= 10
+SEED ?= 0
+fuzz: $(DEVELOPS)
+	@$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED)
 
 lint: $(DEVELOPS)
 	@$(BIN)/ruff check .
@@ -95,14 +108,14 @@ KERNEL_TESTS = PYTHONPATH="$$PWD/build/$(1):$(PACKAGES)" $(BIN)/python -S $(BIN)
   --ignore tests/ops/test_cuda_source.py
 PRELOAD = LD_PRELOAD="$$(g++ -print-file-name=lib$(1).so):$$(g++ -print-file-name=libstdc++.so)"
 
-# Wrong addresses and undefined behaviour first, then races of threads; the first finding ends a run. Needs gcc on Linux
+# Wrong addresses and undefined behaviour, or races of threads; the first finding ends a run. Needs gcc on Linux
 # (setarch: the thread sanitizer wants the usual addresses).
+SANITIZE ?= address
+RUN_address = $(call PRELOAD,asan) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+RUN_thread = $(call PRELOAD,tsan) TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1" setarch -R env
 sanitize: $(DEVELOPS)
-	@$(call INSTRUMENT,address,NCR_SANITIZE=address)
-	$(call INSTRUMENT,thread,NCR_SANITIZE=thread)
-	$(call PRELOAD,asan) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(call KERNEL_TESTS,address)
-	export TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1"
-	$(call PRELOAD,tsan) setarch -R env $(call KERNEL_TESTS,thread)
+	@$(call INSTRUMENT,$(SANITIZE),NCR_SANITIZE=$(SANITIZE))
+	$(RUN_$(SANITIZE)) $(call KERNEL_TESTS,$(SANITIZE))
 
 coverage: $(DEVELOPS)
 	@$(BIN)/pytest --cov --cov-report=term --cov-report=html:build/coverage-python --cov-fail-under=90

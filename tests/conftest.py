@@ -3,11 +3,48 @@
 from __future__ import annotations
 
 import locale
+import os
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Where everything must run (.ci/run sets NCR_REQUIRE_ALL), a test skipped for another reason
+# than these fails the run: no device, another system, or more rights than the test is about.
+MAY_BE_SKIPPED = re.compile(
+    "needs a GPU|needs a CUDA device|needs nvcc|Windows|root may write anywhere|once is enough"
+)
+_skipped: dict[str, str] = {}
+
+
+def _note_skipped(report: Any) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not MAY_BE_SKIPPED.search(reason):
+            _skipped[report.nodeid] = reason
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note_skipped(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note_skipped(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skipped and os.environ.get("NCR_REQUIRE_ALL"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _skipped and os.environ.get("NCR_REQUIRE_ALL"):
+        terminalreporter.section("skipped, but nothing may be")
+        for name, reason in _skipped.items():
+            terminalreporter.line(f"{name}: {reason}")
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +112,35 @@ def registration() -> Callable[[tuple[int, ...]], tuple[Any, Any, Any]]:
         return scalar(fixed), scalar(moving), result
 
     return make
+
+
+@pytest.fixture(name="kill_after", scope="session")
+def _kill_after() -> Callable[..., bool]:
+    return kill_after
+
+
+def kill_after(words: list[str], seconds: float) -> bool:
+    """Start a command, and kill it (not its children) after some seconds, as if power failed.
+
+    Returns
+    -------
+    bool
+        Whether it was killed; False if it was through before. No process of it is left.
+    """
+    import psutil
+
+    process = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    killed = False
+    try:
+        process.wait(seconds)
+    except psutil.TimeoutExpired:
+        killed = True
+    children = []
+    if killed:
+        children = process.children(recursive=True)
+        process.kill()
+    error = process.communicate()[1]
+    assert killed or process.returncode == 0, error.decode()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive, f"children outlive their parent: {alive}"
+    return killed
