@@ -4,6 +4,7 @@
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
 #   MINUTES=60            (fuzz) how long; SEED=7 damages other bytes
+#   WITHOUT="a.h5 a.mat"  (fuzz) kinds of files to leave out
 #   SANITIZE=thread       (sanitize) races of threads instead of wrong addresses and undefined behaviour
 #   DATA=folder            images for `make bench`, `models` and `reproduce`, see docs/reproduction.md
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
@@ -40,7 +41,7 @@ LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 .PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean
 
 help:
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,11s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.made: constraints.txt
 	@if [ ! -x $(BIN)/python ]; then
@@ -88,7 +89,7 @@ test-slow: $(DEVELOPS)
 MINUTES ?= 10
 SEED ?= 0
 fuzz: $(DEVELOPS)
-	@$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED)
+	@$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
 
 lint: $(DEVELOPS)
 	@$(BIN)/ruff check .
