@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,7 +128,7 @@ class Table:
     def _holds_files(self, name: str) -> bool:
         cells = [line.cells[name] for line in self.lines if line.cells[name]]
         return any(
-            IMAGE_NAME.search(cell) or ("\0" not in cell and (self.path.parent / cell).is_file())
+            IMAGE_NAME.search(cell) or os.path.isfile(self.path.parent / cell)
             for cell in cells[:TOLD]
         )
 
@@ -150,9 +151,11 @@ def read_table(path: Path, name: str) -> Table:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # UTF-16, as a rule; no path has one
+            raise ValueError("NUL")
     except OSError as error:
         raise InputError(f"cannot read {name} '{path}': {error.strerror}") from error
-    except UnicodeDecodeError:
+    except ValueError:  # among them UnicodeDecodeError
         raise InputError(
             f"cannot read {name} '{path}': it is no text (UTF-8). Give a CSV."
         ) from None

@@ -98,7 +98,7 @@ def _pair(line: Line, folder: Path, faults: list[str]) -> list[Pair]:
                 faults.append(f"line {line.number} has no {role} image")
         elif not (role == "affine" and affine):
             files[role] = folder / cell
-            if "\0" in cell or not os.path.exists(folder / cell):
+            if not os.path.exists(folder / cell):
                 missing.append(f"line {line.number}: {role} '{folder / cell}' does not exist")
     if len(faults) > before:
         faults += missing

@@ -126,7 +126,7 @@ def test_a_column_that_would_be_overlooked_is_refused(table, row, column, fragme
         (b"fixed,moving\na\n", "line 2 has no moving image"),
         (b"fixed,moving\na,\xff\n", "no text"),
         (b'fixed,moving\n"a,b\n', "line 3|unexpected end"),
-        (b"fixed,moving\na\0,b\n", "does not exist|NUL"),
+        (b"fixed,moving\na\0,b\n", "it is no text"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, content, fragment):
