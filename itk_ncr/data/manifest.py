@@ -194,7 +194,8 @@ def _require_apart(manifest: Manifest, path: Path) -> tuple[str, ...]:
             real = os.path.realpath(subject.image)
             found = by_size.setdefault(os.stat(real).st_size, {})
             found.setdefault(real, []).append(subject)
-    faults, notes = [], []
+    faults: list[str] = []
+    notes: list[str] = []
     for files in by_size.values():
         same: dict[str, list[Subject]] = {}
         for real, subjects in files.items():
