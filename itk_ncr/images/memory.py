@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from pathlib import Path
 
 from itk_ncr.errors import MemoryLimitError
@@ -29,6 +31,15 @@ def require_memory(needed: int, what: str, advice: str) -> None:
         raise MemoryLimitError(
             f"{what} needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB available. {advice}"
         )
+
+
+def return_memory() -> None:
+    """Give what was freed back to the system, where the C library keeps it (glibc).
+
+    After a registration of 1.5 million voxels it had kept 230 MB.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _machine() -> int | None:

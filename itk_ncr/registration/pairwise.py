@@ -15,8 +15,9 @@ from torch import Tensor
 from itk_ncr.errors import RegistrationAborted
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image
-from itk_ncr.images.memory import require_memory
+from itk_ncr.images.memory import require_memory, return_memory
 from itk_ncr.ops import release_memory, resize
+from itk_ncr.registration.full_resolution import deferred
 from itk_ncr.registration.instance import Solution, refine, solve
 from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.preparation import (
@@ -36,6 +37,9 @@ from itk_ncr.registration.start import Start, fill
 # Estimated peak per voxel of the fixed, the moving and the working grid, in bytes: 0.69 GB where
 # all three are 96 x 112 x 96; the whole process, torch included, was measured there at 1.05 GB.
 FIXED_BYTES, MOVING_BYTES, WORKING_BYTES = 160, 60, 450
+# The same of grids whose fields are deferred: 1.5 GB for two images of 512 x 512 x 120 voxels, of
+# which 0.2 GB are Python and torch and 0.5 GB the working grid.
+DEFERRED_BYTES = 30
 # Shares of the work, for the progress: a guess, then the solver; the rest goes into the result.
 GUESS_SHARE, SOLVER_SHARE = 0.15, 0.75
 
@@ -130,8 +134,7 @@ def register_pair(
     require_pair(fixed, moving, *masks.all())
     working = working_grid(fixed.grid, settings.working_voxels)
     require_memory(
-        fixed.grid.voxels * FIXED_BYTES
-        + moving.grid.voxels * MOVING_BYTES
+        image_bytes(fixed.grid, moving.grid)
         + max(working.voxels * WORKING_BYTES, 0 if guess is None else guess.memory(fixed.grid)),
         "registration",
         "Use images of lower resolution or a smaller working_voxels.",
@@ -195,6 +198,12 @@ def register_pair(
     return result
 
 
+def image_bytes(fixed: Grid, moving: Grid) -> int:
+    """Estimated peak of what is made on the grids of both images."""
+    parts = ((fixed, FIXED_BYTES), (moving, MOVING_BYTES))
+    return sum(grid.voxels * (DEFERRED_BYTES if deferred(grid) else kept) for grid, kept in parts)
+
+
 def _predicted(start: Start, pair: Pair, settings: RegistrationSettings) -> Tensor | None:
     """The noncorrespondence of a guess on the grid of the pair; None where it models none."""
     if start.noncorrespondence is None or settings.mask == "none":
@@ -228,6 +237,7 @@ def _memory_given_back() -> Iterator[None]:
         yield
     finally:
         release_memory()
+        return_memory()
 
 
 @contextmanager

@@ -23,9 +23,8 @@ from itk_ncr.registration.classical.task import Deformation, Task
 from itk_ncr.registration.masking import dilate
 from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.pairwise import (
-    FIXED_BYTES,
-    MOVING_BYTES,
     SOLVER_SHARE,
+    image_bytes,
     solver_settings,
     threads,
 )
@@ -109,9 +108,7 @@ class ClassicalRegistration:
                 f"axis with method={self.name!r}; got {working.size}. Use another method."
             )
         require_memory(
-            fixed.grid.voxels * FIXED_BYTES
-            + moving.grid.voxels * MOVING_BYTES
-            + working.voxels * self.method.bytes_per_voxel,
+            image_bytes(fixed.grid, moving.grid) + working.voxels * self.method.bytes_per_voxel,
             f"method {self.name!r}",
             "Use images of lower resolution or a smaller working_voxels.",
         )
