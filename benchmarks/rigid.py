@@ -28,7 +28,7 @@ from itk_ncr.data import AUGMENTATIONS, WithItself, read_manifest
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image
 from itk_ncr.networks import RigidTransformer
-from itk_ncr.registration.affine import align
+from itk_ncr.registration.affine import View, align
 from itk_ncr.training import RigidSettings, train_rigid
 
 DEGREES, VOXELS, SHARE = 0.5, 1.0, 0.95
@@ -75,7 +75,7 @@ def classical(fixed: Tensor, moving: Tensor) -> Tensor:
     """The displacement that registrations start from."""
     grid = Grid.of_array(fixed.shape[1:])
     images = [Image(np.ascontiguousarray(x[0].numpy()), grid) for x in (fixed, moving)]
-    affine = align(*images)
+    affine = align(*(View(image, image.array > 0) for image in images)).affine
     points = grid.points()
     there = grid.continuous_index(affine(points)) - grid.continuous_index(points)
     return torch.from_numpy(np.moveaxis(there[..., ::-1], -1, 0).copy())

@@ -41,7 +41,7 @@ class NCRRegistration(Accessors):
     def __init__(self) -> None:
         self._parameters = Parameters()
         self._masks: dict[str, Image | None] = dict.fromkeys(
-            ("lesion_mask", "moving_lesion_mask", "roi_mask")
+            ("lesion_mask", "moving_lesion_mask", "roi_mask", "moving_roi_mask")
         )
         self._commands: list[tuple[int, Callable[[], Any]]] = []
         self._result: RegistrationResult | None = None
@@ -104,6 +104,10 @@ class NCRRegistration(Accessors):
         """Region to use, 1 = use, anywhere in fixed space; None for all."""
         self._set_mask("roi_mask", mask)
 
+    def SetMovingROIMask(self, mask: Any) -> None:
+        """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
+        self._set_mask("moving_roi_mask", mask)
+
     def GetLesionMask(self) -> sitk.Image | None:
         """The lesion mask, or None."""
         return self._get_mask("lesion_mask")
@@ -115,6 +119,10 @@ class NCRRegistration(Accessors):
     def GetROIMask(self) -> sitk.Image | None:
         """The region of interest mask, or None."""
         return self._get_mask("roi_mask")
+
+    def GetMovingROIMask(self) -> sitk.Image | None:
+        """The region of interest mask of the moving image, or None."""
+        return self._get_mask("moving_roi_mask")
 
     def SetInitialTransform(self, transform: Any) -> None:
         """Where the affine starts: an AffineMap or a linear transform, fixed to moving; or None."""

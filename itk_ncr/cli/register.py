@@ -32,6 +32,7 @@ from itk_ncr.cli.console import note, progress_bar
 )
 @options.file("--moving-lesion-mask", "The same for MOVING, in its space.")
 @options.file("--roi-mask", "Mask in the space of FIXED: 1 where to compare the images (1 = use).")
+@options.file("--moving-roi-mask", "The same for MOVING, in its space.")
 @options.file("--labels", "Label map in the space of MOVING, to be carried onto FIXED.")
 @options.file(
     "--fixed-labels", "Label map in the space of FIXED: tells how well --labels come to lie on it."
@@ -58,6 +59,7 @@ def register(
     lesion_mask: Path | None,
     moving_lesion_mask: Path | None,
     roi_mask: Path | None,
+    moving_roi_mask: Path | None,
     labels: Path | None,
     fixed_labels: Path | None,
     affine: str,
@@ -98,6 +100,7 @@ def register(
         lesion_mask=lesion_mask,
         moving_lesion_mask=moving_lesion_mask,
         roi_mask=roi_mask,
+        moving_roi_mask=moving_roi_mask,
         labels=labels,
         fixed_labels=fixed_labels,
         affine=None if in_words else Path(affine),

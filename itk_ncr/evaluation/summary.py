@@ -62,6 +62,7 @@ def figures(
             f"(largest {quality.inverse_error_max_voxel:.3f})",
         ),
         ("field of view", f"{quality.overlap_fraction:.1%} shared"),
+        ("affine volume", f"x {quality.affine_determinant:.3f}"),
         ("engine", result.engine if result.model is None else f"network {result.model.name}"),
         ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
     ]

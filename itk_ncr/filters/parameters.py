@@ -25,6 +25,7 @@ KEYWORDS = {
     "Moving": "MovingImage",
     "Mask": "MaskMode",
     "RoiMask": "ROIMask",
+    "MovingRoiMask": "MovingROIMask",
 }
 
 

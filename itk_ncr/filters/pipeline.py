@@ -25,8 +25,9 @@ from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult, register
 
 FIXED, MOVING = "fixed image", "moving image"
-LESION, MOVING_LESION, ROI = "lesion mask", "moving lesion mask", "ROI mask"
-INPUTS = (FIXED, MOVING, LESION, MOVING_LESION, ROI)
+LESION, MOVING_LESION = "lesion mask", "moving lesion mask"
+ROI, MOVING_ROI = "ROI mask", "moving ROI mask"
+INPUTS = (FIXED, MOVING, LESION, MOVING_LESION, ROI, MOVING_ROI)
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,9 @@ class RegistrationPipeline:
         return (self._changes, *inputs)
 
     def _register(self) -> RegistrationResult:
-        fixed, moving, lesion_mask, moving_lesion_mask, roi_mask = map(self._read, INPUTS)
+        fixed, moving, lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask = map(
+            self._read, INPUTS
+        )
         if fixed is None or moving is None:
             raise ArgumentError(
                 f"{FIXED if fixed is None else MOVING} must be set; got none. "
@@ -266,6 +269,7 @@ class RegistrationPipeline:
             lesion_mask=lesion_mask,
             moving_lesion_mask=moving_lesion_mask,
             roi_mask=roi_mask,
+            moving_roi_mask=moving_roi_mask,
             progress=self._progress,
             abort=self._aborted,
             **self.parameters.as_options(),

@@ -20,6 +20,7 @@ from itk_ncr.filters.pipeline import (
     LESION,
     MOVING,
     MOVING_LESION,
+    MOVING_ROI,
     ROI,
     RegistrationPipeline,
     prepare_request,
@@ -141,6 +142,10 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         """Region to use, 1 = use, anywhere in fixed space; None for all."""
         self._set_input(ROI, image)
 
+    def SetMovingROIMask(self, image: Any) -> None:
+        """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
+        self._set_input(MOVING_ROI, image)
+
     def GetInput(self, index: int = 0) -> Any:
         """The image set as input ``index``, or None."""
         return self._get_input(INPUTS[index])
@@ -164,6 +169,10 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
     def GetROIMask(self) -> Any:
         """The region of interest mask, or None."""
         return self._get_input(ROI)
+
+    def GetMovingROIMask(self) -> Any:
+        """The region of the moving image to use, or None."""
+        return self._get_input(MOVING_ROI)
 
     # Settings that are not in RegistrationSettings
 

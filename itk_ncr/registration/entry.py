@@ -35,6 +35,7 @@ def register(
     lesion_mask: Any = None,
     moving_lesion_mask: Any = None,
     roi_mask: Any = None,
+    moving_roi_mask: Any = None,
     affine: Any = "auto",
     initial_transform: Any = None,
     smoothness: float = 1.0,
@@ -81,10 +82,12 @@ def register(
     roi_mask : image, optional
         Not 0 where the fixed image takes part at all (1 = use), in the physical space of the fixed
         image.
+    moving_roi_mask : image, optional
+        The same for the moving image, in its own space. All masks take part in the affine as well.
     affine : "auto", "none" or AffineMap
-        "auto" aligns the whole images first, lesions included, for masks often spoil an affine.
-        "none" trusts the physical coordinates. A map (fixed to moving points, mm, LPS) is used as
-        it is; a linear transform of ITK or SimpleITK or a homogeneous matrix will do.
+        "auto" aligns the images first, without what the masks exclude. "none" trusts the physical
+        coordinates. A map (fixed to moving points, mm, LPS) is used as it is; a linear transform of
+        ITK or SimpleITK or a homogeneous matrix will do.
     initial_transform : AffineMap, optional
         Where the affine starts from, with ``affine="auto"``; with "none" it is used as it is. The
         same types will do.
@@ -157,6 +160,7 @@ def register(
             lesion_mask=_mask(lesion_mask, "lesion mask"),
             moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
             roi_mask=_mask(roi_mask, "ROI mask"),
+            moving_roi_mask=_mask(moving_roi_mask, "moving ROI mask"),
             initial_transform=start,
             progress=progress,
             abort=abort,

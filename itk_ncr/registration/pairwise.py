@@ -70,6 +70,7 @@ class InstanceOptimization:
         lesion_mask: Image | None = None,
         moving_lesion_mask: Image | None = None,
         roi_mask: Image | None = None,
+        moving_roi_mask: Image | None = None,
         initial_transform: AffineMap | None = None,
         progress: Progress | None = None,
         abort: Abort | None = None,
@@ -80,7 +81,7 @@ class InstanceOptimization:
             moving,
             self.settings,
             solver_settings(self.settings, self.settings.preset, fixed.dimension),
-            masks=GivenMasks(lesion_mask, moving_lesion_mask, roi_mask),
+            masks=GivenMasks(lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask),
             initial_transform=initial_transform,
             progress=progress,
             abort=abort,
@@ -147,7 +148,9 @@ def register_pair(
     with threads(settings.threads), _memory_given_back():
         report(0.0, "preparing")
         check()
-        aligned = Aligned(fixed, moving, settings, check, report, initial_transform)
+        aligned = Aligned(fixed, moving, settings, check, report, initial_transform, masks)
+        if settings.preset == "auto" and aligned.contrasts == "two":
+            settings, solver = _for_two_contrasts(settings, solver, aligned, guess is None)
         pair = aligned.pair(aligned.on(working), masks)
         find_mask = settings.mask == "auto"
         predicted: Tensor | None = None
@@ -202,6 +205,24 @@ def image_bytes(fixed: Grid, moving: Grid) -> int:
     """Estimated peak of what is made on the grids of both images."""
     parts = ((fixed, FIXED_BYTES), (moving, MOVING_BYTES))
     return sum(grid.voxels * (DEFERRED_BYTES if deferred(grid) else kept) for grid, kept in parts)
+
+
+def _for_two_contrasts(
+    settings: RegistrationSettings, solver: InstanceSettings, aligned: Aligned, alone: bool
+) -> tuple[RegistrationSettings, InstanceSettings]:
+    """Settings for images whose contrasts were found to differ, and a word about it."""
+    if not alone:
+        aligned.warnings.append(
+            "images seem to show tissue in different contrasts, which the network may not know: "
+            "compare with preset 'multimodal' and engine 'instance'."
+        )
+        return settings, solver
+    aligned.warnings.append(
+        "images show tissue in different contrasts: self-similarity is compared instead of "
+        "intensity (preset 'multimodal')."
+    )
+    settings = replace(settings, preset="multimodal")
+    return settings, solver_settings(settings, settings.preset, aligned.fixed.dimension)
 
 
 def _predicted(start: Start, pair: Pair, settings: RegistrationSettings) -> Tensor | None:

@@ -16,7 +16,7 @@ from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, resample
 from itk_ncr.ops import resize
 from itk_ncr.preprocessing import Normalised, match_histogram, normalise
-from itk_ncr.registration.affine import AffineSettings, align, overlap
+from itk_ncr.registration.affine import AffineSettings, Alignment, View, align, overlap
 from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.plausibility import (
     doubts_about_motion,
@@ -28,6 +28,8 @@ from itk_ncr.registration.settings import Progress, RegistrationSettings
 
 # Less of the fixed image inside the moving one than this is no overlap.
 LEAST_OVERLAP = 0.02
+# Below this share of the fixed foreground, that so little was compared is worth a warning.
+GOOD_OVERLAP = 0.5
 # Images whose extents differ by more are hardly of one object: a spacing in metres, as a rule.
 STRANGE_EXTENT = 20
 # Share of the work that is done when the images are aligned, for the progress.
@@ -41,10 +43,11 @@ class GivenMasks:
     lesion: Image | None = None
     moving_lesion: Image | None = None
     roi: Image | None = None
+    moving_roi: Image | None = None
 
     def all(self) -> tuple[Image | None, ...]:
-        """The three of them."""
-        return self.lesion, self.moving_lesion, self.roi
+        """All four."""
+        return self.lesion, self.moving_lesion, self.roi, self.moving_roi
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,21 @@ class OnGrid:
 
 
 class Aligned:
-    """Both images on one scale of intensity, aligned by an affine, each on its own grid."""
+    """Both images on one scale of intensity, aligned by an affine, each on its own grid.
+
+    Attributes
+    ----------
+    affine : AffineMap
+        Fixed to moving points, mm, LPS.
+    stripped : "fixed", "moving" or None
+        The image that shows only part of what surrounds it in the other one, such as a brain
+        without its head. The images are compared only where it shows something.
+    contrasts : "one" or "two"
+        Whether the images show tissue in the same intensities, as far as the affine could tell.
+    overlap : float
+        Share of the fixed foreground that the affine carries into the moving image.
+    warnings : list of str
+    """
 
     def __init__(
         self,
@@ -80,6 +97,7 @@ class Aligned:
         check: Callable[[], None],
         report: Progress,
         initial: AffineMap | None,
+        masks: GivenMasks,
     ) -> None:
         self.fixed, self.moving = fixed, moving
         self.warnings: list[str] = []
@@ -95,21 +113,33 @@ class Aligned:
         self.moving_foreground = self.moving_scaled.foreground
         if settings.affine == "auto":
             report(0.01, "affine")
-            similarity = "mind" if settings.preset == "multimodal" else "ncc-centred"
-            self.affine = align(
-                Image(self.fixed_scaled.values, fixed.grid),
-                Image(self.moving_scaled.values, moving.grid),
+            found = align(
+                _view(fixed, self.fixed_scaled, masks.lesion, masks.roi),
+                _view(moving, self.moving_scaled, masks.moving_lesion, masks.moving_roi),
                 start=initial,
-                settings=AffineSettings(similarity),
+                settings=_affine_settings(settings.preset),
                 check=check,
             )
         else:
-            self.affine = initial or AffineMap.identity(fixed.dimension)
+            found = Alignment(initial or AffineMap.identity(fixed.dimension))
+        self.affine, self.stripped, self.contrasts = found.affine, found.stripped, found.contrasts
         if settings.affine == "auto" and initial is None:
             self.warnings += doubts_about_motion(self.affine, fixed.grid)
         report(AFFINE_SHARE, "affine")
-        self.overlap = overlap(self.affine, fixed.grid, moving.grid)
-        if self.overlap < LEAST_OVERLAP:
+        self._check_overlap(settings)
+        if self.stripped is not None:
+            whole = "moving" if self.stripped == "fixed" else "fixed"
+            self.warnings.append(
+                f"{self.stripped} image shows only part of what the {whole} image shows, as a "
+                "brain without its head does: they were compared only there."
+            )
+
+    def _check_overlap(self, settings: RegistrationSettings) -> None:
+        """Measure the overlap; raise where there is none, warn where there is little."""
+        fixed = self.fixed.grid
+        self.overlap = overlap(self.affine, fixed, self.moving.grid, self.fixed_scaled.foreground)
+        of_grid = overlap(self.affine, fixed, self.moving.grid)
+        if max(self.overlap, of_grid) < LEAST_OVERLAP:
             advice = (
                 "No alignment was found: check that both show the same, or give a first transform"
                 if settings.affine == "auto"
@@ -117,7 +147,12 @@ class Aligned:
             )
             raise GeometryError(
                 "moving image must overlap the fixed image in physical space; got "
-                f"{100 * self.overlap:.1f} % overlap. {' '.join([*self.warnings, advice])}."
+                f"{100 * of_grid:.1f} % overlap. {' '.join([*self.warnings, advice])}."
+            )
+        if self.overlap < GOOD_OVERLAP:
+            self.warnings.append(
+                f"moving image covers only {100 * self.overlap:.0f} % of what the fixed image "
+                "shows: nothing was compared outside."
             )
 
     def on(self, grid: Grid) -> OnGrid:
@@ -135,7 +170,8 @@ class Aligned:
         fixed_shows = to_grid(fixed_foreground, grid) > 0.5
         moving_shows = seen_from(moving_foreground, grid, self.affine) > 0.5
         matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
-        foreground = (fixed_shows | moving_shows) & inside
+        shown = {"fixed": fixed_shows, "moving": moving_shows}
+        foreground = shown.get(self.stripped or "", fixed_shows | moving_shows) & inside
         return OnGrid(grid, fixed_values, matched, foreground, inside)
 
     def release(self) -> None:
@@ -163,6 +199,14 @@ class Aligned:
             if not used.any():
                 raise ImageValueError(
                     "ROI mask must cover part of the fixed image; got no voxel of it. "
+                    "Check its polarity (1 = use) and its space."
+                )
+            foreground = foreground & used
+        if given.moving_roi is not None:
+            used = mask_on(given.moving_roi, grid, self.affine)
+            if not used.any():
+                raise ImageValueError(
+                    "moving ROI mask must cover part of the moving image; got no voxel of it. "
                     "Check its polarity (1 = use) and its space."
                 )
             foreground = foreground & used
@@ -196,6 +240,26 @@ class Aligned:
             None if known_moving is None else as_tensor(known_moving),
             grid.spacing[::-1],
         )
+
+
+def _view(image: Image, scaled: Normalised, lesion: Image | None, roi: Image | None) -> View:
+    """An image as the affine sees it; what masks leave nothing of is told later, by the pair."""
+    allowed = None
+    if roi is not None:
+        allowed = mask_on(roi, image.grid)
+    if lesion is not None:
+        healthy = ~mask_on(lesion, image.grid)
+        allowed = healthy if allowed is None else allowed & healthy
+    if allowed is not None and not (allowed & scaled.foreground).any():
+        allowed = None
+    return View(Image(scaled.values, image.grid), scaled.foreground, allowed)
+
+
+def _affine_settings(preset: str) -> AffineSettings:
+    """What a preset says about the images."""
+    contrasts = {"auto": "auto", "multimodal": "two"}.get(preset, "one")
+    # Across an OCT B-scan the layers lie flat or tilted, never sheared.
+    return AffineSettings(contrasts, shear=preset != "oct")
 
 
 def working_grid(grid: Grid, most_voxels: int) -> Grid:

@@ -41,11 +41,13 @@ class Quality:
     inverse_error_max_voxel: float
     """Largest length of ``phi^-1(phi(x)) - x`` there, in voxels of the fixed grid."""
     overlap_fraction: float
-    """Share of the fixed grid that the map carries into the moving image."""
+    """Share of the fixed foreground that the affine carries into the moving image."""
     iterations: int
     """Iterations over all levels."""
     seconds: float
     """Wall time without reading files."""
+    affine_determinant: float = 1.0
+    """Volume of the moving object over that of the fixed one, as the affine has it."""
 
     def as_dict(self) -> dict[str, float | int]:
         """The figures by name."""
@@ -236,6 +238,7 @@ class Registration(Protocol):
         lesion_mask: Image | None = None,
         moving_lesion_mask: Image | None = None,
         roi_mask: Image | None = None,
+        moving_roi_mask: Image | None = None,
         initial_transform: AffineMap | None = None,
         progress: Progress | None = None,
         abort: Abort | None = None,

@@ -169,6 +169,7 @@ def _result(
     if regularity.folding_fraction > FOLDING_WARNED:
         share = 100 * regularity.folding_fraction
         prepared.warnings.append(f"{share:.3g} % of the fixed foreground folds; {found.remedy}.")
+    volume_change = float(np.linalg.det(np.asarray(affine.matrix)))
     quality = Quality(
         distance_before=found.distances[0],
         distance_outside=found.distances[1],
@@ -179,6 +180,7 @@ def _result(
         inverse_error_mean_voxel=regularity.inverse_error_mean_voxel,
         inverse_error_max_voxel=regularity.inverse_error_max_voxel,
         overlap_fraction=prepared.overlap,
+        affine_determinant=volume_change,
         iterations=found.iterations,
         seconds=time.perf_counter() - started,
     )

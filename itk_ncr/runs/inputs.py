@@ -18,8 +18,8 @@ class PairFiles:
         Scalar images of one dimension, or folders with one DICOM series.
     lesion_mask, roi_mask : Path, optional
         In the space of fixed: 1 = ignore, 1 = use.
-    moving_lesion_mask : Path, optional
-        In the space of moving: 1 = ignore.
+    moving_lesion_mask, moving_roi_mask : Path, optional
+        In the space of moving: 1 = ignore, 1 = use.
     labels : Path, optional
         Label map in the space of moving, to be carried onto fixed.
     fixed_labels : Path, optional
@@ -33,6 +33,7 @@ class PairFiles:
     lesion_mask: Path | None = None
     moving_lesion_mask: Path | None = None
     roi_mask: Path | None = None
+    moving_roi_mask: Path | None = None
     labels: Path | None = None
     fixed_labels: Path | None = None
     affine: Path | None = None

@@ -163,7 +163,7 @@ def _register(
         raise type(error)(f"{error} (fixed '{files.fixed}', moving '{files.moving}')") from error
 
 
-_GIVEN = ("lesion_mask", "moving_lesion_mask", "roi_mask", *TRANSFORMS)
+_GIVEN = ("lesion_mask", "moving_lesion_mask", "roi_mask", "moving_roi_mask", *TRANSFORMS)
 
 
 def _read(files: PairFiles) -> dict[str, Any]:

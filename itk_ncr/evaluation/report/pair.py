@@ -47,7 +47,8 @@ _FIGURES = (
     ("folding_fraction", "voxels that fold", ".3%", ""),
     ("inverse_error_mean_voxel", "inverse error, mean", ".4f", " voxel"),
     ("inverse_error_max_voxel", "inverse error, largest", ".3f", " voxel"),
-    ("overlap_fraction", "fixed grid that lies in the moving image", ".1%", ""),
+    ("overlap_fraction", "fixed object that lies in the moving image", ".1%", ""),
+    ("affine_determinant", "volume change of the affine", ".3f", ""),
     ("iterations", "iterations", ".0f", ""),
     ("seconds", "time without reading files", ".1f", " s"),
 )

@@ -92,6 +92,7 @@ class ClassicalRegistration:
         lesion_mask: Image | None = None,
         moving_lesion_mask: Image | None = None,
         roi_mask: Image | None = None,
+        moving_roi_mask: Image | None = None,
         initial_transform: AffineMap | None = None,
         progress: Progress | None = None,
         abort: Abort | None = None,
@@ -99,7 +100,7 @@ class ClassicalRegistration:
         """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
         started = time.perf_counter()
         settings = self._settings()
-        masks = GivenMasks(lesion_mask, moving_lesion_mask, roi_mask)
+        masks = GivenMasks(lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask)
         require_pair(fixed, moving, *masks.all())
         working = working_grid(fixed.grid, settings.working_voxels)
         if min(working.shape) < self.method.fewest_voxels:
@@ -125,7 +126,7 @@ class ClassicalRegistration:
             report(0.0, "preparing")
             check()
             solver = solver_settings(settings, settings.preset, fixed.dimension)
-            aligned = Aligned(fixed, moving, settings, check, report, initial_transform)
+            aligned = Aligned(fixed, moving, settings, check, report, initial_transform, masks)
             images = aligned.on(working)
             pair = aligned.pair(images, masks)
             aligned.release()
