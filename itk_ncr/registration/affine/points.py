@@ -17,6 +17,8 @@ from itk_ncr.registration.affine.geometry import Array, Pose, inverse_of, linear
 
 # A coarse voxel takes part where this share of it does.
 LEAST_COVER = 0.5
+# Of the values that are compared, what becomes 1.
+BRIGHT_QUANTILE = 0.98
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Sampled:
     """
 
     def __init__(self, view: View, spacing: float, margin: int) -> None:
-        self.grid, self.tensor = coarser(view.values, spacing)
+        self.grid, self.tensor = _coarser_view(view, spacing)
         grid, allowed = view.values.grid, view.allowed
         self.foreground = _coarse_mask(view.foreground, grid, spacing)
         self.allowed = None if allowed is None else _coarse_mask(allowed, grid, spacing)
@@ -62,7 +64,12 @@ class Sampled:
         if not chosen.any():
             chosen = np.ones_like(chosen)
         self.points: Array = np.ascontiguousarray(self.grid.points()[chosen].T)
-        self.values: Array = self.tensor[0, 0].numpy()[chosen].astype(np.float64)
+        values = self.tensor[0, 0].numpy()[chosen].astype(np.float64)
+        # Whatever is brightest, what may be compared spans the scale.
+        brightest = float(np.quantile(values, BRIGHT_QUANTILE))
+        if brightest > 0:
+            self.tensor, values = self.tensor / brightest, values / brightest
+        self.values: Array = values
         self._inverse = inverse_of(self.grid.matrix)
         self._origin = np.asarray(self.grid.origin)[:, None]
         self._size = np.asarray(self.grid.size)[:, None]
@@ -219,6 +226,16 @@ class Scene:
             offsets=points - pose.image[:, None],
             seen=(seen[0], seen[1]),
         )
+
+
+def _coarser_view(view: View, spacing: float) -> tuple[Grid, Tensor]:
+    """The values on a coarser grid, into which nothing blurs that may not be compared."""
+    if view.allowed is None:
+        return coarser(view.values, spacing)
+    allowed = view.allowed.astype(np.float32)
+    grid, values = coarser(Image(view.values.array * allowed, view.values.grid), spacing)
+    _, cover = coarser(Image(allowed, view.values.grid), spacing)
+    return grid, values / cover.clamp(min=0.05)
 
 
 def coarser(image: Image, spacing: float) -> tuple[Grid, Tensor]:

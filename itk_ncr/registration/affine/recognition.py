@@ -15,8 +15,9 @@ from itk_ncr.registration.affine.points import Sampled, Scene
 # A direction is bare where this share of the foreground in it is.
 BARE = 0.25
 # Of 37 pairs, the whole heads with a stripped brain had a bare share of .49 to .68 in .83 to 1 of
-# all directions; heads that were cut elsewhere .28 in .46 at most.
-STRIPPED_SHARE, STRIPPED_AROUND, STRIPPED_OTHER = 0.4, 0.7, 0.1
+# all directions; heads that were cut elsewhere .28 in .46 at most. The same ratio of radii makes a
+# smaller share of an area.
+STRIPPED_SHARE, STRIPPED_AROUND, STRIPPED_OTHER = {2: 0.25, 3: 0.4}, 0.7, 0.1
 # Windows of the local correlation: 3 voxels along every axis of a level. Noise below which a window
 # is flat; bright tissue is 1. Correlation from which a window counts as alike, or as inverted.
 RADIUS, NOISE, CLEAR = 1, 0.02, 0.3
@@ -48,7 +49,7 @@ def stripped(scene: Scene, pose: Pose) -> str | None:
     moving = _bareness(scene.moving, scene.fixed, pose.backward(scene.moving.shown()))
     for name, inner, outer in (("fixed", fixed, moving), ("moving", moving, fixed)):
         if (
-            outer.share >= STRIPPED_SHARE
+            outer.share >= STRIPPED_SHARE[len(pose.centre)]
             and outer.around >= STRIPPED_AROUND
             and inner.share <= STRIPPED_OTHER
         ):
