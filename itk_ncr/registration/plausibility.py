@@ -74,13 +74,19 @@ def _distance(one: Grid, other: Grid) -> float:
 
 
 def doubts_about_places(
-    lesion: Image | None, moving_lesion: Image | None, roi: Image | None, fixed: Grid, moving: Grid
+    lesion: Image | None,
+    moving_lesion: Image | None,
+    roi: Image | None,
+    moving_roi: Image | None,
+    fixed: Grid,
+    moving: Grid,
 ) -> list[str]:
     """:func:`doubts_about_place` of all masks that were given."""
     given = (
         ("lesion mask", lesion, "fixed image", fixed),
         ("moving lesion mask", moving_lesion, "moving image", moving),
         ("ROI mask", roi, "fixed image", fixed),
+        ("moving ROI mask", moving_roi, "moving image", moving),
     )
     return [
         doubt

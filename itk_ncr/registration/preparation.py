@@ -191,9 +191,7 @@ class Aligned:
         """The pair for the solver, with what the caller knows about it."""
         grid, foreground = images.grid, images.foreground
         lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
-        self.warnings += doubts_about_places(
-            lesion, moving_lesion, roi, self.fixed.grid, self.moving.grid
-        )
+        self.warnings += doubts_about_places(*given.all(), self.fixed.grid, self.moving.grid)
         if roi is not None:
             used = mask_on(roi, grid)
             if not used.any():

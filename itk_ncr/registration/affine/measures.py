@@ -66,7 +66,7 @@ def information(matches: Matches) -> Judgement:
     bins = int(np.clip(len(matches.weight) ** (1 / 3), FEWEST_BINS, MOST_BINS))
     fixed, moving = (_bin(values, bins) for values in (matches.fixed, matches.moving))
     joint = _smooth(_histogram(fixed, moving, matches.weight, bins))
-    joint = joint / joint.sum() + 1e-6 / bins**2
+    joint = joint / max(joint.sum(), 1e-12) + 1e-6 / bins**2  # nothing meets: no information
     logs = np.log(joint)
     gain = logs - np.log(joint.sum(1, keepdims=True)) - np.log(joint.sum(0, keepdims=True))
     cost = -float((joint * gain).sum())

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from itk_ncr.fields import smooth
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image
-from itk_ncr.ops import resize, warp
+from itk_ncr.ops import warp
 from itk_ncr.registration.affine.geometry import Array, Pose, inverse_of, linear
+from itk_ncr.registration.reduction import reduced
 
 # A coarse voxel takes part where this share of it does.
 LEAST_COVER = 0.5
@@ -116,7 +116,7 @@ def _grown(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
 
 
 def _coarse_mask(mask: NDArray[np.bool_], grid: Grid, spacing: float) -> NDArray[np.bool_]:
-    coarse = coarser(Image(mask.astype(np.float32), grid), spacing)[1]
+    coarse = coarser(Image(mask.view(np.uint8), grid), spacing)[1]
     return np.asarray(coarse[0, 0].numpy() >= LEAST_COVER)
 
 
@@ -244,9 +244,4 @@ def coarser(image: Image, spacing: float) -> tuple[Grid, Tensor]:
         n if n == 1 else max(2, min(n, round((n - 1) * h / spacing) + 1))
         for n, h in zip(image.grid.shape, image.grid.spacing[::-1], strict=True)
     )
-    tensor = torch.from_numpy(np.ascontiguousarray(image.array, np.float32))[None, None]
-    sigma = [
-        0.0 if n == m else 0.5 * (n - 1) / (m - 1)
-        for n, m in zip(image.grid.shape, shape, strict=True)
-    ]
-    return image.grid.resized(shape), resize(smooth(tensor, sigma), shape)
+    return image.grid.resized(shape), reduced(image, shape)
