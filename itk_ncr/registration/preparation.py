@@ -45,7 +45,7 @@ class GivenMasks:
     roi: Image | None = None
     moving_roi: Image | None = None
 
-    def all(self) -> tuple[Image | None, ...]:
+    def all(self) -> tuple[Image | None, Image | None, Image | None, Image | None]:
         """All four."""
         return self.lesion, self.moving_lesion, self.roi, self.moving_roi
 
