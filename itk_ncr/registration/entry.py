@@ -11,6 +11,7 @@ from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_affine, as_image
 from itk_ncr.registration.classical import CLASSICAL, classical
+from itk_ncr.registration.hint import network_opinion
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.result import Registration, RegistrationResult
@@ -154,8 +155,14 @@ def register(
     images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
     start = _start(given_affine, initial_transform, images[0].dimension)
     chosen, remark = _choose(settings, images[0])
+    solver = REGISTRATIONS[chosen](settings)
+    if isinstance(solver, InstanceOptimization) and (settings.method, settings.engine) == (
+        "ncr",
+        "auto",
+    ):
+        solver = dataclasses.replace(solver, opinion=network_opinion)
     with torch_as_usual():
-        result = REGISTRATIONS[chosen](settings)(
+        result = solver(
             *images,
             lesion_mask=_mask(lesion_mask, "lesion mask"),
             moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),

@@ -1,29 +1,41 @@
 """The per-pair solver: velocity and mask of one pair, by descent on the functional itself.
 
-The velocity moves down the gradient of the local correlation of what corresponds, plus its own
-roughness; every few iterations the mask is replaced by the exact minimiser for the field at hand.
-The mask takes part from the first iteration: once tissue has been squeezed into a lesion its
-residual is small, and no later mask would find it again.
-
-Where the coarse levels found something to mask, they are run once more from the start, now with
-coarse images that were made without it: in an ordinary pyramid a lesion blurs into its rim, which
-is the very tissue that has to tell what lies beneath.
+First a short path of unmasked registrations on coarse images, from stiff to soft, shows what has no
+partner (``evidence``). Then the velocity moves down the gradient of the local correlation of what
+corresponds, plus its own roughness, coarse to fine; the mask is found once more before the fine
+levels, with the residual under it. Coarse images are made without what is masked: in an ordinary
+pyramid a lesion blurs into its rim, which is the very tissue that has to tell what lies beneath.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
 from itk_ncr.fields import resize_velocity, smooth
 from itk_ncr.losses import smoothness, total_double
 from itk_ncr.ops import resize
-from itk_ncr.registration.energy import distance_to, evidence_map, features, moved_by
-from itk_ncr.registration.masking import SNAP_RADIUS, MaskStep, dilate, snap_to_edges
+from itk_ncr.registration.energy import distance_to, features, moved_by
+from itk_ncr.registration.evidence import (
+    evidence_model,
+    final_cues,
+    object_scale,
+    path_cues,
+    path_factor,
+)
+from itk_ncr.registration.masking import (
+    SNAP_RADIUS,
+    dilate,
+    level_set_function,
+    snap_to_edges,
+)
 from itk_ncr.registration.pair import Pair, level_shape
 from itk_ncr.registration.settings import Abort, Progress
 from itk_ncr.registration.solver_settings import InstanceSettings, Level
@@ -32,8 +44,16 @@ from itk_ncr.registration.start import Start, doubtful, fill
 # Root mean square of the gradient, per voxel and in distance per voxel of motion, below which steps
 # get shorter: pairs that differ start at 0.3, an image and itself at 0.0002.
 WEAK_GRADIENT = 0.05
-# Share of the foreground that must be masked after the coarse levels for a second pass.
-WORTH_A_SECOND_PASS = 0.002
+# Log-odds by which the evidence of one image counts less in the other: an intensity that only a
+# lesion has makes healthy tissue of that intensity unlikely from the other side.
+CARRIED_DISCOUNT = 3.0
+# Share of a region that must be seen without the other opinion for that to be left aside.
+SHOWN_SHARE = 0.65
+# Log-odds that are as good as any, and those of the background, negative.
+CERTAIN, BACKGROUND = 8.0, 2.0
+# Share of the price that counts for the first mask: what is masked for nothing shows later that it
+# has a partner, what is not masked is explained away.
+FIRST_PRICE = 0.2
 
 
 @dataclass(frozen=True)
@@ -48,11 +68,17 @@ class Solution:
         The mask that the velocity was found with, not dilated.
     energies : tuple of float
         One per iteration.
+    path : tuple of Tensor
+        Velocities of the stages before anything was masked; empty where no mask was looked for.
+    support : Tensor, shape (1, 1, *spatial), optional
+        Log-odds of another opinion.
     """
 
     velocity: Tensor
     mask: Tensor
     energies: tuple[float, ...]
+    path: tuple[Tensor, ...] = ()
+    support: Tensor | None = None
 
 
 def solve(
@@ -60,6 +86,7 @@ def solve(
     settings: InstanceSettings,
     *,
     find_mask: bool = True,
+    support: Tensor | None = None,
     progress: Progress | None = None,
     abort: Abort | None = None,
 ) -> Solution:
@@ -71,6 +98,8 @@ def solve(
     settings : InstanceSettings
     find_mask : bool
         False leaves the mask at what is known: ordinary registration.
+    support : Tensor, shape (1, 1, *spatial), optional
+        Log-odds that are added to those of the pair itself: another opinion.
     progress : callable, optional
         Gets the share of the work that is done, and a word about it.
     abort : callable, optional
@@ -81,23 +110,21 @@ def solve(
     RegistrationAborted
         If ``abort`` said so.
     """
-    counts = [level.iterations for level in settings.levels]
-    # The coarse levels count twice: there may be a second pass.
-    track = _Track(2 * sum(counts) - counts[-1], progress, abort)
-    coarse, fine = settings.levels[:-1], settings.levels[-1:]
-    if pair.known is not None:
-        pair = replace(pair, suspected=pair.known)
-    velocity, mask = _descend(pair, coarse, settings, find_mask, track)
-    share = float((mask * pair.foreground).sum() / pair.foreground.sum())
-    if find_mask and share > WORTH_A_SECOND_PASS:
-        pair = replace(
-            pair, suspected=mask if pair.known is None else torch.maximum(mask, pair.known)
-        )
-        velocity, _ = _descend(pair, coarse, settings, False, track)
-    else:
-        track.skip(coarse)
-    velocity, mask = _descend(pair, fine, settings, find_mask, track, velocity)
-    return Solution(velocity, mask, tuple(track.energies))
+    track = _Track(_iterations(settings, settings.levels, find_mask), progress, abort)
+    pair = replace(pair, suspected=pair.known)
+    path: tuple[Tensor, ...] = ()
+    if find_mask:
+        path = walk(pair, settings, track)
+        if support is not None:
+            support = support * _hidden(pair, settings, path, support)
+        pair = _suspecting(pair, _first_mask(pair, settings, path, support))
+    velocity = _descend(pair, settings.coarse_levels, settings, track)
+    if find_mask:
+        known = replace(pair, suspected=pair.known)
+        pair = _suspecting(known, _second_mask(known, settings, path, velocity, support))
+    velocity = _descend(pair, settings.fine_levels, settings, track, velocity)
+    mask = _masked(pair, velocity)
+    return Solution(velocity, mask, tuple(track.energies), path, support)
 
 
 def refine(
@@ -132,23 +159,28 @@ def refine(
     Why the guess is blanked first: a registration that knew no mask has squeezed away what has no
     partner, and descent does not find back out of it.
     """
-    track = _Track(iterations, progress, abort)
+    levels = refinement_levels(settings.levels, iterations)
+    track = _Track(_iterations(settings, levels, find_mask), progress, abort)
     suspected = _suspected(pair, start, find_mask)
     # What a network takes for masked stays so: it knows lesions that have lost their residual.
     pair = replace(pair, suspected=suspected, known=suspected)
-    blank = _nearest(suspected, start.velocity.shape[2:]) if suspected is not None else None
+    path: tuple[Tensor, ...] = ()
+    if find_mask:
+        path = walk(pair, settings, track)
+        pair = _suspecting(pair, _first_mask(pair, settings, path))
+    blank = None if pair.suspected is None else _nearest(pair.suspected, start.velocity.shape[2:])
     if find_mask:
         flagged = doubtful(start)
         blank = flagged if blank is None else torch.maximum(flagged, blank)
     begin = start.velocity if blank is None else fill(start.velocity, blank)
-    levels = refinement_levels(settings.levels, iterations)
-    velocity, mask = _descend(pair, levels, settings, find_mask, track, begin)
-    masking = _Masking(replace(pair, suspected=mask), settings, 1.0, False)
+    velocity = _descend(pair, levels, settings, track, begin)
+    objective = _Objective(pair, settings, 1.0)
     guess = resize_velocity(start.velocity, velocity.shape[2:])
     with torch.no_grad():
-        masking.update(velocity, 1.0)
-        better = _energy(velocity, masking) <= _energy(guess, masking)
-    return Solution(velocity if better else guess, mask, tuple(track.energies))
+        objective.update(velocity)
+        better = objective.energy(velocity) <= objective.energy(guess)
+    velocity = velocity if better else guess
+    return Solution(velocity, _masked(pair, velocity), tuple(track.energies), path)
 
 
 def refinement_levels(levels: tuple[Level, ...], iterations: int) -> tuple[Level, ...]:
@@ -171,6 +203,142 @@ def _suspected(pair: Pair, start: Start, find_mask: bool) -> Tensor | None:
     return guessed if pair.known is None else torch.maximum(guessed, pair.known)
 
 
+def _iterations(settings: InstanceSettings, levels: tuple[Level, ...], find_mask: bool) -> int:
+    """Most iterations of a path and of some levels, in units of equal work as far as is known."""
+    stages = settings.path if find_mask else ()
+    walked = [level for stage in stages for level in stage.levels]
+    return sum(level.iterations for level in (*walked, *levels))
+
+
+def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) -> tuple[Tensor, ...]:
+    """Velocities of the stages before anything is masked, stiffest first.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : InstanceSettings
+    track : optional
+        Counts the iterations.
+    """
+    track = track or _Track(_iterations(settings, (), True), None, None)
+    velocities: list[Tensor] = []
+    scale = object_scale(pair)
+    for stage in settings.path:
+        stiff = replace(settings, alpha=stage.alpha)
+        start = velocities[-1] if velocities else None
+        levels = tuple(level.scaled(scale) for level in stage.levels)
+        velocities.append(_descend(pair, levels, stiff, track, start))
+    return tuple(velocities)
+
+
+def _first_mask(
+    pair: Pair,
+    settings: InstanceSettings,
+    path: tuple[Tensor, ...],
+    support: Tensor | None = None,
+) -> Tensor:
+    """The mask by the path alone, on the grid of the pair."""
+    coarse = pair.reduced(path_factor(pair))
+    model = evidence_model(_axes(pair))
+    there = model.path([path_cues(coarse, path)])
+    # What is new in the moving image is seen from its side.
+    opposite = tuple(-velocity for velocity in path)
+    seen = (moved_by(opposite[-1], coarse.foreground) > 0.5).to(there.dtype)
+    back = model.path([path_cues(coarse.reversed(seen), opposite)])
+    back = torch.where(seen > 0, back, -CERTAIN)
+    carried = moved_by(path[-1], back) - CARRIED_DISCOUNT
+    log_odds = torch.maximum(there, carried) - math.log(FIRST_PRICE)
+    return _region(supported(log_odds, support), coarse, pair, settings)
+
+
+def _hidden(
+    pair: Pair, settings: InstanceSettings, path: tuple[Tensor, ...], support: Tensor
+) -> Tensor:
+    """1 but in regions of another opinion that the pair shows itself, and outlines better.
+
+    (1, 1, *spatial) on the grid of the support.
+    """
+    coarse = pair.reduced(path_factor(pair))
+    log_odds = evidence_model(_axes(pair)).path([path_cues(coarse, path)])
+    seen = mask_level_set(log_odds, coarse, settings, path_factor(pair)) > 0
+    regions, count = ndimage.label((resize(support, coarse.fixed.shape[2:]) > 0)[0, 0].numpy())
+    if count == 0:
+        return torch.ones_like(support)
+    shares = ndimage.mean(seen[0, 0].numpy(), regions, np.arange(1, count + 1))
+    shown = np.isin(regions, 1 + np.flatnonzero(shares > SHOWN_SHARE))
+    return 1 - _nearest(torch.from_numpy(shown)[None, None].to(support.dtype), support.shape[2:])
+
+
+def _second_mask(
+    pair: Pair,
+    settings: InstanceSettings,
+    path: tuple[Tensor, ...],
+    velocity: Tensor,
+    support: Tensor | None = None,
+) -> Tensor:
+    """The mask with a velocity that was found under an earlier one."""
+    coarse = pair.reduced(path_factor(pair))
+    moved = moved_by(velocity, coarse.moving)
+    current = final_cues(coarse, moved, coarse.compared())
+    log_odds = evidence_model(_axes(pair)).final([path_cues(coarse, path), current])
+    return _region(supported(log_odds, support), coarse, pair, settings)
+
+
+def supported(log_odds: Tensor, support: Tensor | None) -> Tensor:
+    """Log-odds with those of another opinion, (1, 1, *spatial), which may be on another grid."""
+    return log_odds if support is None else log_odds + resize(support, log_odds.shape[2:])
+
+
+def _region(log_odds: Tensor, coarse: Pair, pair: Pair, settings: InstanceSettings) -> Tensor:
+    """The best mask for log-odds on the grid of the path, on the grid of the pair."""
+    level_set = mask_level_set(log_odds, coarse, settings, path_factor(pair))
+    return _nearest((level_set > 0).to(log_odds.dtype), pair.fixed.shape[2:])
+
+
+def mask_level_set(
+    log_odds: Tensor, pair: Pair, settings: InstanceSettings, factor: float
+) -> Tensor:
+    """Log-odds after the mask step, at the price of the settings; (1, 1, *spatial).
+
+    Parameters
+    ----------
+    log_odds : Tensor, shape (1, 1, *spatial)
+    pair : Pair
+        On the same grid.
+    settings : InstanceSettings
+    factor : float
+        Voxel size of that grid, in voxels of the working grid.
+    """
+    g = log_odds - math.log(settings.price)
+    g = torch.where(pair.foreground > 0.5, g.clamp(-CERTAIN, CERTAIN), -BACKGROUND)
+    u = level_set_function(g, settings.perimeter / factor)
+    return snap_to_edges(u, pair.fixed, max(1, round(SNAP_RADIUS / factor**0.5)))
+
+
+def _suspecting(pair: Pair, mask: Tensor) -> Pair:
+    """The pair with a mask besides what is known."""
+    if pair.suspected is not None:
+        mask = torch.maximum(mask, pair.suspected)
+    return replace(pair, suspected=mask if bool(mask.any()) else None)
+
+
+def _masked(pair: Pair, velocity: Tensor) -> Tensor:
+    """What is masked at the end, (1, 1, *spatial)."""
+    mask = torch.zeros_like(pair.fixed) if pair.suspected is None else pair.suspected
+    if pair.known_moving is not None:
+        mask = torch.maximum(mask, _carried(velocity, pair.known_moving))
+    return mask
+
+
+def _carried(velocity: Tensor, mask: Tensor) -> Tensor:
+    """A mask of the moving image in the space of the fixed one."""
+    return (moved_by(velocity, mask) >= 0.5).to(mask.dtype)
+
+
+def _axes(pair: Pair) -> int:
+    return pair.fixed.ndim - 2
+
+
 class _Track:
     """Energies so far, and whom to tell."""
 
@@ -183,10 +351,6 @@ class _Track:
     def share(self) -> float:
         """Share of the iterations that are behind."""
         return min(1.0, self.done / self.total)
-
-    def skip(self, levels: tuple[Level, ...]) -> None:
-        """Count levels that need not run."""
-        self.done += sum(level.iterations for level in levels)
 
     def before_iteration(self) -> None:
         """Tell and ask the caller."""
@@ -205,122 +369,109 @@ def _descend(
     pair: Pair,
     levels: tuple[Level, ...],
     settings: InstanceSettings,
-    find_mask: bool,
     track: _Track,
     velocity: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Velocity and mask after some levels, coarse to fine; the mask on the grid of the pair."""
+) -> Tensor:
+    """Velocity after some levels, coarse to fine; on the grid of the last of them."""
     spatial = pair.fixed.shape[2:]
-    mask = torch.zeros_like(pair.fixed)
+    if velocity is None:
+        velocity = pair.fixed.new_zeros(1, len(spatial), *(min(n, 8) for n in spatial))
     for level in levels:
         reduced = pair.reduced(level.image_factor)
         shape = level_shape(spatial, pair.spacing, level.velocity_factor)
-        if velocity is None:
-            velocity = pair.fixed.new_zeros(1, len(spatial), *shape)
         descent = _Descent(resize_velocity(velocity, shape), settings, level.iterations)
-        masking = _Masking(reduced, settings, level.image_factor, find_mask)
+        objective = _Objective(reduced, settings, level.image_factor)
         end = track.done + level.iterations
         means: list[float] = []
         for iteration in range(level.iterations):
             track.before_iteration()
-            if iteration % settings.mask_every == 0:
-                masking.update(descent.velocity, track.share())
+            if iteration % settings.check_every == 0:
+                objective.update(descent.velocity)
                 if iteration:
-                    recent = track.energies[-settings.mask_every :]
+                    recent = track.energies[-settings.check_every :]
                     means.append(sum(recent) / len(recent))
                 if len(means) > 1 and means[-2] - means[-1] < settings.tolerance * abs(means[-2]):
                     break
-            track.after_iteration(descent.iterate(masking))
+            track.after_iteration(descent.iterate(objective))
         track.done = end
-        velocity, mask = descent.velocity, masking.mask
-    assert velocity is not None
-    return velocity, _nearest(mask, spatial)
+        velocity = descent.velocity
+    return velocity
 
 
 def _nearest(mask: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     return (resize(mask, tuple(shape)) >= 0.5).to(mask.dtype)
 
 
-class _Masking:
-    """The mask of one level, and the distance that sees only what is outside it."""
+class _Objective:
+    """The energy at one level, which sees only what corresponds."""
 
-    def __init__(
-        self, pair: Pair, settings: InstanceSettings, factor: float, find_mask: bool
-    ) -> None:
-        self.pair, self.settings, self.find_mask, self.factor = pair, settings, find_mask, factor
+    def __init__(self, pair: Pair, settings: InstanceSettings, factor: float) -> None:
+        self.pair, self.settings = pair, settings
         self.fixed, self.moving = (features(settings, i) for i in (pair.fixed, pair.moving))
         # Coarse images made without the mask are clean up to its rim.
         self.radius = 0 if pair.suspected is not None and factor > 1 else settings.dilation
-        self.step = MaskStep(settings.perimeter)
-        self.mask = torch.zeros_like(pair.fixed) if pair.suspected is None else pair.suspected
         self.distance: Callable[[Tensor], Tensor] | None = None
         self.correspondence: Tensor | None = None
 
     @torch.no_grad()
-    def update(self, velocity: Tensor, share_done: float) -> None:
-        """Replace the mask by the best one for this velocity."""
-        settings, pair = self.settings, self.pair
-        if self.find_mask:
-            share = min(1.0, settings.first_price + (1 - settings.first_price) * share_done / 0.6)
-            price = settings.price * share
-            moved = moved_by(velocity, self.moving)
-            evidence = evidence_map(settings, moved, self.fixed, pair.foreground, 1 - self.mask)
-            self.step.perimeter = settings.perimeter * share / self.factor
-            level_set = self.step.level_set_function(evidence)
-            radius = max(1, round(SNAP_RADIUS / self.factor**0.5))
-            self.mask = (snap_to_edges(level_set, pair.fixed, price, radius) > price).to(
-                pair.fixed.dtype
-            )
-            if pair.known is not None:
-                self.mask = torch.maximum(self.mask, pair.known)
-        elif self.distance is not None and pair.known_moving is None:
+    def update(self, velocity: Tensor) -> None:
+        """Take out what this velocity brings from where the moving image is masked or ends."""
+        pair = self.pair
+        carried = [m for m in (pair.known_moving, pair.outside) if m is not None]
+        if self.distance is not None and not carried:
             return
-        elif pair.suspected is not None:
-            self.mask = pair.suspected
-        if pair.known_moving is not None:
-            carried = moved_by(velocity, pair.known_moving) >= 0.5
-            self.mask = torch.maximum(self.mask, carried.to(self.mask.dtype))
-        masked = bool(self.mask.any())
-        self.correspondence = 1 - dilate(self.mask, self.radius) if masked else None
-        self.distance = distance_to(settings, self.fixed, self.correspondence, pair.foreground)
+        masks = [dilate(m, self.radius) for m in (pair.suspected,) if m is not None]
+        masks += [dilate(_carried(velocity, m), self.radius) for m in carried]
+        self.correspondence = 1 - torch.stack(masks).amax(0) if masks else None
+        self.distance = distance_to(self.settings, self.fixed, self.correspondence, pair.foreground)
 
-
-def _energy(velocity: Tensor, masking: _Masking) -> Tensor:
-    """Distance outside the mask plus roughness, dearer inside it."""
-    settings = masking.settings
-    assert masking.distance is not None
-    weight = None
-    if settings.stiffness > 0 and masking.correspondence is not None:
-        inside = 1 - resize(masking.correspondence, velocity.shape[2:])
-        weight = 1 + settings.stiffness * inside
-    energy = masking.distance(moved_by(velocity, masking.moving)).sum()
-    return energy + settings.alpha * smoothness(velocity, weight=weight).sum()
+    def energy(self, velocity: Tensor) -> Tensor:
+        """Distance outside the mask plus roughness, dearer inside it."""
+        settings = self.settings
+        assert self.distance is not None
+        weight = None
+        if settings.stiffness > 0 and self.correspondence is not None:
+            inside = 1 - resize(self.correspondence, velocity.shape[2:])
+            weight = 1 + settings.stiffness * inside
+        energy = self.distance(moved_by(velocity, self.moving)).sum()
+        return energy + settings.alpha * smoothness(velocity, weight=weight).sum()
 
 
 class _Descent:
-    """Gradient descent with momentum whose steps have a given length."""
+    """Gradient descent with momentum; every voxel's step is measured by its usual gradient.
+
+    A step has the same length wherever the gradient is as strong as it usually is there, after
+    Adam, but for a direction that keeps its angle: one scale for all components of a voxel.
+
+    References
+    ----------
+    Kingma, Ba, "Adam: a method for stochastic optimization", ICLR 2015, arXiv:1412.6980; for
+    registration: Jena et al., "FireANTs", 2024, arXiv:2404.01249.
+    """
 
     def __init__(self, velocity: Tensor, settings: InstanceSettings, iterations: int) -> None:
         self.velocity = velocity.clone()
         self.settings, self.iterations = settings, iterations
         self.direction = torch.zeros_like(velocity)
-        self.power = 0.0
+        self.squares = velocity.new_zeros(1, 1, *velocity.shape[2:])
         self.count = 0
 
-    def iterate(self, masking: _Masking) -> float:
+    def iterate(self, objective: _Objective) -> float:
         """One step; returns the energy before it."""
         settings = self.settings
         velocity = self.velocity.requires_grad_(True)
-        energy = _energy(velocity, masking)
+        energy = objective.energy(velocity)
         (gradient,) = torch.autograd.grad(energy, velocity)
         gradient = smooth(gradient, settings.gradient_smoothing)
-        power = float(total_double(gradient.square()).sum()) / gradient[0, 0].numel()
-        self.power = power if self.count == 0 else 0.95 * self.power + 0.05 * power
-        keep = settings.momentum
-        self.direction.mul_(keep).add_(gradient, alpha=1 - keep)
+        squares = gradient.square().sum(1, keepdim=True)
+        forget = 1.0 if self.count == 0 else 1 - settings.memory
+        self.squares.mul_(1 - forget).add_(squares, alpha=forget)
+        self.direction.mul_(settings.momentum).add_(gradient, alpha=1 - settings.momentum)
+        voxels = squares.numel()
+        usual = math.sqrt(float(total_double(self.squares).sum()) / voxels)
+        floor = max(settings.gradient_floor * usual, WEAK_GRADIENT / voxels - usual)
         share = 1 - (1 - settings.final_step) * self.count / max(self.iterations, 1)
-        strength = max(self.power**0.5 * velocity[0, 0].numel(), WEAK_GRADIENT)
-        length = settings.step * share * velocity[0, 0].numel() / strength
-        self.velocity = velocity.detach().sub_(self.direction, alpha=length)
+        step = self.direction / self.squares.sqrt().add_(floor)
+        self.velocity = velocity.detach().sub_(step, alpha=settings.step * share)
         self.count += 1
         return float(energy.detach())

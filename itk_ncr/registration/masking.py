@@ -1,14 +1,15 @@
-r"""The mask step: where is it cheaper to give a voxel up than to explain it?
+r"""The mask step: from the log-odds of single voxels to regions.
 
-For the current field every voxel has an evidence g (what masking it saves, in the unit of the
-price). The best mask for the price :math:`\tau` and the perimeter weight :math:`\kappa` minimises
-:math:`\sum_x S (\tau - g) + \kappa\,\mathrm{Per}(S)`, and it is found exactly: with
+Every voxel has log-odds g that it has no partner (``evidence``), less the logarithm of the price
+:math:`\tau` of masking it. With the perimeter weight :math:`\kappa` the best mask minimises
+:math:`-\sum_x S\,g + \kappa\,\mathrm{Per}(S)`, and it is found exactly: with
 
 .. math:: u = \arg\min_u \tfrac12 \lVert u - g \rVert^2 + \kappa\,\mathrm{TV}(u)
 
-the set :math:`\{u > \tau\}` is a minimiser, for *every* price at once. So one convex problem gives
-the whole family of nested masks, and :math:`u / (u + \tau)` is a probability whose cut at 1/2 is
-the mask of the price, and whose cut at p is the mask of the price :math:`\tau p / (1 - p)`.
+the set :math:`\{u > c\}` is a minimiser for *every* offset c of the log-odds at once. So one convex
+problem gives the whole family of nested masks, and the logistic function of u is a probability: its
+cut at 1/2 is the mask of the price, its cut at p that of the price :math:`\tau p / (1 - p)`. TV is
+the anisotropic total variation, the sum of differences along the axes.
 
 References
 ----------
@@ -27,60 +28,46 @@ from itk_ncr.ops import box_sum, total_variation_denoise
 
 # Windows, contrast and repetitions of the snapping to edges; bright tissue is 1.
 SNAP_RADIUS, SNAP_CONTRAST, SNAP_TIMES = 3, 0.003, 2
+# Log-odds that the snapping sees.
+SNAP_RANGE = (-1.0, 3.0)
 
 
-class MaskStep:
-    """The exact mask step on one grid; starts each solution from the last one.
+def level_set_function(log_odds: Tensor, perimeter: float, iterations: int = 120) -> Tensor:
+    """U of the module's formula; ``u > 0`` is the best mask.
 
     Parameters
     ----------
+    log_odds : Tensor, shape (1, 1, *spatial)
+        g, with the price taken off.
     perimeter : float
-        Weight of the mask's surface, in units of evidence x voxel.
-    first_iterations, iterations : int
-        Primal-dual steps of the first call and of later ones.
+        Weight of the mask's surface, in log-odds x voxels.
+    iterations : int
+        Primal-dual steps.
     """
-
-    def __init__(self, perimeter: float, first_iterations: int = 100, iterations: int = 30) -> None:
-        self.perimeter = perimeter
-        self.first_iterations = first_iterations
-        self.iterations = iterations
-        self._dual: Tensor | None = None
-
-    def level_set_function(self, evidence: Tensor) -> Tensor:
-        """U of the module's formula; ``u > price`` is the best mask for that price.
-
-        Parameters
-        ----------
-        evidence : Tensor, shape (1, 1, *spatial)
-        """
-        steps = self.first_iterations if self._dual is None else self.iterations
-        u, self._dual, _ = total_variation_denoise(evidence, self.perimeter, steps, self._dual)
-        return u
+    u, _, _ = total_variation_denoise(log_odds, perimeter, iterations)
+    return u
 
 
-def snap_to_edges(
-    level_set: Tensor, image: Tensor, price: float, radius: int = SNAP_RADIUS
-) -> Tensor:
-    """Move the level sets to the edges of an image that run close by (guided filter).
+def snap_to_edges(level_set: Tensor, image: Tensor, radius: int = SNAP_RADIUS) -> Tensor:
+    """Move the level set of 0 to edges of an image that run close by (guided filter).
 
     A perimeter price rounds corners and fills creeks; where the image itself shows the rim, the rim
-    decides. In every window u becomes the best linear function of the image.
+    decides. In every window u becomes the best linear function of the image. Values that keep their
+    sign stay as they are.
 
     Parameters
     ----------
     level_set, image : Tensor, shape (1, 1, *spatial)
-        u of :class:`MaskStep`, and the image on the scale of ``preprocessing``.
-    price : float
-        Evidence above four times the price is as good as any: it is cut there, lest a strong
-        inside drags the rim outwards. So no probability rises above 0.8.
+        u of :func:`level_set_function`, and the image on the scale of ``preprocessing``.
 
     References
     ----------
     He, Sun, Tang, "Guided image filtering", IEEE TPAMI 35, 2013, doi:10.1109/TPAMI.2012.213.
     """
-    u = level_set.clamp(0, 4 * price)
     if radius < 1:
-        return u
+        return level_set
+    # Cut, lest what is certain pulls the rim to its side.
+    u = level_set.clamp(*SNAP_RANGE)
     share = 1 / box_sum(torch.ones_like(image), radius)
 
     def mean(values: Tensor) -> Tensor:
@@ -92,13 +79,7 @@ def snap_to_edges(
         mean_u = mean(u)
         slope = (mean(u * image) - mean_u * mean_image) / (variance + SNAP_CONTRAST)
         u = mean(slope) * image + mean(mean_u - slope * mean_image)
-    return u
-
-
-def noncorrespondence_probability(level_set: Tensor, price: float) -> Tensor:
-    """``u / (u + price)``, 0 where u is negative: 1/2 where u equals the price."""
-    positive = level_set.clamp(min=0)
-    return positive / (positive + price)
+    return torch.where((u > 0) == (level_set > 0), level_set, u)
 
 
 def dilate(mask: Tensor, radius: int) -> Tensor:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from itk_ncr.checkpoints import ModelDescription, find_model, load_model, shipped_models
@@ -111,6 +114,7 @@ class NetworkGuess:
 
     network: nn.Module
     description: ModelDescription
+    tone: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda values: values
 
     def memory(self, fixed: Grid) -> int:
         """Estimated peak in bytes."""
@@ -122,7 +126,8 @@ class NetworkGuess:
         grid = network_grid(self.description, pair.fixed.grid)
         turn = Turn.towards(grid, self.description.orientation)
         images = pair.on(grid)
-        fixed, moving = (turn.image(as_tensor(i)) for i in (images.fixed, images.moving))
+        values = (self.tone(v) for v in (images.fixed, images.moving))
+        fixed, moving = (turn.image(as_tensor(v)) for v in values)
         with torch.inference_mode(), threads(PASS_THREADS):
             prediction = self.network(fixed, moving, scales=1)
         # Copies: what was made in inference mode cannot take part in a later descent.
@@ -130,6 +135,25 @@ class NetworkGuess:
         if not prediction.noncorrespondence:
             return Start(velocity)
         return Start(velocity, turn.image_back(prediction.noncorrespondence[0].clone()))
+
+
+@dataclass(frozen=True)
+class ShippedGuess:
+    """A guess by a model that comes with the package."""
+
+    guess: NetworkGuess
+    record: ModelRecord
+
+
+def shipped_guess(contrast: str, grid: Grid) -> ShippedGuess | None:
+    """The shipped model for a contrast, ready for images on a grid; None where there is none."""
+    name, reason = suggested_model(contrast, grid)
+    if name is None or reason is not None:
+        return None
+    stored = find_model(name)
+    network = _network(stored.folder, stored.sha256)
+    record = ModelRecord(stored.description.name, stored.sha256)
+    return ShippedGuess(NetworkGuess(network, stored.description), record)
 
 
 def _turned_picture(description: ModelDescription, grid: Grid) -> tuple[str, ...]:

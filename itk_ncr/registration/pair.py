@@ -34,6 +34,8 @@ class Pair:
         versions of its surroundings.
     spacing : tuple of float
         Voxel sizes in array order; only their ratios matter.
+    outside : Tensor, shape (1, 1, *spatial), optional
+        1 where the moving image has no voxels: nothing is compared with what comes from there.
     """
 
     fixed: Tensor
@@ -43,6 +45,23 @@ class Pair:
     known_moving: Tensor | None
     spacing: tuple[float, ...]
     suspected: Tensor | None = None
+    outside: Tensor | None = None
+
+    def compared(self) -> Tensor:
+        """1 where fixed voxels are compared before anything is found, (1, 1, *spatial)."""
+        return self.foreground if self.known is None else self.foreground * (1 - self.known)
+
+    def reversed(self, foreground: Tensor) -> Pair:
+        """The pair with its images swapped.
+
+        Parameters
+        ----------
+        foreground : Tensor, shape (1, 1, *spatial)
+            In the space of the moving image.
+        """
+        return Pair(
+            self.moving, self.fixed, foreground, self.known_moving, self.known, self.spacing
+        )
 
     def reduced(self, factor: float) -> Pair:
         """The pair on a coarser grid; axes with larger voxels are reduced later."""
@@ -61,6 +80,7 @@ class Pair:
             known=_reduced_mask(self.known, shape),
             known_moving=_reduced_mask(self.known_moving, shape),
             suspected=_reduced_mask(self.suspected, shape),
+            outside=_reduced_mask(self.outside, shape),
             spacing=tuple(scale),
         )
 

@@ -28,7 +28,7 @@ from itk_ncr.registration.preparation import (
     working_grid,
 )
 from itk_ncr.registration.presets import solver_preset
-from itk_ncr.registration.result import RegistrationResult
+from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.results import make_result
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 from itk_ncr.registration.solver_settings import InstanceSettings
@@ -56,11 +56,20 @@ class Guess(Protocol):
         ...
 
 
+class Opinion(Protocol):
+    """Says what has no partner in a pair, without registering it."""
+
+    def __call__(self, aligned: Aligned, /) -> tuple[Tensor, ModelRecord] | None:
+        """Log-odds in favour, on a grid with the ends of the fixed one, and whose they are."""
+        ...
+
+
 @dataclass(frozen=True)
 class InstanceOptimization:
     """Registers a pair by optimising its own velocity and mask; nothing is learnt beforehand."""
 
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
+    opinion: Opinion | None = None
 
     def __call__(
         self,
@@ -85,6 +94,7 @@ class InstanceOptimization:
             initial_transform=initial_transform,
             progress=progress,
             abort=abort,
+            opinion=self.opinion,
         )
 
 
@@ -96,9 +106,10 @@ def solver_settings(
     return replace(
         chosen,
         alpha=chosen.alpha * settings.smoothness,
+        # Stiffer fields overshoot with steps of the same length.
+        step=chosen.step * min(1.0, settings.smoothness**-0.5),
         gradient_smoothing=chosen.gradient_smoothing * settings.smoothness**0.5,
         price=chosen.price * settings.mask_price,
-        perimeter=chosen.perimeter * settings.mask_price,
     )
 
 
@@ -114,6 +125,7 @@ def register_pair(
     abort: Abort | None,
     guess: Guess | None = None,
     iterations: int = 0,
+    opinion: Opinion | None = None,
 ) -> RegistrationResult:
     """Prepare, guess if there is somebody who guesses, solve, and bring everything home.
 
@@ -129,6 +141,8 @@ def register_pair(
         Brings a start; default: the solver begins from nothing.
     iterations : int
         Of refinement after a guess; 0 takes the guess as it is.
+    opinion : callable, optional
+        A second opinion on the mask, where there is no guess.
     """
     started = time.perf_counter()
     report = progress or _tell_nobody
@@ -154,12 +168,18 @@ def register_pair(
         pair = aligned.pair(aligned.on(working), masks)
         find_mask = settings.mask == "auto"
         predicted: Tensor | None = None
+        model: ModelRecord | None = None
         if guess is None:
+            said = opinion(aligned) if opinion is not None and find_mask else None
+            support = None
+            if said is not None:
+                support, model = resize(said[0], tuple(pair.fixed.shape[2:])), said[1]
             aligned.release()
             solution = solve(
                 pair,
                 solver,
                 find_mask=find_mask,
+                support=support,
                 progress=lambda share, text: report(AFFINE_SHARE + SOLVER_SHARE * share, text),
                 abort=abort,
             )
@@ -195,10 +215,9 @@ def register_pair(
             solution,
             started,
             predicted,
-            evidence=predicted is None or iterations > 0,
         )
     report(1.0, "done")
-    return result
+    return result if model is None else replace(result, model=model)
 
 
 def image_bytes(fixed: Grid, moving: Grid) -> int:

@@ -237,6 +237,7 @@ class Aligned:
             None if known is None else as_tensor(known),
             None if known_moving is None else as_tensor(known_moving),
             grid.spacing[::-1],
+            outside=None if images.inside.all() else as_tensor(~images.inside),
         )
 
 

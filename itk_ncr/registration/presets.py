@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from itk_ncr.errors import ArgumentError
-from itk_ncr.registration.solver_settings import InstanceSettings, Level
+from itk_ncr.registration.solver_settings import InstanceSettings, Level, Stage
 
 # Slices have few voxels: a coarser level costs nothing and reaches further.
-_SLICE_LEVELS = (Level(8, 8, 100), Level(4, 4, 100), Level(2, 2, 80), Level(1, 2, 60))
+_SLICES = InstanceSettings(
+    levels=(Level(8, 8, 60), Level(4, 4, 60), Level(2, 2, 60), Level(1, 2, 40), Level(1, 1, 40)),
+    path=(
+        Stage(10.0, (Level(8, 8, 20), Level(4, 4, 30), Level(2, 4, 15))),
+        Stage(1.0, (Level(4, 4, 20), Level(2, 4, 15))),
+        Stage(0.15, (Level(4, 4, 15), Level(2, 4, 25))),
+    ),
+)
 
 # The values of "mri-3d" were chosen on lesion-free and lesioned pairs of brains from the benchmark
 # (benchmarks/registration.py); the others take them over, but for what is said beside them.
 SOLVER_PRESETS: dict[str, InstanceSettings] = {
     "mri-3d": InstanceSettings(),
-    "mri-2d": InstanceSettings(levels=_SLICE_LEVELS),
-    "oct": InstanceSettings(levels=_SLICE_LEVELS),
-    # Squared differences of self-similarities are larger than those of intensities: at this price a
-    # healthy pair with one contrast inverted masks nothing, a large lesion is found.
-    "multimodal": InstanceSettings(similarity="mind", evidence="mind", price=0.14),
+    "mri-2d": _SLICES,
+    "oct": _SLICES,
+    "multimodal": InstanceSettings(similarity="mind"),
 }
 
 
@@ -36,4 +43,6 @@ def solver_preset(name: str, dimension: int) -> InstanceSettings:
     if row not in SOLVER_PRESETS:
         names = dict.fromkeys([*CONTRASTS, *SOLVER_PRESETS])
         raise ArgumentError(f"preset must be 'auto' or one of {', '.join(names)}; got {name!r}.")
+    if row == "multimodal" and dimension == 2:
+        return replace(_SLICES, similarity=SOLVER_PRESETS[row].similarity)
     return SOLVER_PRESETS[row]

@@ -13,11 +13,16 @@ from torch import Tensor
 from itk_ncr.fields import invert_displacement, resize_velocity
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, map_values, resample
-from itk_ncr.ops import exponential_pair, warp
-from itk_ncr.registration.energy import distance_to, evidence_map, features
+from itk_ncr.ops import exponential_pair, resize, warp
+from itk_ncr.registration.energy import distance_to, features
+from itk_ncr.registration.evidence import evidence_model, final_cues, path_cues, path_factor
 from itk_ncr.registration.full_resolution import FullResolution, deferred
-from itk_ncr.registration.instance import Solution
-from itk_ncr.registration.masking import MaskStep, noncorrespondence_probability, snap_to_edges
+from itk_ncr.registration.instance import (
+    CARRIED_DISCOUNT,
+    Solution,
+    mask_level_set,
+    supported,
+)
 from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.preparation import Aligned
 from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
@@ -69,8 +74,6 @@ def make_result(
     solution: Solution,
     started: float,
     predicted: Tensor | None = None,
-    *,
-    evidence: bool = True,
 ) -> RegistrationResult:
     """Fields at full resolution, masks in both spaces, figures: of a velocity and a mask.
 
@@ -87,12 +90,10 @@ def make_result(
         ``time.perf_counter()`` at the beginning.
     predicted : Tensor, shape (1, 1, *spatial), optional
         Noncorrespondence of the fixed image on the working grid, from somebody who knows.
-    evidence : bool
-        Whether what masking a voxel would save counts, too.
     """
     u, u_inverse = exponential_pair(resize_velocity(solution.velocity, working.shape))
     there, back, distances = _probabilities(
-        settings, solver, pair, solution.mask, u, u_inverse, predicted, evidence
+        settings, solver, pair, solution, u, u_inverse, predicted
     )
     iterations = len(solution.energies)
     found = Found(u, u_inverse, there, back, distances, iterations, "raise smoothness", True)
@@ -121,10 +122,7 @@ def result_of_displacement(
     """
     if inverse is None:
         inverse = invert_displacement(displacement)
-    nothing = torch.zeros_like(pair.fixed)
-    there, back, distances = _probabilities(
-        settings, solver, pair, nothing, displacement, inverse, None, False
-    )
+    there, back, distances = _probabilities(settings, solver, pair, None, displacement, inverse)
     remedy = "the way back is wrong there"
     found = Found(displacement, inverse, there, back, distances, iterations, remedy, False)
     result = _result(settings, prepared, working, found, started)
@@ -208,24 +206,27 @@ def _probabilities(
     settings: RegistrationSettings,
     solver: InstanceSettings,
     pair: Pair,
-    mask: Tensor,
+    solution: Solution | None,
     u: Tensor,
     u_inverse: Tensor,
-    predicted: Tensor | None,
-    evidence_counts: bool,
+    predicted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """Noncorrespondence in fixed and in (affinely aligned) moving space; distances."""
-    fixed, moving = features(solver, pair.fixed), features(solver, pair.moving)
-    moved = warp(moving, u)
-    correspondence = 1 - mask
-    there, back = torch.zeros_like(mask), torch.zeros_like(mask)
-    if settings.mask == "auto" and evidence_counts:
-        evidence = evidence_map(solver, moved, fixed, pair.foreground, correspondence)
-        there = _probability(solver, evidence, pair.fixed)
+    moved = warp(pair.moving, u)
+    there, back = torch.zeros_like(pair.fixed), torch.zeros_like(pair.fixed)
+    if solution is not None and solution.path:
+        path, support = solution.path, solution.support
+        there = _probability(solver, pair, moved, path, support)
         seen = warp(pair.foreground, u_inverse, mode="nearest")
-        unmasked = warp(correspondence, u_inverse)
-        evidence = evidence_map(solver, warp(fixed, u_inverse), moving, seen, unmasked)
-        back = _probability(solver, evidence, pair.moving)
+        opposite = tuple(-velocity for velocity in path)
+        swapped = pair.reversed(seen)
+        carried = None if support is None else warp(support, u_inverse)
+        back = _probability(solver, swapped, warp(pair.fixed, u_inverse), opposite, carried)
+        # Each sees what is new in its own image; what has no partner has none either way.
+        there, back = (
+            torch.maximum(there, _discounted(warp(back, u))),
+            torch.maximum(back, _discounted(warp(there, u_inverse))),
+        )
     if predicted is not None:
         # A network has learnt what lesions look like; the evidence knows what it has never seen.
         there = torch.maximum(there, predicted)
@@ -235,17 +236,36 @@ def _probabilities(
             carried = warp(known, u_inverse if forth else u)
             there = torch.maximum(there, known if forth else carried)
             back = torch.maximum(back, carried if forth else known)
+    fixed, moving = features(solver, pair.fixed), features(solver, pair.moving)
     before = distance_to(solver, fixed, None, pair.foreground)(moving)
     kept = (there <= settings.mask_threshold).to(there.dtype)
     outside = pair.foreground * kept
-    after = distance_to(solver, fixed, kept, outside)(moved) if outside.any() else before
+    if not outside.any():
+        return there, back, (float(before), float(before))
+    moved = moved if moving is pair.moving else warp(moving, u)
+    after = distance_to(solver, fixed, kept, outside)(moved)
     return there, back, (float(before), float(after))
 
 
-def _probability(solver: InstanceSettings, evidence: Tensor, image: Tensor) -> Tensor:
-    level_set = MaskStep(solver.perimeter).level_set_function(evidence)
-    level_set = snap_to_edges(level_set, image, solver.price)
-    return noncorrespondence_probability(level_set, solver.price)
+def _discounted(probability: Tensor) -> Tensor:
+    """A probability that comes from the other image."""
+    return torch.sigmoid(torch.logit(probability, 1e-6) - CARRIED_DISCOUNT)
+
+
+def _probability(
+    solver: InstanceSettings,
+    pair: Pair,
+    moved: Tensor,
+    path: tuple[Tensor, ...],
+    support: Tensor | None,
+) -> Tensor:
+    """Noncorrespondence of the fixed image of a pair, (1, 1, *spatial); 0 in its background."""
+    along = path_cues(pair.reduced(path_factor(pair)), path)
+    current = final_cues(pair, moved, pair.compared())
+    model = evidence_model(pair.fixed.ndim - 2)
+    log_odds = model.final([resize(along, pair.fixed.shape[2:]), current])
+    level_set = mask_level_set(supported(log_odds, support), pair, solver, 1.0)
+    return torch.sigmoid(level_set) * pair.foreground
 
 
 def _byte(mask: NDArray[np.bool_], grid: Grid) -> Image:

@@ -1,8 +1,8 @@
-"""Every number the per-pair solver goes by."""
+"""Settings of the per-pair solver."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,29 @@ class Level:
     velocity_factor: float
     iterations: int
 
+    def scaled(self, scale: float) -> Level:
+        """The level for an object that is larger by a factor, in voxels."""
+        return replace(
+            self,
+            image_factor=max(1.0, self.image_factor * scale),
+            velocity_factor=max(1.0, self.velocity_factor * scale),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One registration of the path that is taken before anything is masked.
+
+    Attributes
+    ----------
+    alpha : float
+        Price of roughness, as in :class:`InstanceSettings`.
+    levels : tuple of Level
+    """
+
+    alpha: float
+    levels: tuple[Level, ...]
+
 
 @dataclass(frozen=True)
 class InstanceSettings:
@@ -30,10 +53,11 @@ class InstanceSettings:
     ----------
     levels : tuple of Level
         Coarsest first.
+    path : tuple of Stage
+        Unmasked registrations, stiffest first, each starting from the one before; see ``evidence``.
+        Their levels are for objects of ``evidence.OBJECT_VOXELS`` and scaled to others.
     similarity : str
         "lncc", or another row of ``SIMILARITIES``: what drives the velocity.
-    evidence : str
-        A row of ``EVIDENCE``: what a masked voxel saves. "mind" goes with the similarity "mind".
     radius : int
         Of the windows of the local correlation, in voxels of a level.
     noise : float
@@ -43,42 +67,59 @@ class InstanceSettings:
     stiffness : float
         The price of roughness is ``1 + stiffness`` times as high in masked voxels.
     price : float
-        Evidence above which a voxel is worth masking, by itself.
-    first_price : float
-        Share of the price at the start; it rises to 1 over the first 60 % of all iterations.
+        Odds from which a voxel is worth masking, by itself.
     perimeter : float
-        Price of the mask's surface, in evidence x voxels of the working grid.
+        Price of the mask's surface, in log-odds x voxels of the working grid.
     dilation : int
         The velocity ignores voxels that are this close to the mask, in voxels of the level: the rim
         of a lesion is blurred into the tissue around it.
-    mask_every : int
-        Iterations between two masks.
+    check_every : int
+        Iterations between two looks at the energy and at what the moving image has masked.
     step : float
-        Root mean square of an update of the velocity, in voxels, at the start of a level.
+        Length of an update of the velocity at the start of a level, in voxels: root mean square
+        over the places where the gradient has its usual strength.
     final_step : float
         Share of the step that is left at the end of a level.
-    momentum : float
-        Share of the last direction that is kept.
+    momentum, memory : float
+        Share of the last direction, and of the last mean squared gradient, that is kept.
+    gradient_floor : float
+        A gradient that is weaker than this share of its root mean square over the image makes
+        shorter steps.
     gradient_smoothing : float
         Sigma of the Gaussian through which the gradient passes, in voxels of the velocity.
     tolerance : float
-        A level ends when the energy falls by less than this share between two masks.
+        A level ends when the energy falls by less than this share between two checks.
     """
 
-    levels: tuple[Level, ...] = (Level(4, 4, 100), Level(2, 2, 80), Level(1, 2, 60))
+    levels: tuple[Level, ...] = (Level(4, 4, 60), Level(2, 2, 50), Level(1, 2, 30), Level(1, 1, 25))
+    path: tuple[Stage, ...] = (
+        Stage(10.0, (Level(4, 4, 30), Level(2, 4, 15))),
+        Stage(1.0, (Level(4, 4, 20), Level(2, 4, 15))),
+        Stage(0.15, (Level(4, 4, 15), Level(2, 4, 25))),
+    )
     similarity: str = "lncc"
-    evidence: str = "ncc"
     radius: int = 2
     noise: float = 0.03
-    alpha: float = 0.1
+    alpha: float = 0.3
     stiffness: float = 2.0
-    price: float = 0.1
-    first_price: float = 0.5
-    perimeter: float = 0.07
+    price: float = 1.0
+    perimeter: float = 0.5
     dilation: int = 1
-    mask_every: int = 10
-    step: float = 0.1
+    check_every: int = 10
+    step: float = 0.3
     final_step: float = 0.2
     momentum: float = 0.9
+    memory: float = 0.9
+    gradient_floor: float = 0.1
     gradient_smoothing: float = 1.0
     tolerance: float = 1e-3
+
+    @property
+    def coarse_levels(self) -> tuple[Level, ...]:
+        """The levels whose images are coarser than the working grid."""
+        return tuple(level for level in self.levels if level.image_factor > 1)
+
+    @property
+    def fine_levels(self) -> tuple[Level, ...]:
+        """The levels at the resolution of the working grid."""
+        return tuple(level for level in self.levels if level.image_factor <= 1)

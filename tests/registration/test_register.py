@@ -88,13 +88,12 @@ def test_a_lesion_is_masked_and_does_no_harm(slice_pair):
     assert unmasked.noncorrespondence.array.max() == 0
 
 
-def test_a_lesion_of_the_moving_image_is_masked_in_both_spaces(slice_pair):
+def test_a_lesion_of_the_moving_image_is_masked_in_its_space(slice_pair):
     fixed, moving, _ = slice_pair
     ill, lesion = with_lesion(moving)
     result = itk_ncr.register(fixed, ill, affine="none")
     found = result.mask_moving.array > 0
-    assert 2 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.75
-    assert result.mask.array.sum() > 0.5 * lesion.sum()
+    assert 2 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.9
 
 
 def test_a_given_mask_is_used_in_its_own_space(slice_pair):

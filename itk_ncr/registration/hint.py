@@ -1,0 +1,108 @@
+"""A second opinion on what has no partner: the shipped network, where the images fit it.
+
+The per-pair solver knows two images and nothing else; a network has seen what lesions look like,
+also those that a deformation can explain. So where both images look like what a shipped model was
+trained on, T1 brains without skull, its mask is one hypothesis besides the solver's own evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from itk_ncr.geometry import Grid
+from itk_ncr.preprocessing import Normalised
+from itk_ncr.registration.network import shipped_guess
+from itk_ncr.registration.preparation import Aligned
+from itk_ncr.registration.result import ModelRecord
+
+CONTRAST = "brain-t1"
+# Size of a brain without skull: litres, and in 2D the area of its larger axial sections in cm^2.
+# Brains on the grid of a template, which is larger than life, have 2 litres; heads 2.8 and more.
+BRAIN_SIZE = {2: (60.0, 320.0), 3: (0.7, 2.6)}
+UNIT_MM = {2: 10.0, 3: 100.0}
+# Grid on which the outline is measured, mm.
+MEASURED_MM = 3.0
+# Depths below the surface in mm: cortex and outer fluid, white matter; in a T1 image without skull
+# the second is brighter by this factor (T1: 1.3 to 3.5, FLAIR: 1 to 1.2, T2: 0.9 to 1).
+OUTER_MM, INNER_MM = (0.0, 5.0), (8.0, 18.0)
+RISE = 1.22
+# A network is sure of much that it has never seen: this many log-odds it may add at most. Of real
+# lesions that a deformation explains the pair itself says -3 to -5, of what is only new to the
+# network (lesions brighter than all tissue) -6 and less.
+LARGEST_SUPPORT = 4.5
+# Upper quartile of the tissue in the images that the models were trained on, what counts as tissue,
+# and the largest intensity that they have seen.
+HEALTHY_BULK, LEAST_TISSUE, BRIGHTEST = 0.68, 0.05, 1.2
+
+
+def network_opinion(aligned: Aligned) -> tuple[Tensor, ModelRecord] | None:
+    """Log-odds of noncorrespondence by a shipped network, as far as they speak for it.
+
+    None where the images do not look like what a shipped model was trained on.
+
+    Parameters
+    ----------
+    aligned : Aligned
+
+    Returns
+    -------
+    Tensor, shape (1, 1, *spatial)
+        At least 0 and at most ``LARGEST_SUPPORT``; the grid has the ends of the fixed one.
+    ModelRecord
+        Of the model.
+    """
+    guess = shipped_guess(CONTRAST, aligned.fixed.grid)
+    if guess is None or not all(
+        looks_like_t1_brain(scaled, image.grid)
+        for scaled, image in (
+            (aligned.fixed_scaled, aligned.fixed),
+            (aligned.moving_scaled, aligned.moving),
+        )
+    ):
+        return None
+    found = replace(guess.guess, tone=_as_trained)(aligned).noncorrespondence
+    if found is None:
+        return None
+    return torch.logit(found, 1e-6).clamp_(0, LARGEST_SUPPORT), guess.record
+
+
+def _as_trained(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intensities whose bulk lies where that of a healthy brain does; a bright lesion moves it."""
+    bulk = float(np.quantile(values[values > LEAST_TISSUE], 0.75)) if values.any() else 0.0
+    factor = max(1.0, HEALTHY_BULK / bulk) if bulk > 0 else 1.0
+    return np.clip(values * np.float32(factor), 0, BRIGHTEST)
+
+
+def looks_like_t1_brain(scaled: Normalised, grid: Grid) -> bool:
+    """Whether an image has the size of a brain without skull, and is brighter inside than outside.
+
+    Parameters
+    ----------
+    scaled : Normalised
+    grid : Grid
+        Of its values.
+    """
+    unit = UNIT_MM[grid.dimension] ** grid.dimension
+    size = float(scaled.foreground.sum()) * math.prod(grid.spacing) / unit
+    low, high = BRAIN_SIZE[grid.dimension]
+    if not low <= size <= high:
+        return False
+    steps = tuple(max(1, round(MEASURED_MM / h)) for h in grid.spacing[::-1])
+    thinned = tuple(slice(None, None, step) for step in steps)
+    spacing = [h * step for h, step in zip(grid.spacing[::-1], steps, strict=True)]
+    inside = ndimage.binary_fill_holes(scaled.foreground[thinned])
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing)
+    depth = depth[(slice(1, -1),) * grid.dimension]
+    values = scaled.values[thinned]
+    shells = [(depth > a) & (depth <= b) for a, b in (OUTER_MM, INNER_MM)]
+    if not all(shell.any() for shell in shells):
+        return False
+    outer, inner = (float(np.median(values[shell])) for shell in shells)
+    return inner > RISE * outer
