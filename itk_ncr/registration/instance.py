@@ -228,6 +228,8 @@ def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) ->
         start = velocities[-1] if velocities else None
         levels = tuple(level.scaled(scale) for level in stage.levels)
         velocities.append(_descend(pair, levels, stiff, track, start))
+    # Energies of other functionals.
+    track.energies.clear()
     return tuple(velocities)
 
 
