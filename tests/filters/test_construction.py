@@ -232,7 +232,7 @@ def test_images_that_cannot_be_registered_are_refused_when_they_are_set():
     ):
         with pytest.raises(ImageValueError, match="moving image must have real scalar pixels"):
             stage.SetMovingImage(kind.New())
-    with pytest.raises(ImageReadError, match="'brain.nii': no such file"):
+    with pytest.raises(ImageReadError, match="no such file"):
         stage.SetFixedImage("brain.nii")
     with pytest.raises(ArgumentError, match="fixed image must be"):
         stage.SetFixedImage(object())
