@@ -20,6 +20,7 @@ data = Path(__file__).parent / "data"
 fixed, moving = (sitk.ReadImage(data / f"oct_{name}.png") for name in ("fixed", "moving"))
 
 registration = NCRRegistration()
+registration.SetPreset("oct")
 registration.SetSmoothness(1.5)
 registration.SetMaskThreshold(0.6)
 messages: list[str] = []

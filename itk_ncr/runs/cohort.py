@@ -29,7 +29,8 @@ OWN_COLUMNS = (
     "name", "fixed", "moving", "status", "error", "method", "engine", "model",
     "distance_before", "distance_outside", "masked_fraction", "masked_fraction_moving",
     "minimum_jacobian", "folding_fraction", "inverse_error_mean_voxel", "inverse_error_max_voxel",
-    "overlap_fraction", "verdict", "verdict_alignment", "verdict_mask", "verdict_why",
+    "overlap_fraction", "affine_determinant",
+    "verdict", "verdict_alignment", "verdict_mask", "verdict_why",
     "label_jaccard_before", "label_jaccard", "iterations", "seconds",
     "peak_memory_megabytes", "threads", "warnings", "folder",
 )  # fmt: skip
