@@ -92,15 +92,15 @@ class Sampled:
         chosen = self.foreground if self.allowed is None else self.foreground & self.allowed
         return np.ascontiguousarray(self.grid.points()[chosen].T)
 
-    def shows(self, points: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which points (D, n) may be compared here, and which lie in or next to the foreground."""
+    def shows(self, points: Array, margin: int = 0) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which points (D, n) may be compared here, and which lie in the (grown) foreground."""
         index = linear(self._inverse, points - self._origin)
         usable: NDArray[np.bool_] = self._covers(index)
         nearest = np.clip(np.floor(index + 0.5), 0, self._size - 1).astype(np.int64)
         place = tuple(nearest[::-1])
         if self.allowed is not None:
             usable &= self.allowed[place]
-        return usable, _grown(self.foreground, 1)[place]
+        return usable, _grown(self.foreground, margin)[place]
 
 
 def _grown(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
