@@ -22,7 +22,7 @@ _SLICES = InstanceSettings(
 SOLVER_PRESETS: dict[str, InstanceSettings] = {
     "mri-3d": InstanceSettings(),
     "mri-2d": _SLICES,
-    # Lesions of the retina show less than those of brains, which the perceptron was fitted on.
+    # The perceptron was fitted on brains. This price is a guess: it has not been measured.
     "oct": replace(_SLICES, price=0.1),
     "multimodal": InstanceSettings(similarity="mind"),
 }

@@ -40,16 +40,15 @@ INVERSE_REVIEW, INVERSE_POOR = 0.15, 0.5
 # Share of the fixed grid that is carried into the moving image. Conventions: whole heads on equal
 # fields of view reach 0.9 and more; below 0.3 hardly anything was compared.
 OVERLAP_REVIEW, OVERLAP_POOR = 0.7, 0.3
-# Volume per volume under the affine. Adult brains differ by up to 1.7; a template is up to 1.9
-# times as large as a small brain. In 2D pixels may have any size: not judged there.
+# Volume per volume under the affine. Conventions, not calibrated. In 2D pixels may have any size:
+# not judged there.
 DETERMINANT_REVIEW, DETERMINANT_POOR = 2.4, 5.0
-# Largest over smallest stretching of the affine. Heads: up to 1.25.
+# Largest over smallest stretching of the affine. A convention, not calibrated.
 AFFINE_STRETCH_REVIEW = 1.5
-# Share of the smaller object inside the other after the affine: brains on brains have 0.95 and
-# more, a brain in a head 0.99.
+# Share of the smaller object inside the other after the affine. Conventions, not calibrated.
 CONTAINMENT_REVIEW, CONTAINMENT_POOR = 0.8, 0.5
 # Correlation of the warped and the fixed image, and how much more of the variance any function of
-# the grey values explains. One contrast: 0.8 and more. Two contrasts: hardly correlated.
+# the grey values explains. Conventions, not calibrated.
 CORRELATION_REVIEW, RATIO_EXCESS = 0.4, 0.15
 # Share of voxels that shrink or grow more than fivefold; the T1 pair of examples/data, two
 # persons with different ventricles, has 0.3 %.
