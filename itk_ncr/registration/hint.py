@@ -38,8 +38,8 @@ RISE = 1.22
 # made the network mask healthy tissue, where the median was -5.8.
 LARGEST_SUPPORT = 4.5
 # Darker images are brightened until the upper quartile of their tissue is the first; then they are
-# cut at the last. A guess, not fitted: 12 training volumes have quartiles of 0.76 to 0.81 and maxima
-# of 1.05 to 1.14.
+# cut at the last. A guess, not fitted: 12 training volumes have quartiles of 0.76 to 0.81 and
+# maxima of 1.05 to 1.14.
 HEALTHY_BULK, LEAST_TISSUE, BRIGHTEST = 0.68, 0.05, 1.2
 
 
