@@ -48,7 +48,7 @@ class DeferredImage(Image):
 
     @property
     def array(self) -> NDArray[Any]:
-        """The values; computed anew unless somebody still holds those of the last time."""
+        """The values; computed anew unless those of the last time are still in use."""
         array = None if self._alive is None else self._alive()
         if array is None:
             components = (self._components,) if self._components else ()

@@ -117,13 +117,14 @@ def solve(
     path: tuple[Tensor, ...] = ()
     if find_mask:
         path = walk(pair, settings, track)
+        look = _Look.along(path, pair)
         if support is not None:
-            support = support * _hidden(pair, settings, path, support)
-        pair = _suspecting(pair, _first_mask(pair, settings, path, support))
+            support = support * _hidden(look, settings, support)
+        pair = _suspecting(pair, _first_mask(look, pair, settings, support))
     velocity = _descend(pair, settings.coarse_levels, settings, track)
     if find_mask:
         known = replace(pair, suspected=pair.known)
-        pair = _suspecting(known, _second_mask(known, settings, path, velocity, support))
+        pair = _suspecting(known, _second_mask(look, known, settings, velocity, support))
     velocity = _descend(pair, settings.fine_levels, settings, track, velocity)
     mask = _masked(pair, velocity)
     return Solution(velocity, mask, tuple(track.energies), path, support)
@@ -169,7 +170,7 @@ def refine(
     path: tuple[Tensor, ...] = ()
     if find_mask:
         path = walk(pair, settings, track)
-        pair = _suspecting(pair, _first_mask(pair, settings, path))
+        pair = _suspecting(pair, _first_mask(_Look.along(path, pair), pair, settings))
     blank = None if pair.suspected is None else _nearest(pair.suspected, start.velocity.shape[2:])
     if find_mask:
         flagged = doubtful(start)
@@ -235,37 +236,51 @@ def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) ->
     return tuple(velocities)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What a path shows of a pair, on the grid on which it is judged."""
+
+    path: tuple[Tensor, ...]
+    coarse: Pair
+    factor: float
+    cues: Tensor
+    log_odds: Tensor
+
+    @classmethod
+    def along(cls, path: tuple[Tensor, ...], pair: Pair) -> _Look:
+        """Judge a path once, for all masks that go by it."""
+        factor = path_factor(pair)
+        coarse = pair.reduced(factor)
+        cues = path_cues(coarse, path)
+        return cls(path, coarse, factor, cues, evidence_model(_axes(pair)).path([cues]))
+
+    def region(self, log_odds: Tensor, pair: Pair, settings: InstanceSettings) -> Tensor:
+        """The best mask for log-odds on this grid, on the grid of the pair."""
+        level_set = mask_level_set(log_odds, self.coarse, settings, self.factor)
+        return _nearest((level_set > 0).to(log_odds.dtype), pair.fixed.shape[2:])
+
+
 def _first_mask(
-    pair: Pair,
-    settings: InstanceSettings,
-    path: tuple[Tensor, ...],
-    support: Tensor | None = None,
+    look: _Look, pair: Pair, settings: InstanceSettings, support: Tensor | None = None
 ) -> Tensor:
     """The mask by the path alone, on the grid of the pair."""
-    coarse = pair.reduced(path_factor(pair))
-    model = evidence_model(_axes(pair))
-    there = model.path([path_cues(coarse, path)])
     # What is new in the moving image is seen from its side.
-    opposite = tuple(-velocity for velocity in path)
-    seen = (moved_by(opposite[-1], coarse.foreground) > 0.5).to(there.dtype)
-    back = model.path([path_cues(coarse.reversed(seen), opposite)])
-    back = torch.where(seen > 0, back, -CERTAIN)
-    carried = moved_by(path[-1], back) - CARRIED_DISCOUNT
-    log_odds = torch.maximum(there, carried) - math.log(FIRST_PRICE)
-    return _region(supported(log_odds, support), coarse, pair, settings)
+    opposite = tuple(-velocity for velocity in look.path)
+    seen = (moved_by(opposite[-1], look.coarse.foreground) > 0.5).to(look.log_odds.dtype)
+    cues = path_cues(look.coarse.reversed(seen), opposite)
+    back = torch.where(seen > 0, evidence_model(_axes(pair)).path([cues]), -CERTAIN)
+    carried = moved_by(look.path[-1], back) - CARRIED_DISCOUNT
+    log_odds = torch.maximum(look.log_odds, carried) - math.log(FIRST_PRICE)
+    return look.region(supported(log_odds, support), pair, settings)
 
 
-def _hidden(
-    pair: Pair, settings: InstanceSettings, path: tuple[Tensor, ...], support: Tensor
-) -> Tensor:
+def _hidden(look: _Look, settings: InstanceSettings, support: Tensor) -> Tensor:
     """1 but in regions of another opinion that the pair shows itself, and outlines better.
 
     (1, 1, *spatial) on the grid of the support.
     """
-    coarse = pair.reduced(path_factor(pair))
-    log_odds = evidence_model(_axes(pair)).path([path_cues(coarse, path)])
-    seen = mask_level_set(log_odds, coarse, settings, path_factor(pair)) > 0
-    regions, count = ndimage.label((resize(support, coarse.fixed.shape[2:]) > 0)[0, 0].numpy())
+    seen = mask_level_set(look.log_odds, look.coarse, settings, look.factor) > 0
+    regions, count = ndimage.label((resize(support, look.cues.shape[2:]) > 0)[0, 0].numpy())
     if count == 0:
         return torch.ones_like(support)
     shares = ndimage.mean(seen[0, 0].numpy(), regions, np.arange(1, count + 1))
@@ -274,29 +289,22 @@ def _hidden(
 
 
 def _second_mask(
+    look: _Look,
     pair: Pair,
     settings: InstanceSettings,
-    path: tuple[Tensor, ...],
     velocity: Tensor,
     support: Tensor | None = None,
 ) -> Tensor:
     """The mask with a velocity that was found under an earlier one."""
-    coarse = pair.reduced(path_factor(pair))
-    moved = moved_by(velocity, coarse.moving)
-    current = final_cues(coarse, moved, coarse.compared())
-    log_odds = evidence_model(_axes(pair)).final([path_cues(coarse, path), current])
-    return _region(supported(log_odds, support), coarse, pair, settings)
+    coarse = look.coarse
+    current = final_cues(coarse, moved_by(velocity, coarse.moving), coarse.compared())
+    log_odds = evidence_model(_axes(pair)).final([look.cues, current])
+    return look.region(supported(log_odds, support), pair, settings)
 
 
 def supported(log_odds: Tensor, support: Tensor | None) -> Tensor:
     """Log-odds with those of another opinion, (1, 1, *spatial), which may be on another grid."""
     return log_odds if support is None else log_odds + resize(support, log_odds.shape[2:])
-
-
-def _region(log_odds: Tensor, coarse: Pair, pair: Pair, settings: InstanceSettings) -> Tensor:
-    """The best mask for log-odds on the grid of the path, on the grid of the pair."""
-    level_set = mask_level_set(log_odds, coarse, settings, path_factor(pair))
-    return _nearest((level_set > 0).to(log_odds.dtype), pair.fixed.shape[2:])
 
 
 def mask_level_set(

@@ -92,7 +92,7 @@ def test_the_inverse_error_in_voxels_is_that_of_the_fields_as_written():
     assert np.abs(np.linalg.norm(missed, axis=1) - found).mean() < 0.25
 
 
-def test_a_deferred_image_is_kept_only_while_somebody_holds_it():
+def test_a_deferred_image_is_kept_only_while_it_is_in_use():
     calls = []
 
     def open_rows():
