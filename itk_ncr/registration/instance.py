@@ -66,8 +66,6 @@ class Solution:
     ----------
     velocity : Tensor, shape (1, D, *coarser spatial)
         In voxels of its own grid.
-    mask : Tensor, shape (1, 1, *spatial)
-        The mask that the velocity was found with, not dilated.
     energies : tuple of float
         One per iteration.
     path : tuple of Tensor
@@ -77,7 +75,6 @@ class Solution:
     """
 
     velocity: Tensor
-    mask: Tensor
     energies: tuple[float, ...]
     path: tuple[Tensor, ...] = ()
     support: Tensor | None = None
@@ -126,8 +123,7 @@ def solve(
         known = replace(pair, suspected=pair.known)
         pair = _suspecting(known, _second_mask(look, known, settings, velocity, support))
     velocity = _descend(pair, settings.fine_levels, settings, track, velocity)
-    mask = _masked(pair, velocity)
-    return Solution(velocity, mask, tuple(track.energies), path, support)
+    return Solution(velocity, tuple(track.energies), path, support)
 
 
 def refine(
@@ -183,7 +179,7 @@ def refine(
         objective.update(velocity)
         better = objective.energy(velocity) <= objective.energy(guess)
     velocity = velocity if better else guess
-    return Solution(velocity, _masked(pair, velocity), tuple(track.energies), path)
+    return Solution(velocity, tuple(track.energies), path)
 
 
 def refinement_levels(levels: tuple[Level, ...], iterations: int) -> tuple[Level, ...]:
@@ -332,14 +328,6 @@ def _suspecting(pair: Pair, mask: Tensor) -> Pair:
     if pair.suspected is not None:
         mask = torch.maximum(mask, pair.suspected)
     return replace(pair, suspected=mask if bool(mask.any()) else None)
-
-
-def _masked(pair: Pair, velocity: Tensor) -> Tensor:
-    """What is masked at the end, (1, 1, *spatial)."""
-    mask = torch.zeros_like(pair.fixed) if pair.suspected is None else pair.suspected
-    if pair.known_moving is not None:
-        mask = torch.maximum(mask, _carried(velocity, pair.known_moving))
-    return mask
 
 
 def _carried(velocity: Tensor, mask: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def register_pair(
                     abort=abort,
                 )
             else:
-                solution = _as_guessed(start, pair, predicted)
+                solution = _as_guessed(start, pair)
         check()
         report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
         result = make_result(
@@ -253,16 +253,13 @@ def _predicted(start: Start, pair: Pair, settings: RegistrationSettings) -> Tens
     return there / (there + settings.mask_price * (1 - there))
 
 
-def _as_guessed(start: Start, pair: Pair, predicted: Tensor | None) -> Solution:
+def _as_guessed(start: Start, pair: Pair) -> Solution:
     """A guess as the solution."""
-    velocity, mask = start.velocity, torch.zeros_like(pair.fixed)
+    velocity = start.velocity
     if pair.known is not None:
         # The network was not told: what it makes of a known lesion is no motion of tissue.
         velocity = fill(velocity, resize(pair.known, tuple(velocity.shape[2:])))
-        mask = pair.known
-    if predicted is not None:
-        mask = torch.maximum(mask, (predicted > 0.5).to(mask.dtype))
-    return Solution(velocity, mask, ())
+    return Solution(velocity, ())
 
 
 def _tell_nobody(share: float, text: str) -> None:
