@@ -1,8 +1,9 @@
 """Images: arrays with a place in space, their files, their faces in other libraries."""
 
-from itk_ncr.images.adapters import as_image, to_itk, to_sitk, to_xarray
+from itk_ncr.images.adapters import as_image
 from itk_ncr.images.deferred import DeferredImage, map_values
 from itk_ncr.images.image import Image, ImageWarning, Rows, slabs
+from itk_ncr.images.libraries import to_ants, to_itk, to_nibabel, to_sitk, to_xarray
 from itk_ncr.images.memory import available_memory, require_memory
 from itk_ncr.images.reading import read_displacement, read_image
 from itk_ncr.images.resampling import (
@@ -39,7 +40,9 @@ __all__ = [
     "require_memory",
     "resample",
     "slabs",
+    "to_ants",
     "to_itk",
+    "to_nibabel",
     "to_sitk",
     "to_sitk_transform",
     "to_xarray",

@@ -1,6 +1,7 @@
-"""The doors: what other libraries call an image becomes an :class:`Image`, and back.
+"""Images of other libraries, arrays and paths become an :class:`Image`.
 
-Other libraries are recognised by their looks and never imported for the asking.
+Other libraries are recognised by their attributes and never imported for the asking. The way back
+is :mod:`itk_ncr.images.libraries`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from itk_ncr.errors import (
-    ArgumentError,
-    GeometryError,
-    ImageValueError,
-    MissingDependencyError,
-    ShapeError,
-)
+from itk_ncr.errors import ArgumentError, GeometryError, ImageValueError, ShapeError
 from itk_ncr.geometry import Grid
 from itk_ncr.images.affines import (
     is_ants,
@@ -30,10 +25,8 @@ from itk_ncr.images.affines import (
 )
 from itk_ncr.images.colours import grey_of
 from itk_ncr.images.image import Image, plain_array
+from itk_ncr.images.libraries import AXES, COMPONENT_AXIS, import_itk
 from itk_ncr.images.reading import read_displacement, read_image
-
-AXES = ("z", "y", "x")  # how ITK names the dimensions of an xarray
-COMPONENT_AXIS = "c"
 
 
 def as_image(
@@ -129,77 +122,6 @@ def _require_no_other(given: dict[str, Any], obj: Any, role: str) -> None:
             f"{role} must not be given {' and '.join(given)}: a {type(obj).__name__} carries its "
             "own geometry. Change it there, or pass the bare array."
         )
-
-
-def to_sitk(image: Image) -> Any:
-    """The image as a SimpleITK image (a copy); vector images keep their components."""
-    import SimpleITK as sitk
-
-    out = sitk.GetImageFromArray(image.array, isVector=image.is_vector)
-    out.SetSpacing(image.grid.spacing)
-    out.SetOrigin(image.grid.origin)
-    out.SetDirection(np.ravel(image.grid.direction).tolist())
-    return out
-
-
-def to_itk(image: Image) -> Any:
-    """The image as an ``itk.Image`` (a copy).
-
-    A vector image becomes ``itk.Image[itk.Vector[itk.F, D], D]`` if it has D components, as the
-    warp filters want it. Pixel types that the wheels of ITK do not wrap (32 and 64 bit integers,
-    for most filters) are the caller's to cast.
-
-    Raises
-    ------
-    ImageValueError
-        If ITK's Python wrapping has no image of this pixel type or number of components.
-    MissingDependencyError
-        If itk is not installed.
-    """
-    itk = _import_itk()
-    dimension = image.dimension
-    array = image.array
-    try:
-        if image.is_vector:
-            kind = itk.Image[itk.Vector[itk.F, image.components], dimension]
-        else:
-            kind = type(itk.image_from_array(np.zeros((1,) * dimension, array.dtype)))
-        out = kind.New()
-        out.SetRegions(list(image.grid.size))
-        out.Allocate()
-        # Not image_from_array: it cannot make Vector pixels, and it takes an array like (7, 1),
-        # contiguous both ways, for a transposed one.
-        itk.array_view_from_image(out)[...] = array
-    except (KeyError, TypeError, RuntimeError, AttributeError, itk.TemplateTypeError) as error:
-        raise ImageValueError(
-            f"image must have a pixel type that ITK wraps for Python; got {array.dtype} with "
-            f"{image.components} component(s). Convert it to float32 first."
-        ) from error
-    out.SetSpacing(list(image.grid.spacing))
-    out.SetOrigin(list(image.grid.origin))
-    out.SetDirection(itk.matrix_from_array(np.asarray(image.grid.direction)))
-    return out
-
-
-def to_xarray(image: Image) -> Any:
-    """The image as an xarray.DataArray in ITK's own notation: coordinates and ``direction``."""
-    try:
-        import xarray
-    except ImportError as error:
-        raise MissingDependencyError(
-            "xarray must be installed for this; run: pip install xarray"
-        ) from error
-    dims = AXES[-image.dimension :]
-    geometry = zip(dims, image.grid.origin[::-1], image.grid.spacing[::-1], strict=True)
-    coords: dict[str, Any] = {
-        dim: start + step * np.arange(image.grid.shape[axis])
-        for axis, (dim, start, step) in enumerate(geometry)
-    }
-    if image.is_vector:
-        dims = (*dims, COMPONENT_AXIS)
-        coords[COMPONENT_AXIS] = np.arange(image.components, dtype=np.uint32)
-    attributes = {"direction": np.flip(np.asarray(image.grid.direction))}
-    return xarray.DataArray(image.array, dims=dims, coords=coords, attrs=attributes)
 
 
 def _of_array(array: NDArray[Any], given: dict[str, Any], role: str, vector: bool) -> Image:
@@ -383,7 +305,7 @@ def _of_sitk(obj: Any, role: str, vector: bool) -> Image:
 
 
 def _of_itk(obj: Any, role: str, vector: bool) -> Image:
-    itk = _import_itk()
+    itk = import_itk()
     dimension = obj.GetImageDimension()
     if dimension not in (2, 3):
         raise ShapeError(
@@ -420,13 +342,3 @@ def _of_itk(obj: Any, role: str, vector: bool) -> Image:
 
 def _pixel_name(obj: Any) -> str:
     return type(obj).__name__.removeprefix("itk")
-
-
-def _import_itk() -> Any:
-    try:
-        import itk
-    except ImportError as error:
-        raise MissingDependencyError(
-            "itk must be installed for ITK images; run: pip install itk-core itk-filtering"
-        ) from error
-    return itk

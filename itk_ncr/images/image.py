@@ -91,6 +91,36 @@ class Image:
         """Type of the values."""
         return self.array.dtype
 
+    def to_sitk(self) -> Any:
+        """A ``SimpleITK.Image`` copy, see :func:`itk_ncr.images.to_sitk`."""
+        from itk_ncr.images.libraries import to_sitk
+
+        return to_sitk(self)
+
+    def to_itk(self) -> Any:
+        """An ``itk.Image`` copy, see :func:`itk_ncr.images.to_itk`."""
+        from itk_ncr.images.libraries import to_itk
+
+        return to_itk(self)
+
+    def to_nibabel(self) -> Any:
+        """A ``nibabel.Nifti1Image`` copy, see :func:`itk_ncr.images.to_nibabel`."""
+        from itk_ncr.images.libraries import to_nibabel
+
+        return to_nibabel(self)
+
+    def to_ants(self) -> Any:
+        """An ``ants.ANTsImage`` copy, see :func:`itk_ncr.images.to_ants`."""
+        from itk_ncr.images.libraries import to_ants
+
+        return to_ants(self)
+
+    def _repr_html_(self) -> str:
+        """One slice with type and place, for notebooks."""
+        from itk_ncr.images.preview import image_html
+
+        return image_html(self)
+
     def rows(self) -> Rows:
         """A function from a slice of the first array axis to the values there.
 

@@ -18,9 +18,9 @@ from itk_ncr.errors import (
     ShapeError,
 )
 from itk_ncr.geometry import AffineMap
-from itk_ncr.images.adapters import to_sitk
 from itk_ncr.images.formats import Refused
 from itk_ncr.images.image import Image
+from itk_ncr.images.libraries import to_sitk
 from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.resampling import displacement_array
 from itk_ncr.images.transform_files import read_linear

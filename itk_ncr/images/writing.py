@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from itk_ncr import files
 from itk_ncr.errors import ArgumentError, ImageReadError, ImageWriteError, NCRError
-from itk_ncr.images.adapters import as_image, to_sitk
+from itk_ncr.images.adapters import as_image
 from itk_ncr.images.formats import suffix_of
 from itk_ncr.images.image import Image, ImageWarning
+from itk_ncr.images.libraries import to_sitk
 from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.reading import read_displacement, read_image
 
