@@ -80,25 +80,25 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     CheckpointError
         If the file is missing, truncated, damaged, not of this package, or of a later version.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     path = Path(path)
     require_no_pickle(path)
     if not path.is_file():
         raise CheckpointError(f"cannot read '{path}': there is no such file.")
     try:
-        with safe_open(path, framework="pt") as file:
-            entry = _entry(path, file.metadata())
-            # Copies: the file is mapped, and may be cut short while somebody still computes.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        # Read once: header and tensors of a file that is being replaced must not be of two files.
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read '{path}': {_line(error)}.") from error
+    try:
+        tensors = load(content)
+        entry = _entry(path, _metadata(content))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"cannot read '{path}': it is no safetensors file, or truncated ({_line(error)})."
         ) from error
-    except OSError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"cannot read '{path}': {_line(error)}.") from error
     if _digest(tensors, entry["record"]) != entry["sha256"]:
         raise CheckpointError(
             f"cannot read '{path}': it is damaged (its SHA-256 is not that of its content). "
@@ -173,6 +173,12 @@ def replace_file(path: Path, content: bytes) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise CheckpointError(f"cannot write '{path}': {_line(error)}.") from error
+
+
+def _metadata(content: bytes) -> Mapping[str, str] | None:
+    """The metadata of a safetensors file that was read without error."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]).get("__metadata__")  # type: ignore[no-any-return]
 
 
 def _entry(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
