@@ -205,8 +205,9 @@ def _noisy(image: Tensor, generator: torch.Generator) -> NDArray[np.float32]:
 def pair_of(example: Example) -> Pair:
     """The pair as the solver gets it."""
     settings = RegistrationSettings(affine="none")
-    aligned = Aligned(example.fixed, example.moving, settings, lambda: None, lambda *_: None, None)
-    return aligned.pair(aligned.on(example.fixed.grid), GivenMasks())
+    check, report, masks = lambda: None, lambda *_: None, GivenMasks()
+    aligned = Aligned(example.fixed, example.moving, settings, check, report, None, masks)
+    return aligned.pair(aligned.on(example.fixed.grid), masks)
 
 
 def chosen(
@@ -242,9 +243,8 @@ def final_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]
     half = pair.reduced(evidence.path_factor(pair))
     solution = instance.solve(pair, settings)
     along = evidence.path_cues(half, solution.path)
-    current = evidence.final_cues(
-        half, moved_by(solution.velocity, half.moving), half.compared(), 1
-    )
+    moved = moved_by(solution.velocity, half.moving)
+    current = evidence.final_cues(half, moved, half.compared())
     x_half, y_half = chosen(example, half.foreground, torch.cat([along, current], 1), seed)
     u = exponential(resize_velocity(solution.velocity, pair.fixed.shape[2:]))
     current = evidence.final_cues(pair, warp(pair.moving, u), pair.compared())
