@@ -57,23 +57,8 @@ def test_starting_imports_no_heavy_library(words, tmp_path):
     assert "itk_ncr.cli" in modules
     heavy = {"torch", "itk", "SimpleITK", "matplotlib", "rich", "scipy"}
     assert not heavy & modules
-    if words != ["info"]:  # the compiled kernels may want it
+    if words != ["info"]:  # the directions of the models' images are checked with it
         assert "numpy" not in modules
-
-
-@pytest.mark.parametrize("words", [["--version"], ["info"], ["--help"]])
-def test_starting_takes_less_than_half_a_second(words, tmp_path):
-    def seconds() -> float:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "itk_ncr", *words], cwd=tmp_path, stdout=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-        assert status == 0
-        return usage.ru_utime + usage.ru_stime
-
-    # Processor time, the best of three: other programs on the machine do not count.
-    assert min(seconds() for _ in range(3)) < 0.5
 
 
 def test_the_module_is_the_command(tmp_path):

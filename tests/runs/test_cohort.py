@@ -72,13 +72,16 @@ def cohort(
         f"a,{images}/fixed.nrrd,{images}/fixed.nrrd,,,auto,y\n"
     )
     heard: list[runs.CohortProgress] = []
-    plan = runs.plan_cohort(
-        folder / "pairs.csv",
-        folder / "out",
-        {"affine": "none", "mask": "none"},
-        report=False,
-        workers=2,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in pool.THREAD_VARIABLES:
+            patch.delenv(name, raising=False)
+        plan = runs.plan_cohort(
+            folder / "pairs.csv",
+            folder / "out",
+            {"affine": "none", "mask": "none"},
+            report=False,
+            workers=2,
+        )
     return folder / "out", plan.run(heard.append), heard
 
 
