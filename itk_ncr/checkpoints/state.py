@@ -178,7 +178,7 @@ def replace_file(path: Path, content: bytes) -> None:
 def _metadata(content: bytes) -> Mapping[str, str] | None:
     """The metadata of a safetensors file that was read without error."""
     length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length]).get("__metadata__")  # type: ignore[no-any-return]
+    return json.loads(content[8 : 8 + length]).get("__metadata__")
 
 
 def _entry(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
