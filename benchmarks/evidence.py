@@ -1,13 +1,14 @@
 """Fit what turns cues into log-odds of noncorrespondence (``itk_ncr/registration/evidence-*``).
 
-    python benchmarks/evidence.py DATA --work FOLDER [--dimension 3] [--pairs 160]
+    python benchmarks/evidence.py brains --data DATA --work FOLDER [--dimension 3] [--pairs 160]
+    python benchmarks/evidence.py retinas --work FOLDER --dimension 2 [--pairs 160]
 
-DATA holds the folders ixi_dlmuse and stroke_lesions. Pairs of *training* subjects, two thirds of
-them with a realistic phantom lesion, half of them in another contrast, with bias fields, noise and
-tone curves of their own, are registered; cues and truth of some voxels of each are kept in FOLDER,
-one file a pair, so that a stopped run resumes and several processes can share the work
-(``--first``, ``--last``, ``--collect``). The perceptron of the path is fitted first, for the final
-one needs registrations that were masked by it. Figures are of *validation* subjects.
+DATA holds the folders ixi_dlmuse and stroke_lesions; retinas are phantoms. Pairs of brains of
+*training* subjects, two thirds of them with a realistic phantom lesion, half of them in another
+contrast, with bias fields, noise and tone curves of their own, are registered; cues and truth of
+some voxels of each are kept in FOLDER, one file a pair, so that a stopped run resumes and several
+processes can share the work (``--first``, ``--last``, ``--collect``). The perceptron of the path is
+fitted first, for the final one needs registrations that were masked by it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import itk_ncr
-from itk_ncr.data.phantoms import LesionBank, random_lesion
+from itk_ncr.data.phantoms import LesionBank, OctPhantoms, random_lesion
 from itk_ncr.data.phantoms.blobs import random_centre, sized_blob
 from itk_ncr.data.placement import Placement
 from itk_ncr.data.store import filled
@@ -39,6 +40,7 @@ from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.preparation import Aligned, GivenMasks
 from itk_ncr.registration.presets import solver_preset
 from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.solver_settings import InstanceSettings
 
 # Shares: of healthy pairs, of pairs in their own contrast, of plain lesions, of small ones among
 # the realistic lesions.
@@ -48,7 +50,6 @@ HEALTHY, SAME_CONTRAST, PLAIN, SMALL_LESIONS = 0.33, 0.6, 0.5, 0.3
 VOXELS_PER_PAIR = 12_000
 HIDDEN, STEPS, BATCH, RATE, DECAY = 16, 1500, 4096, 1e-2, 1e-3
 SLICES = {"m08": -8.0, "p02": 2.0, "p18": 18.0}
-WEIGHTS = Path(itk_ncr.__file__).parent / "registration"
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,20 @@ class Examples:
         return itk_ncr.read_image(folder / "slices2d" / f"{subject}_{level}_t1.png")
 
 
+def retinas(number: int) -> Example:
+    """Both visits of a virtual patient, with another number of pixels and scanner every time."""
+    generator = torch.Generator().manual_seed(number)
+    rows, columns = (int(_uniform(generator, 128, most)) for most in (400, 640))
+    source = OctPhantoms(number + 1, shape=(rows, max(columns, 192)), flip=True)
+    sample = source.sample(number, generator)
+    assert sample.lesion is not None
+    fixed, moving = (_scanner(i[0], generator) for i in (sample.fixed, sample.moving))
+    grid = itk_ncr.Grid.of_array(fixed.shape)
+    images = [itk_ncr.Image(_noisy(image, generator), grid) for image in (fixed, moving)]
+    lesion = sample.lesion[0].numpy() > 0.5
+    return Example(*images, lesion, lesion, "retina")
+
+
 def _textured(dimension: int, generator: torch.Generator) -> Example:
     """A textured object, no brain, seen through a smooth deformation; with a lesion in most."""
     shape = tuple(
@@ -202,6 +217,12 @@ def _noisy(image: Tensor, generator: torch.Generator) -> NDArray[np.float32]:
     return torch.where(image > 0, (image + noise).clamp_min(0.004), 0.0).numpy()
 
 
+def solver_of(example: Example) -> InstanceSettings:
+    """Settings of the solver for an example."""
+    preset = "oct" if example.kind == "retina" else "auto"
+    return solver_preset(preset, example.fixed.dimension)
+
+
 def pair_of(example: Example) -> Pair:
     """The pair as the solver gets it."""
     settings = RegistrationSettings(affine="none")
@@ -229,7 +250,7 @@ def chosen(
 def path_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]:
     """Of the path alone."""
     pair = pair_of(example)
-    settings = solver_preset("auto", example.fixed.dimension)
+    settings = solver_of(example)
     half = pair.reduced(evidence.path_factor(pair))
     path = instance.walk(pair, settings)
     x, y = chosen(example, half.foreground, evidence.path_cues(half, path), seed)
@@ -239,7 +260,7 @@ def path_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]:
 def final_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]:
     """With a registration that was masked by the path: half way, and at the end."""
     pair = pair_of(example)
-    settings = solver_preset("auto", example.fixed.dimension)
+    settings = solver_of(example)
     half = pair.reduced(evidence.path_factor(pair))
     solution = instance.solve(pair, settings)
     along = evidence.path_cues(half, solution.path)
@@ -304,16 +325,16 @@ def widened(model: evidence.Perceptron, extra: int) -> evidence.Perceptron:
     return evidence.Perceptron(mean, deviation, ((wide, bias), *rest))
 
 
-def write(path: evidence.Perceptron, final: evidence.Perceptron, dimension: int) -> None:
+def write(path: evidence.Perceptron, final: evidence.Perceptron, file: Path) -> None:
     """Write the weights where the package reads them."""
-    file = WEIGHTS / f"evidence-{dimension}d.safetensors"
     found = tensors(path, "path") | tensors(final, "final")
     save_file({name: tensor.clone() for name, tensor in found.items()}, file)
     evidence.evidence_model.cache_clear()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("what", type=click.Choice(["brains", "retinas"]))
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--dimension", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--pairs", default=160, show_default=True)
@@ -321,7 +342,8 @@ def write(path: evidence.Perceptron, final: evidence.Perceptron, dimension: int)
 @click.option("--last", type=int, help="Collect only the pairs up to here.")
 @click.option("--collect", type=click.Choice(["path", "final"]), help="Only this, no fit.")
 def main(
-    data: Path,
+    what: str,
+    data: Path | None,
     work: Path,
     dimension: str,
     pairs: int,
@@ -332,10 +354,15 @@ def main(
     """Collect samples, fit both perceptrons and write them into the package."""
     torch.set_num_threads(1)
     axes = int(dimension)
-    examples = Examples(data, "train", axes)
+    if what == "retinas" and axes == 3:
+        raise click.UsageError("retinas are 2D; give --dimension 2.")
+    if what == "brains" and data is None:
+        raise click.UsageError("brains need --data.")
+    examples = Examples(data, "train", axes) if data is not None else retinas
+    weights = evidence.evidence_file(what, axes)
     fitted: dict[str, evidence.Perceptron] = {}
     for name, samples in (("path", path_samples), ("final", final_samples)):
-        folder = work / f"{name}-{axes}d"
+        folder = work / what / f"{name}-{axes}d"
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"{number:04}.npz" for number in range(pairs)]
         if collect in (None, name):
@@ -349,7 +376,7 @@ def main(
             fitted[name] = fit([file for file in files if file.exists()])
             # The final samples need registrations that are masked by the path.
             before = widened(fitted["path"], 2 * len(evidence.FINAL_RADII))
-            write(fitted["path"], fitted.get("final", before), axes)
+            write(fitted["path"], fitted.get("final", before), weights)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Images made ready: one scale of intensities for both, in training and in use."""
 
 from itk_ncr.preprocessing.intensity import Normalised, match_histogram, normalise
+from itk_ncr.preprocessing.layers import is_layered
 
-__all__ = ["Normalised", "match_histogram", "normalise"]
+__all__ = ["Normalised", "is_layered", "match_histogram", "normalise"]

@@ -277,12 +277,24 @@ class EvidenceModel:
 
 
 @cache
-def evidence_model(dimension: int) -> EvidenceModel:
-    """The model that comes with the package, by the number of axes."""
+def evidence_model(learnt_from: str, dimension: int) -> EvidenceModel:
+    """The model that comes with the package.
+
+    Parameters
+    ----------
+    learnt_from : "brains" or "retinas"
+    dimension : int
+        2 or 3; of retinas only 2.
+    """
     from safetensors.torch import load_file
 
-    tensors = load_file(Path(__file__).with_name(f"evidence-{dimension}d.safetensors"))
+    tensors = load_file(evidence_file(learnt_from, dimension))
     return EvidenceModel(_perceptron(tensors, "path"), _perceptron(tensors, "final"))
+
+
+def evidence_file(learnt_from: str, dimension: int) -> Path:
+    """Where the weights of a model are."""
+    return Path(__file__).with_name(f"evidence-{learnt_from}-{dimension}d.safetensors")
 
 
 def _perceptron(tensors: Mapping[str, Tensor], name: str) -> Perceptron:

@@ -114,7 +114,7 @@ def solve(
     path: tuple[Tensor, ...] = ()
     if find_mask:
         path = walk(pair, settings, track)
-        look = _Look.along(path, pair)
+        look = _Look.along(path, pair, settings)
         if support is not None:
             support = support * _hidden(look, settings, support)
         pair = _suspecting(pair, _first_mask(look, pair, settings, support))
@@ -166,7 +166,7 @@ def refine(
     path: tuple[Tensor, ...] = ()
     if find_mask:
         path = walk(pair, settings, track)
-        pair = _suspecting(pair, _first_mask(_Look.along(path, pair), pair, settings))
+        pair = _suspecting(pair, _first_mask(_Look.along(path, pair, settings), pair, settings))
     blank = None if pair.suspected is None else _nearest(pair.suspected, start.velocity.shape[2:])
     if find_mask:
         flagged = doubtful(start)
@@ -243,12 +243,13 @@ class _Look:
     log_odds: Tensor
 
     @classmethod
-    def along(cls, path: tuple[Tensor, ...], pair: Pair) -> _Look:
+    def along(cls, path: tuple[Tensor, ...], pair: Pair, settings: InstanceSettings) -> _Look:
         """Judge a path once, for all masks that go by it."""
         factor = path_factor(pair)
         coarse = pair.reduced(factor)
         cues = path_cues(coarse, path)
-        return cls(path, coarse, factor, cues, evidence_model(_axes(pair)).path([cues]))
+        model = evidence_model(settings.evidence, _axes(pair))
+        return cls(path, coarse, factor, cues, model.path([cues]))
 
     def region(self, log_odds: Tensor, pair: Pair, settings: InstanceSettings) -> Tensor:
         """The best mask for log-odds on this grid, on the grid of the pair."""
@@ -264,7 +265,8 @@ def _first_mask(
     opposite = tuple(-velocity for velocity in look.path)
     seen = (moved_by(opposite[-1], look.coarse.foreground) > 0.5).to(look.log_odds.dtype)
     cues = path_cues(look.coarse.reversed(seen), opposite)
-    back = torch.where(seen > 0, evidence_model(_axes(pair)).path([cues]), -CERTAIN)
+    model = evidence_model(settings.evidence, _axes(pair))
+    back = torch.where(seen > 0, model.path([cues]), -CERTAIN)
     carried = moved_by(look.path[-1], back) - CARRIED_DISCOUNT
     log_odds = torch.maximum(look.log_odds, carried) - math.log(FIRST_PRICE)
     return look.region(supported(log_odds, support), pair, settings)
@@ -294,7 +296,7 @@ def _second_mask(
     """The mask with a velocity that was found under an earlier one."""
     coarse = look.coarse
     current = final_cues(coarse, moved_by(velocity, coarse.moving), coarse.compared())
-    log_odds = evidence_model(_axes(pair)).final([look.cues, current])
+    log_odds = evidence_model(settings.evidence, _axes(pair)).final([look.cues, current])
     return look.region(supported(log_odds, support), pair, settings)
 
 

@@ -163,8 +163,8 @@ def register_pair(
         report(0.0, "preparing")
         check()
         aligned = Aligned(fixed, moving, settings, check, report, initial_transform, masks)
-        if settings.preset == "auto" and aligned.contrasts == "two":
-            settings, solver = _for_two_contrasts(settings, solver, aligned, guess is None)
+        if settings.preset == "auto":
+            settings, solver = _recognised(settings, solver, aligned, guess is None)
         pair = aligned.pair(aligned.on(working), masks)
         find_mask = settings.mask == "auto"
         predicted: Tensor | None = None
@@ -226,22 +226,32 @@ def image_bytes(fixed: Grid, moving: Grid) -> int:
     return sum(grid.voxels * (DEFERRED_BYTES if deferred(grid) else kept) for grid, kept in parts)
 
 
-def _for_two_contrasts(
+def _recognised(
     settings: RegistrationSettings, solver: InstanceSettings, aligned: Aligned, alone: bool
 ) -> tuple[RegistrationSettings, InstanceSettings]:
-    """Settings for images whose contrasts were found to differ, and a word about it."""
-    if not alone:
+    """Settings for what the images turned out to show, with a warning; the given ones otherwise."""
+    if aligned.layered and alone:
+        preset = "oct"
+        aligned.warnings.append(
+            "images look like B-scans of a retina: preset 'oct' is used. Name another preset if "
+            "they are not."
+        )
+    elif aligned.contrasts == "two" and alone:
+        preset = "multimodal"
+        aligned.warnings.append(
+            "images show tissue in different contrasts: self-similarity is compared instead of "
+            "intensity (preset 'multimodal')."
+        )
+    elif aligned.contrasts == "two":
         aligned.warnings.append(
             "images seem to show tissue in different contrasts, which the network may not know: "
             "compare with preset 'multimodal' and engine 'instance'."
         )
         return settings, solver
-    aligned.warnings.append(
-        "images show tissue in different contrasts: self-similarity is compared instead of "
-        "intensity (preset 'multimodal')."
-    )
-    settings = replace(settings, preset="multimodal")
-    return settings, solver_settings(settings, settings.preset, aligned.fixed.dimension)
+    else:
+        return settings, solver
+    settings = replace(settings, preset=preset)
+    return settings, solver_settings(settings, preset, aligned.fixed.dimension)
 
 
 def _predicted(start: Start, pair: Pair, settings: RegistrationSettings) -> Tensor | None:

@@ -15,7 +15,7 @@ from itk_ncr.fields import reduced_shape
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, resample
 from itk_ncr.ops import resize
-from itk_ncr.preprocessing import Normalised, match_histogram, normalise
+from itk_ncr.preprocessing import Normalised, is_layered, match_histogram, normalise
 from itk_ncr.registration.affine import AffineSettings, Alignment, View, align, overlap
 from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.plausibility import (
@@ -82,6 +82,8 @@ class Aligned:
     stripped : "fixed", "moving" or None
         The image that shows only part of what surrounds it in the other one, such as a brain
         without its head. The images are compared only where it shows something.
+    layered : bool
+        Whether both are 2D and show flat layers, as B-scans of a retina do.
     contrasts : "one" or "two"
         Whether the images show tissue in the same intensities, as far as the affine could tell.
     overlap : float
@@ -111,13 +113,18 @@ class Aligned:
         self.moving_scaled = self._scaled(moving, "moving image")
         self.fixed_foreground = self.fixed_scaled.foreground
         self.moving_foreground = self.moving_scaled.foreground
+        self.layered = all(
+            is_layered(scaled.values, scaled.foreground)
+            for scaled in (self.fixed_scaled, self.moving_scaled)
+        )
+        preset = "oct" if settings.preset == "auto" and self.layered else settings.preset
         if settings.affine == "auto":
             report(0.01, "affine")
             found = align(
                 _view(fixed, self.fixed_scaled, masks.lesion, masks.roi),
                 _view(moving, self.moving_scaled, masks.moving_lesion, masks.moving_roi),
                 start=initial,
-                settings=_affine_settings(settings.preset),
+                settings=_affine_settings(preset),
                 check=check,
             )
         else:

@@ -22,8 +22,7 @@ _SLICES = InstanceSettings(
 SOLVER_PRESETS: dict[str, InstanceSettings] = {
     "mri-3d": InstanceSettings(),
     "mri-2d": _SLICES,
-    # The perceptron was fitted on brains. This price is a guess: it has not been measured.
-    "oct": replace(_SLICES, price=0.1),
+    "oct": replace(_SLICES, evidence="retinas"),
     "multimodal": InstanceSettings(similarity="mind"),
 }
 
@@ -32,7 +31,7 @@ SOLVER_PRESETS: dict[str, InstanceSettings] = {
 # picks the network that was trained on it, where there is one.
 CONTRASTS: dict[str, dict[int, str]] = {
     "brain-t1": {2: "mri-2d", 3: "mri-3d"},
-    "oct": {2: "oct", 3: "oct"},
+    "oct": {2: "oct", 3: "mri-3d"},
 }
 
 

@@ -262,7 +262,7 @@ def _probability(
     """Noncorrespondence of the fixed image of a pair, (1, 1, *spatial); 0 in its background."""
     along = path_cues(pair.reduced(path_factor(pair)), path)
     current = final_cues(pair, moved, pair.compared())
-    model = evidence_model(pair.fixed.ndim - 2)
+    model = evidence_model(solver.evidence, pair.fixed.ndim - 2)
     log_odds = model.final([resize(along, pair.fixed.shape[2:]), current])
     level_set = mask_level_set(supported(log_odds, support), pair, solver, 1.0)
     return torch.sigmoid(level_set) * pair.foreground

@@ -56,6 +56,8 @@ class InstanceSettings:
     path : tuple of Stage
         Unmasked registrations, stiffest first, each starting from the one before; see ``evidence``.
         Their levels are for objects of ``evidence.OBJECT_VOXELS`` and scaled to others.
+    evidence : str
+        What the evidence of the mask was learnt from: "brains" or "retinas" (2D only).
     similarity : str
         "lncc", or another row of ``SIMILARITIES``: what drives the velocity.
     radius : int
@@ -97,6 +99,7 @@ class InstanceSettings:
         Stage(1.0, (Level(4, 4, 20), Level(2, 4, 15))),
         Stage(0.15, (Level(4, 4, 15), Level(2, 4, 25))),
     )
+    evidence: str = "brains"
     similarity: str = "lncc"
     radius: int = 2
     noise: float = 0.03

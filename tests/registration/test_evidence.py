@@ -79,13 +79,15 @@ def test_equal_images_leave_less_than_a_deviation():
     assert z.abs().mean() < 0.8  # the width of a smoothed bin
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
-def test_the_shipped_model_takes_the_cues_that_are_made(dimension):
+@pytest.mark.parametrize(
+    ("learnt_from", "dimension"), [("brains", 2), ("brains", 3), ("retinas", 2)]
+)
+def test_the_shipped_model_takes_the_cues_that_are_made(learnt_from, dimension):
     shape = (20, 24, 22)[:dimension]
     image = smooth_image(shape, 3)
     pair = Pair(image, image, torch.ones_like(image), None, None, (1.0,) * dimension)
     along = path_cues(pair, [torch.zeros(1, dimension, *shape)] * 3)
-    model = evidence_model(dimension)
+    model = evidence_model(learnt_from, dimension)
     assert model.path([along]).shape == image.shape
     current = final_cues(pair, image, pair.foreground)
     log_odds = model.final([along, current])
