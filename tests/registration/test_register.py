@@ -8,6 +8,7 @@ import SimpleITK as sitk
 import torch
 
 import itk_ncr
+from itk_ncr.data import OctPhantoms
 from itk_ncr.errors import (
     ArgumentError,
     GeometryError,
@@ -185,6 +186,20 @@ def test_a_result_resamples_whatever_is_an_image(plain, slice_pair):
     assert "\n" not in line
     assert len(line) < 200
     assert f"masked {100 * plain.quality.masked_fraction:.3g} %" in line
+
+
+def test_b_scans_are_recognised_and_never_sheared():
+    source = OctPhantoms(2, shape=(96, 192))
+    sample = source.sample(1, torch.Generator().manual_seed(1))
+    fixed, moving = sample.fixed[0].numpy(), sample.moving[0].numpy()
+    result = itk_ncr.register(fixed, moving, threads=1)
+    assert result.settings.preset == "oct"
+    assert sum("B-scans" in warning for warning in result.warnings) == 1
+    matrix = np.asarray(result.affine.matrix)
+    assert abs(matrix[:, 0] @ matrix[:, 1]) < 1e-4  # axes that were at right angles stay so
+    named = itk_ncr.register(fixed, moving, preset="mri-2d", threads=1)
+    assert named.settings.preset == "mri-2d"
+    assert not any("B-scans" in warning for warning in named.warnings)
 
 
 def test_an_image_to_itself_stays(slice_pair):
