@@ -37,6 +37,8 @@ from itk_ncr.registration.pair import Pair
 BINS, BIN_SIGMAS = 64, (10.0, 4.0, 2.0)
 # Largest intensity of ``preprocessing``.
 BRIGHTEST = 1.5
+# Share of the voxels of an intensity that must lie in a region for it to be the region's own.
+OWN_SHARE = 0.5
 # Residuals beyond this many deviations are left out of the statistics, and cut off in the cues.
 OUTLIER, LARGEST_RESIDUAL = 2.5, 5.0
 # Expected error of the position of an edge, in voxels; smallest deviation, in bright tissue.
@@ -78,7 +80,7 @@ def standardised_residual(moved: Tensor, fixed: Tensor, weight: Tensor) -> Tenso
     Tensor, shape (1, 1, *spatial)
         Between plus and minus ``LARGEST_RESIDUAL``.
     """
-    index = (moved / BRIGHTEST * (BINS - 1)).clamp(0, BINS - 1).round().long()
+    index = _bins(moved)
     used = weight > 0
     slope_error = POSITION_ERROR * _slope(fixed)
     inlier = used
@@ -93,6 +95,30 @@ def standardised_residual(moved: Tensor, fixed: Tensor, weight: Tensor) -> Tenso
         scale = (deviation[index].square() + slope_error.square()).sqrt()
         inlier = used & (residual.abs() < OUTLIER * scale)
     return (residual / scale).clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL)
+
+
+def shown_only_in(region: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
+    """1 in a region whose moving intensities hardly occur elsewhere; (1, 1, *spatial).
+
+    What is expected there was learnt there: :func:`standardised_residual` is blind to it.
+
+    Parameters
+    ----------
+    region, moved, weight : Tensor, shape (1, 1, *spatial)
+        The region as 0 and 1; the others as for :func:`standardised_residual`.
+    """
+    index = _bins(moved)
+    inside = (region > 0) & (weight > 0)
+    counts = torch.stack(
+        [torch.bincount(index[part], minlength=BINS).double() for part in (inside, weight > 0)]
+    )
+    within, everywhere = smooth(counts[None], BIN_SIGMAS[-1])[0]
+    own = within / everywhere.clamp_min(1e-12) > OWN_SHARE
+    return (own[index] & inside).to(moved.dtype)
+
+
+def _bins(moved: Tensor) -> Tensor:
+    return (moved / BRIGHTEST * (BINS - 1)).clamp(0, BINS - 1).round().long()
 
 
 def _gain(fixed: Tensor, expected: Tensor, inlier: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from itk_ncr.registration.evidence import (
     object_scale,
     path_cues,
     path_factor,
+    shown_only_in,
 )
 from itk_ncr.registration.masking import (
     SNAP_RADIUS,
@@ -44,9 +45,9 @@ from itk_ncr.registration.start import Start, doubtful, fill
 # Root mean square of the gradient, per voxel and in distance per voxel of motion, below which steps
 # get shorter: pairs that differ start at 0.3, an image and itself at 0.0002.
 WEAK_GRADIENT = 0.05
-# Log-odds by which the evidence of one image counts less in the other: an intensity that only a
-# lesion has makes healthy tissue of that intensity unlikely from the other side. Chosen on one
-# phantom; with 3 a lesion of the moving image alone is lost in the space of the fixed one.
+# Log-odds by which the evidence of one image counts less in the other, but for what the other one
+# could not see itself: an intensity that only a lesion has makes healthy tissue of that intensity
+# unlikely from the other side. Chosen on one phantom.
 CARRIED_DISCOUNT = 3.0
 # Share of a region that must be seen without the other opinion for that to be left aside. Chosen on
 # two phantoms of one pair.
@@ -267,9 +268,24 @@ def _first_mask(
     cues = path_cues(look.coarse.reversed(seen), opposite)
     model = evidence_model(settings.evidence, _axes(pair))
     back = torch.where(seen > 0, model.path([cues]), -CERTAIN)
-    carried = moved_by(look.path[-1], back) - CARRIED_DISCOUNT
+    carried = moved_by(look.path[-1], back)
+    moved = moved_by(look.path[-1], look.coarse.moving)
+    carried -= discount(carried > 0, moved, look.coarse.compared())
     log_odds = torch.maximum(look.log_odds, carried) - math.log(FIRST_PRICE)
     return look.region(supported(log_odds, support), pair, settings)
+
+
+def discount(region: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
+    """Log-odds by which evidence that was carried over counts less, (1, 1, *spatial).
+
+    Parameters
+    ----------
+    region : Tensor, shape (1, 1, *spatial)
+        Where that evidence speaks against a partner.
+    moved, weight : Tensor, shape (1, 1, *spatial)
+        The other image, and where both are compared.
+    """
+    return CARRIED_DISCOUNT * (1 - shown_only_in(region, moved, weight))
 
 
 def _hidden(look: _Look, settings: InstanceSettings, support: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from itk_ncr.registration.energy import distance_to, features
 from itk_ncr.registration.evidence import evidence_model, final_cues, path_cues, path_factor
 from itk_ncr.registration.full_resolution import FullResolution, deferred
 from itk_ncr.registration.instance import (
-    CARRIED_DISCOUNT,
     Solution,
+    discount,
     mask_level_set,
     supported,
 )
@@ -220,12 +220,13 @@ def _probabilities(
         seen = warp(pair.foreground, u_inverse, mode="nearest")
         opposite = tuple(-velocity for velocity in path)
         swapped = pair.reversed(seen)
+        moved_back = warp(pair.fixed, u_inverse)
         carried = None if support is None else warp(support, u_inverse)
-        back = _probability(solver, swapped, warp(pair.fixed, u_inverse), opposite, carried)
+        back = _probability(solver, swapped, moved_back, opposite, carried)
         # Each sees what is new in its own image; what has no partner has none either way.
         there, back = (
-            torch.maximum(there, _discounted(warp(back, u))),
-            torch.maximum(back, _discounted(warp(there, u_inverse))),
+            torch.maximum(there, _discounted(warp(back, u), moved, pair)),
+            torch.maximum(back, _discounted(warp(there, u_inverse), moved_back, swapped)),
         )
     if predicted is not None:
         # A network has learnt what lesions look like; the evidence knows what it has never seen.
@@ -247,9 +248,10 @@ def _probabilities(
     return there, back, (float(before), float(after))
 
 
-def _discounted(probability: Tensor) -> Tensor:
+def _discounted(probability: Tensor, moved: Tensor, pair: Pair) -> Tensor:
     """A probability that comes from the other image."""
-    return torch.sigmoid(torch.logit(probability, 1e-6) - CARRIED_DISCOUNT)
+    less = discount(probability > 0.5, moved, pair.compared())
+    return torch.sigmoid(torch.logit(probability, 1e-6) - less)
 
 
 def _probability(
