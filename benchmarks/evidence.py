@@ -8,7 +8,8 @@ DATA holds the folders ixi_dlmuse and stroke_lesions; retinas are phantoms. Pair
 contrast, with bias fields, noise and tone curves of their own, are registered; cues and truth of
 some voxels of each are kept in FOLDER, one file a pair, so that a stopped run resumes and several
 processes can share the work (``--first``, ``--last``, ``--collect``). The perceptron of the path is
-fitted first, for the final one needs registrations that were masked by it.
+fitted first, for the final one needs registrations that were masked by it; these take eight times
+as long, so the final one is fitted on half as many pairs.
 """
 
 from __future__ import annotations
@@ -364,9 +365,10 @@ def main(
     for name, samples in (("path", path_samples), ("final", final_samples)):
         folder = work / what / f"{name}-{axes}d"
         folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / f"{number:04}.npz" for number in range(pairs)]
+        count = pairs if name == "path" else pairs // 2
+        files = [folder / f"{number:04}.npz" for number in range(count)]
         if collect in (None, name):
-            for number in range(first, pairs if last is None else last):
+            for number in range(first, count if last is None else last):
                 if not files[number].exists():
                     example = examples(number)
                     np.savez(folder / f"part-{number}.npz", **samples(example, number))

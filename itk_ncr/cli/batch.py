@@ -85,9 +85,9 @@ def batch(
     """Register all PAIRS of a table.
 
     PAIRS is a CSV with the columns fixed, moving and optionally name (of the pair and its folder),
-    subject, lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask, labels (of
-    moving), fixed_labels, affine, initial_transform. Paths are relative to the CSV. Other columns
-    are carried into the summary.
+    subject, lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask, brain_mask,
+    moving_brain_mask, labels (of moving), fixed_labels, affine, initial_transform. Paths are
+    relative to the CSV. Other columns are carried into the summary.
 
     \b
     DIR/NAME/        what `itk-ncr register` writes, one folder per pair

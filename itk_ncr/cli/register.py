@@ -33,6 +33,8 @@ from itk_ncr.cli.console import note, progress_bar
 @options.file("--moving-lesion-mask", "The same for MOVING, in its space.")
 @options.file("--roi-mask", "Mask in the space of FIXED: 1 where to compare the images (1 = use).")
 @options.file("--moving-roi-mask", "The same for MOVING, in its space.")
+@options.file("--brain-mask", "Mask in the space of FIXED: 1 in the brain, for whole heads.")
+@options.file("--moving-brain-mask", "The same for MOVING, in its space.")
 @options.file("--labels", "Label map in the space of MOVING, to be carried onto FIXED.")
 @options.file(
     "--fixed-labels", "Label map in the space of FIXED: tells how well --labels come to lie on it."
@@ -60,6 +62,8 @@ def register(
     moving_lesion_mask: Path | None,
     roi_mask: Path | None,
     moving_roi_mask: Path | None,
+    brain_mask: Path | None,
+    moving_brain_mask: Path | None,
     labels: Path | None,
     fixed_labels: Path | None,
     affine: str,
@@ -101,6 +105,8 @@ def register(
         moving_lesion_mask=moving_lesion_mask,
         roi_mask=roi_mask,
         moving_roi_mask=moving_roi_mask,
+        brain_mask=brain_mask,
+        moving_brain_mask=moving_brain_mask,
         labels=labels,
         fixed_labels=fixed_labels,
         affine=None if in_words else Path(affine),
@@ -128,6 +134,6 @@ def _print(output: Path, run: runs.PairRun) -> None:
 
     verdict = run.record["verdict"]
     click.echo(f"{'verdict':<18} {verdict['grade']}: {verdict['sentence']}")
-    for name, text in figures(run.result, run.record.get("label_overlap")):
+    for name, text in figures(run.result, run.record.get("label_overlap"), run.record.get("brain")):
         click.echo(f"{name:<18} {text}")
     click.echo(f"{'results in':<18} {click.format_filename(output)} ({NOTICE})")

@@ -40,7 +40,7 @@ from itk_ncr.evaluation.statistics import (
     holm,
     signed_rank_test,
 )
-from itk_ncr.evaluation.summary import NOTICE, figures, summary
+from itk_ncr.evaluation.summary import NOTICE, brain_figures, figures, summary
 
 __all__ = [
     "NOTICE",
@@ -55,6 +55,7 @@ __all__ = [
     "average_precision",
     "best_rows",
     "bootstrap_interval",
+    "brain_figures",
     "correlation",
     "detected",
     "dice",

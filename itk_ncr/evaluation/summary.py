@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from itk_ncr.images import Image
     from itk_ncr.registration import RegistrationResult
 
+PARTS = {
+    "inside": "in the brain",
+    "outside": "outside the brain",
+    "moving_brain": "in the moving brain",
+}
 NOTICE = "research use only; not for diagnosis or treatment"
 
 
@@ -35,7 +43,9 @@ def summary(result: RegistrationResult) -> dict[str, Any]:
 
 
 def figures(
-    result: RegistrationResult, overlap: Mapping[str, float | None] | None = None
+    result: RegistrationResult,
+    overlap: Mapping[str, float | None] | None = None,
+    brain: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[tuple[str, str]]:
     """The figures a person asks for first: what, and how much, in words.
 
@@ -44,6 +54,8 @@ def figures(
     result : RegistrationResult
     overlap : mapping, optional
         Mean Jaccard of the labels, "jaccard_before" (by the affine alone) and "jaccard".
+    brain : mapping, optional
+        What :func:`brain_figures` returned.
     """
     quality = result.quality
     labels = []
@@ -54,6 +66,7 @@ def figures(
         ("distance", f"{quality.distance_before:.4g} -> {quality.distance_outside:.4g}"),
         *labels,
         ("no correspondence", f"{quality.masked_fraction:.2%} of the fixed object"),
+        *brain_rows(brain or {}),
         ("smallest Jacobian", f"{quality.minimum_jacobian:.3f}"),
         ("folding", f"{quality.folding_fraction:.3%}"),
         (
@@ -66,3 +79,67 @@ def figures(
         ("engine", result.engine if result.model is None else f"network {result.model.name}"),
         ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
     ]
+
+
+def brain_rows(brain: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """Figures of :func:`brain_figures` in words, one row for each part."""
+    rows = []
+    for part, found in brain.items():
+        unit = "ml" if "masked_ml" in found else "cm2"
+        text = f"{found[f'masked_{unit}']:.1f} {unit} masked, {found['masked_fraction']:.2%}"
+        if "folding_fraction" in found:
+            text += f"; folding {found['folding_fraction']:.3%}"
+        rows.append((PARTS[part], text))
+    return rows
+
+
+def brain_figures(
+    result: RegistrationResult, brain: Image | None = None, moving_brain: Image | None = None
+) -> dict[str, dict[str, float]]:
+    """Figures of a result inside and outside the brain.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+    brain, moving_brain : Image, optional
+        Not 0 in the brain; each in the space of its image.
+
+    Returns
+    -------
+    dict of dict
+        "inside" and "outside" of the fixed foreground, "moving_brain" of the moving image, as far
+        as masks are given: "masked_fraction", "masked_ml" ("masked_cm2" in 2D); of the fixed image
+        "minimum_jacobian" and "folding_fraction" too, NaN and 0 where there is no voxel.
+    """
+    found: dict[str, dict[str, float]] = {}
+    if brain is not None:
+        there = _on(brain, result.mask)
+        shown = result.foreground.array > 0
+        found["inside"] = _part(result.mask, there, result.jacobian.array)
+        found["outside"] = _part(result.mask, shown & ~there, result.jacobian.array)
+    if moving_brain is not None:
+        found["moving_brain"] = _part(result.mask_moving, _on(moving_brain, result.mask_moving))
+    return found
+
+
+def _on(mask: Image, like: Image) -> NDArray[np.bool_]:
+    from itk_ncr.images import resample
+
+    return resample(mask, like.grid, mode="nearest").array != 0
+
+
+def _part(
+    mask: Image, part: NDArray[np.bool_], jacobian: NDArray[np.float32] | None = None
+) -> dict[str, float]:
+    """Figures of the voxels of a part."""
+    masked = int(((mask.array > 0) & part).sum())
+    unit, millimetres = ("ml", 1000.0) if mask.dimension == 3 else ("cm2", 100.0)
+    found = {
+        "masked_fraction": masked / max(int(part.sum()), 1),
+        f"masked_{unit}": masked * math.prod(mask.grid.spacing) / millimetres,
+    }
+    if jacobian is not None:
+        values = jacobian[part]
+        found["minimum_jacobian"] = float(values.min()) if values.size else float("nan")
+        found["folding_fraction"] = float((values <= 0).mean()) if values.size else 0.0
+    return found

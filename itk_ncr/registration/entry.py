@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.geometry import AffineMap
-from itk_ncr.images import Image, as_affine, as_image
+from itk_ncr.images import Image, as_affine, as_image, resample
 from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.hint import network_opinion
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
@@ -37,6 +39,8 @@ def register(
     moving_lesion_mask: Any = None,
     roi_mask: Any = None,
     moving_roi_mask: Any = None,
+    brain_mask: Any = None,
+    moving_brain_mask: Any = None,
     affine: Any = "auto",
     initial_transform: Any = None,
     smoothness: float = 1.0,
@@ -85,6 +89,10 @@ def register(
         image.
     moving_roi_mask : image, optional
         The same for the moving image, in its own space. All masks take part in the affine as well.
+    brain_mask, moving_brain_mask : image, optional
+        Not 0 inside the brain of the fixed and of the moving image, each in its own space. They
+        narrow down the regions of interest; ``itk_ncr.evaluation.brain_figures`` tells how the
+        result is inside and outside.
     affine : "auto", "none" or AffineMap
         "auto" aligns the images first, without what the masks exclude. "none" trusts the physical
         coordinates. A map (fixed to moving points, mm, LPS) is used as it is; a linear transform of
@@ -166,13 +174,29 @@ def register(
             *images,
             lesion_mask=_mask(lesion_mask, "lesion mask"),
             moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
-            roi_mask=_mask(roi_mask, "ROI mask"),
-            moving_roi_mask=_mask(moving_roi_mask, "moving ROI mask"),
+            roi_mask=_both(_mask(roi_mask, "ROI mask"), _mask(brain_mask, "brain mask")),
+            moving_roi_mask=_both(
+                _mask(moving_roi_mask, "moving ROI mask"),
+                _mask(moving_brain_mask, "moving brain mask"),
+            ),
             initial_transform=start,
             progress=progress,
             abort=abort,
         )
     return dataclasses.replace(result, warnings=(*remark, *result.warnings)) if remark else result
+
+
+def _both(roi: Image | None, brain: Image | None) -> Image | None:
+    """What is in both masks; one that is not given excludes nothing."""
+    if roi is None or brain is None:
+        return brain if roi is None else roi
+    if roi.dimension != brain.dimension:
+        raise ShapeError(
+            f"ROI mask and brain mask must have the same axes; got {roi.dimension} and "
+            f"{brain.dimension}."
+        )
+    there = resample(roi, brain.grid, mode="nearest").array
+    return Image(((there != 0) & (brain.array != 0)).astype(np.uint8), brain.grid)
 
 
 def _start(given_affine: AffineMap | None, initial: Any, dimension: int) -> AffineMap | None:

@@ -16,10 +16,10 @@ class PairFiles:
     ----------
     fixed, moving : Path
         Scalar images of one dimension, or folders with one DICOM series.
-    lesion_mask, roi_mask : Path, optional
-        In the space of fixed: 1 = ignore, 1 = use.
-    moving_lesion_mask, moving_roi_mask : Path, optional
-        In the space of moving: 1 = ignore, 1 = use.
+    lesion_mask, roi_mask, brain_mask : Path, optional
+        In the space of fixed: 1 = ignore, 1 = use, 1 = brain.
+    moving_lesion_mask, moving_roi_mask, moving_brain_mask : Path, optional
+        The same in the space of moving.
     labels : Path, optional
         Label map in the space of moving, to be carried onto fixed.
     fixed_labels : Path, optional
@@ -34,6 +34,8 @@ class PairFiles:
     moving_lesion_mask: Path | None = None
     roi_mask: Path | None = None
     moving_roi_mask: Path | None = None
+    brain_mask: Path | None = None
+    moving_brain_mask: Path | None = None
     labels: Path | None = None
     fixed_labels: Path | None = None
     affine: Path | None = None

@@ -163,7 +163,14 @@ def _register(
         raise type(error)(f"{error} (fixed '{files.fixed}', moving '{files.moving}')") from error
 
 
-_GIVEN = ("lesion_mask", "moving_lesion_mask", "roi_mask", "moving_roi_mask", *TRANSFORMS)
+_GIVEN = (
+    *(
+        side + kind
+        for kind in ("lesion_mask", "roi_mask", "brain_mask")
+        for side in ("", "moving_")
+    ),
+    *TRANSFORMS,
+)
 
 
 def _read(files: PairFiles) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def pair_record(
     """All but the names of the outputs and the warnings."""
     import torch
 
-    from itk_ncr.evaluation import summary
+    from itk_ncr.evaluation import brain_figures, summary
 
     inputs = {role: fingerprint(path) for role, path in files.given().items()}
     for role, entry in inputs.items():
@@ -46,6 +46,9 @@ def pair_record(
     }
     if "fixed_labels" in loaded:
         record["label_overlap"] = _label_overlap(loaded, result)
+    masks = loaded.get("brain_mask"), loaded.get("moving_brain_mask")
+    if any(mask is not None for mask in masks):
+        record["brain"] = brain_figures(result, *masks)
     return record
 
 

@@ -54,11 +54,11 @@ def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) 
     ----------
     path : path
         CSV (comma, semicolon or tab), UTF-8, with a heading: fixed, moving and optionally name,
-        subject, lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask, labels (of
-        moving), fixed_labels, affine (a file, auto or none), initial_transform. Paths are
-        relative to the CSV. Without a column ``name``, ``subject`` names the pair; without either,
-        the names of its files do. Other columns are carried into the summary, unless they look
-        like a misspelt one or hold files.
+        subject, lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask, brain_mask,
+        moving_brain_mask, labels (of moving), fixed_labels, affine (a file, auto or none),
+        initial_transform. Paths are relative to the CSV. Without a column ``name``, ``subject``
+        names the pair; without either, the names of its files do. Other columns are carried into
+        the summary, unless they look like a misspelt one or hold files.
     reserved : tuple of str
         Columns and names that the table may not use.
 

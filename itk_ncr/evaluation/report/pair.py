@@ -25,7 +25,7 @@ from itk_ncr.evaluation.report.page import write_page
 from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
 from itk_ncr.evaluation.report.verdict import finite, is_multimodal, judge
 from itk_ncr.evaluation.scene import Registered, Scene
-from itk_ncr.evaluation.summary import summary
+from itk_ncr.evaluation.summary import brain_rows, summary
 from itk_ncr.images import Image, resample
 from itk_ncr.registration import RegistrationResult
 
@@ -124,7 +124,7 @@ def write_pair_report(
         verdict=verdict,
         warnings=warnings,
         names={role: _name(inputs, role) for role in ("fixed", "moving")},
-        figures=_figures(quality),
+        figures=[*_figures(quality), *brain_rows(told.get("brain") or {})],
         residual=_residual(scene),
         mask_source=_mask_source(told, lesion_mask is not None),
         truth=None if truth is None else _truth(fixed, result, truth),
