@@ -122,7 +122,6 @@ def test_the_python_about_itk_and_simpleitk_runs(pair):
 
 
 def test_the_python_about_reports_and_methods_runs(pair):
-    pytest.importorskip("jinja2")
     pytest.importorskip("ants")
     made = {**pair, "itk_ncr": itk_ncr, "rows": [{"name": "one", "status": "done"}]}
     run("docs/methods.md", 0, made)

@@ -49,6 +49,7 @@ COMMANDS = (
     "register",
     "batch",
     "apply",
+    "convert",
     "segment",
     "report",
     "phantom",

@@ -66,7 +66,7 @@ def apply(
     is_table = any(path.suffix.lower() in _TABLES for path in (input, output))
     if is_table and labels:
         raise click.UsageError("--labels is for images; points have none")
-    field_path = _field(run, inverse, is_table)
+    field_path = field_file(run, inverse, is_table)
     endings = _TABLES if is_table else runs.FORMATS + runs.PICTURES
     runs.require_writable(output, overwrite, [field_path, input], endings)
     if is_table:
@@ -78,7 +78,7 @@ def apply(
         click.echo(click.format_filename(output))
 
 
-def _field(run: Path, inverse: bool, points: bool) -> Path:
+def field_file(run: Path, inverse: bool = False, points: bool = False) -> Path:
     """The displacement field to use; points travel along the arrows, images against them."""
     if not run.exists():
         raise InputError(f"run '{run}' does not exist. Give a folder of `itk-ncr register`.")

@@ -134,10 +134,7 @@ def _write_pair(
     from itk_ncr.images import read_image
 
     record = _record(run)
-    fixed, moving = (
-        read_image(_input(record, role, moved[role]), f"{role} image")
-        for role in ("fixed", "moving")
-    )
+    fixed, moving = (_input_image(record, role, moved[role]) for role in ("fixed", "moving"))
     given = {
         "truth": truth,
         "lesion mask": lesion_mask or _extra(record, "lesion_mask"),
@@ -162,6 +159,28 @@ def _write_pair(
         truth=masks["truth"],
         labels=None if read[0] is None or read[1] is None else (read[0], read[1]),
     )
+
+
+def _input_image(record: Mapping[str, Any], role: str, now: Path | None) -> Image:
+    """The fixed or moving image of the run, still what it was."""
+    from itk_ncr.images import read_image
+
+    entry = record["inputs"].get(role)
+    known = entry.get("voxels_sha256") if isinstance(entry, dict) else None
+    if known is None:
+        return read_image(_input(record, role, now), f"{role} image")
+    if now is None:
+        raise InputError(
+            f"the {role} image of the run was no file: it was registered from memory in Python. "
+            f"Write it to one and give that with --{role}."
+        )
+    image = read_image(now, f"{role} image")
+    if runs.voxels_hash(image) != known:
+        raise InputError(
+            f"{role} image '{now}' is not the one that was registered: its values or their type "
+            "are others. Register again, or give the former image."
+        )
+    return image
 
 
 def _input(record: Mapping[str, Any], role: str, now: Path | None) -> Path:

@@ -23,10 +23,13 @@ from itk_ncr.evaluation.metrics import (
     temperature_scale,
     tempered,
 )
+from itk_ncr.evaluation.notebook import result_html, result_page
 from itk_ncr.evaluation.report import (
     Check,
+    Page,
     Verdict,
     judge,
+    pair_page,
     verdict_of,
     write_cohort_report,
     write_pair_report,
@@ -50,6 +53,7 @@ __all__ = [
     "JacobianStatistics",
     "LesionSplit",
     "Mark",
+    "Page",
     "SurfaceDistance",
     "Verdict",
     "average_precision",
@@ -72,6 +76,9 @@ __all__ = [
     "landmark_errors",
     "line_distance",
     "mean_jaccard",
+    "pair_page",
+    "result_html",
+    "result_page",
     "robustness",
     "signed_rank_test",
     "split_by_lesion",

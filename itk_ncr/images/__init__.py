@@ -19,6 +19,12 @@ from itk_ncr.images.transforms import (
     to_sitk_transform,
     write_transform,
 )
+from itk_ncr.images.voxel_fields import (
+    from_voxel_field,
+    read_voxel_field,
+    to_voxel_field,
+    write_voxel_field,
+)
 from itk_ncr.images.writing import replacing, write_image
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "as_affine",
     "as_image",
     "available_memory",
+    "from_voxel_field",
     "inverse_physical_displacement",
     "map_values",
     "mover",
@@ -36,6 +43,7 @@ __all__ = [
     "read_affine",
     "read_displacement",
     "read_image",
+    "read_voxel_field",
     "replacing",
     "require_memory",
     "resample",
@@ -45,8 +53,10 @@ __all__ = [
     "to_nibabel",
     "to_sitk",
     "to_sitk_transform",
+    "to_voxel_field",
     "to_xarray",
     "transform_points",
     "write_image",
     "write_transform",
+    "write_voxel_field",
 ]

@@ -163,6 +163,7 @@ def _words(text: str, what: str) -> list[float]:
 
 def _of_matlab(content: bytes) -> list[Part]:
     """The vectors of a MATLAB file of version 4: parameters by the transform's name, then fixed."""
+    _refuse_text_matrix(content)
     parts: list[Part] = []
     at = 0
     while at < len(content):
@@ -174,6 +175,20 @@ def _of_matlab(content: bytes) -> list[Part]:
         else:
             parts[-1].fixed = values
     return parts
+
+
+def _refuse_text_matrix(content: bytes) -> None:
+    """A matrix as text says neither whose axes it is in nor which way it leads."""
+    try:
+        numbers = [float(word) for word in content.decode("ascii").split()]
+    except ValueError:
+        return
+    if len(numbers) == 16:
+        raise Refused(
+            "is a 4 x 4 matrix as text. Of greedy or c3d: `c3d_affine_tool FILE -oitk affine.txt`; "
+            "of FSL's FLIRT: `c3d_affine_tool -ref FIXED -src MOVING FILE -fsl2ras -oitk "
+            "affine.txt`"
+        )
 
 
 def _matlab_vector(content: bytes, at: int) -> tuple[str, list[float], int]:

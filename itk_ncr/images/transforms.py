@@ -35,6 +35,8 @@ def write_transform(
     path: str | os.PathLike[str],
     affine: AffineMap | None = None,
     deformation: Image | None = None,
+    *,
+    affine_first: bool = False,
 ) -> None:
     """Write ``x -> affine(x + deformation(x))`` for ITK, SimpleITK, ANTs and Slicer.
 
@@ -49,6 +51,8 @@ def write_transform(
         From fixed to moving space.
     deformation : vector Image, optional
         mm, (x, y, z), LPS: the part of the map without the affine.
+    affine_first : bool
+        Write ``x -> y + deformation(y)`` with ``y = affine(x)`` instead: the way back.
 
     Raises
     ------
@@ -64,8 +68,8 @@ def write_transform(
         raise ImageWriteError(
             f"cannot write {str(target)!r}: its name must end in one of {', '.join(writable)}"
         )
-    transform = to_sitk_transform(affine, deformation)
-    probes = _probes(affine, deformation)
+    transform = to_sitk_transform(affine, deformation, affine_first=affine_first)
+    probes = _probes(affine, deformation, affine_first)
     expected = [transform.TransformPoint(point) for point in probes]
     with replacing(target, suffix) as temporary:
         import SimpleITK as sitk
@@ -85,8 +89,13 @@ def write_transform(
             raise ImageWriteError(f"cannot write {str(target)!r}: it reads back differently")
 
 
-def to_sitk_transform(affine: AffineMap | None, deformation: Image | None) -> Any:
-    """The map ``x -> affine(x + deformation(x))`` as a SimpleITK transform."""
+def to_sitk_transform(
+    affine: AffineMap | None, deformation: Image | None, *, affine_first: bool = False
+) -> Any:
+    """The map ``x -> affine(x + deformation(x))`` as a SimpleITK transform.
+
+    With ``affine_first`` it is ``x -> y + deformation(y)``, ``y = affine(x)``.
+    """
     import SimpleITK as sitk
 
     parts = []
@@ -106,16 +115,17 @@ def to_sitk_transform(affine: AffineMap | None, deformation: Image | None) -> An
         parts.append(sitk.DisplacementFieldTransform(field))  # takes the image's memory over
     if len(parts) == 1 and deformation is None:
         return parts[0]
-    return sitk.CompositeTransform(parts)
+    return sitk.CompositeTransform(parts[::-1] if affine_first else parts)
 
 
 def as_affine(value: Any, name: str = "affine") -> AffineMap:
-    """The map of an AffineMap, of a linear transform of ITK or SimpleITK, or of a matrix.
+    """The map of an AffineMap, of a linear transform of ITK or SimpleITK, of a matrix or a file.
 
     Parameters
     ----------
-    value : AffineMap, itk.Transform, SimpleITK.Transform or array_like
-        An array is the homogeneous matrix, (D + 1, D + 1) with the last row (0, ..., 0, 1).
+    value : AffineMap, itk.Transform, SimpleITK.Transform, array_like or path
+        An array is the homogeneous matrix, (D + 1, D + 1) with the last row (0, ..., 0, 1). A path
+        is read as by :func:`read_affine`.
     name : str
         What it is to the caller, for messages.
 
@@ -130,17 +140,20 @@ def as_affine(value: Any, name: str = "affine") -> AffineMap:
         If it is none of these, or a transform that is not linear.
     GeometryError
         If it cannot be inverted, or an array is no homogeneous matrix.
+    ImageReadError
+        If a file cannot be read.
     """
     if isinstance(value, AffineMap):
         return value
+    if isinstance(value, (str, os.PathLike)):
+        return read_affine(value, role=name)
     if isinstance(value, (np.ndarray, list, tuple)):
         return AffineMap.from_homogeneous(value)
     dimension = _transform_dimension(value)
     if dimension is None:
         raise ArgumentError(
-            f"{name} must be an AffineMap, a linear transform or a homogeneous matrix; "
-            f"got {value if isinstance(value, str) else type(value).__name__!r}. "
-            "Read a transform file with itk_ncr.images.read_affine first."
+            f"{name} must be an AffineMap, a linear transform, a homogeneous matrix or the path of "
+            f"a transform file; got {type(value).__name__!r}."
         )
     if not value.IsLinear():
         raise ArgumentError(
@@ -208,7 +221,9 @@ def _require_room(folder: Path, deformation: Image | None) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _probes(affine: AffineMap | None, deformation: Image | None) -> list[tuple[float, ...]]:
+def _probes(
+    affine: AffineMap | None, deformation: Image | None, affine_first: bool
+) -> list[tuple[float, ...]]:
     """Points at which a transform is compared with what was read back."""
     if deformation is None:
         assert affine is not None  # one of both is there: checked by the caller
@@ -218,4 +233,6 @@ def _probes(affine: AffineMap | None, deformation: Image | None) -> list[tuple[f
         points = np.concatenate([grid.corners(), grid.centre[None]])
         # Corners lie on the rim of the field, where rounding decides between inside and outside.
         points = grid.centre + 0.9 * (points - grid.centre)
+        if affine is not None and affine_first:
+            points = affine.inverse()(points)
     return [tuple(float(v) for v in point) for point in points]

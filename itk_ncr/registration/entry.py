@@ -14,6 +14,7 @@ from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_affine, as_image, resample
 from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.hint import network_opinion
+from itk_ncr.registration.inputs import Inputs, sources_of
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.result import Registration, RegistrationResult
@@ -57,10 +58,11 @@ def register(
 
     Parameters
     ----------
-    fixed, moving : itk.Image, SimpleITK.Image, ndarray, Tensor, DataArray, Image or path
+    fixed, moving : path, itk.Image, SimpleITK.Image, ndarray, Tensor, DataArray or Image
         Or an image of MONAI, TorchIO, nibabel or ANTsPy: whatever
-        :func:`itk_ncr.images.as_image` takes. Two scalar images of the same dimension, 2 or 3, each
-        with its own spacing, origin, direction and size. Plain arrays have spacing 1 and origin 0.
+        :func:`itk_ncr.images.as_image` takes. A path is a file or a folder with one DICOM series.
+        Two scalar images of the same dimension, 2 or 3, each with its own spacing, origin,
+        direction and size. Plain arrays have spacing 1 and origin 0.
     method : str
         "ncr" is ours. Every row of ``itk_ncr.registration.REGISTRATIONS`` is a method too:
         "network" and "instance" are the two halves of ours, the rest are the pipelines of other
@@ -93,11 +95,11 @@ def register(
         Not 0 inside the brain of the fixed and of the moving image, each in its own space. They
         narrow down the regions of interest; ``itk_ncr.evaluation.brain_figures`` tells how the
         result is inside and outside.
-    affine : "auto", "none" or AffineMap
+    affine : "auto", "none", AffineMap or path
         "auto" aligns the images first, without what the masks exclude. "none" trusts the physical
         coordinates. A map (fixed to moving points, mm, LPS) is used as it is; a linear transform of
-        ITK or SimpleITK or a homogeneous matrix will do.
-    initial_transform : AffineMap, optional
+        ITK or SimpleITK, a homogeneous matrix or a transform file will do.
+    initial_transform : AffineMap or path, optional
         Where the affine starts from, with ``affine="auto"``; with "none" it is used as it is. The
         same types will do.
     smoothness : float
@@ -162,6 +164,31 @@ def register(
     )
     images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
     start = _start(given_affine, initial_transform, images[0].dimension)
+    inputs = Inputs(
+        *images,
+        lesion_mask=_mask(lesion_mask, "lesion mask"),
+        moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
+        roi_mask=_mask(roi_mask, "ROI mask"),
+        moving_roi_mask=_mask(moving_roi_mask, "moving ROI mask"),
+        brain_mask=_mask(brain_mask, "brain mask"),
+        moving_brain_mask=_mask(moving_brain_mask, "moving brain mask"),
+        affine=start if initial_transform is None else None,
+        initial_transform=None if initial_transform is None else start,
+        sources=sources_of(
+            {
+                "fixed": fixed,
+                "moving": moving,
+                "lesion_mask": lesion_mask,
+                "moving_lesion_mask": moving_lesion_mask,
+                "roi_mask": roi_mask,
+                "moving_roi_mask": moving_roi_mask,
+                "brain_mask": brain_mask,
+                "moving_brain_mask": moving_brain_mask,
+                "affine": None if given_affine is None else affine,
+                "initial_transform": initial_transform,
+            }
+        ),
+    )
     chosen, remark = _choose(settings, images[0])
     solver = REGISTRATIONS[chosen](settings)
     if isinstance(solver, InstanceOptimization) and (settings.method, settings.engine) == (
@@ -172,18 +199,15 @@ def register(
     with torch_as_usual():
         result = solver(
             *images,
-            lesion_mask=_mask(lesion_mask, "lesion mask"),
-            moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
-            roi_mask=_both(_mask(roi_mask, "ROI mask"), _mask(brain_mask, "brain mask")),
-            moving_roi_mask=_both(
-                _mask(moving_roi_mask, "moving ROI mask"),
-                _mask(moving_brain_mask, "moving brain mask"),
-            ),
+            lesion_mask=inputs.lesion_mask,
+            moving_lesion_mask=inputs.moving_lesion_mask,
+            roi_mask=_both(inputs.roi_mask, inputs.brain_mask),
+            moving_roi_mask=_both(inputs.moving_roi_mask, inputs.moving_brain_mask),
             initial_transform=start,
             progress=progress,
             abort=abort,
         )
-    return dataclasses.replace(result, warnings=(*remark, *result.warnings)) if remark else result
+    return dataclasses.replace(result, warnings=(*remark, *result.warnings), inputs=inputs)
 
 
 def _both(roi: Image | None, brain: Image | None) -> Image | None:

@@ -87,6 +87,10 @@ class FullResolution:
         """The same on the working grid."""
         return physical_displacement(self.u, self.working, self.working)
 
+    def working_deformation_inverse(self) -> Image:
+        """The way back after the inverse affine; mm, LPS, on the working grid."""
+        return physical_displacement(self.u_inverse, self.working, self.working)
+
     def determinant(self) -> Image:
         """Determinant of the Jacobian of ``x -> x + M u(x)``, on the fixed grid."""
         return self._image(self._open_determinant)

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from itk_ncr.errors import ShapeError
+from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.geometry import AffineMap, Grid
-from itk_ncr.images import Image, as_image, map_values, resample, slabs, transform_points
+from itk_ncr.images import (
+    Image,
+    as_image,
+    map_values,
+    resample,
+    slabs,
+    to_sitk_transform,
+    transform_points,
+)
+from itk_ncr.registration.inputs import Inputs
 
 if TYPE_CHECKING:
+    from itk_ncr.evaluation import Page
     from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
+
+
+IMAGES = (
+    *("warped", "displacement", "displacement_inverse", "deformation", "mask", "mask_moving"),
+    *("noncorrespondence", "noncorrespondence_moving", "jacobian", "inverse_error"),
+    *("foreground", "foreground_moving"),
+)
+"""Attributes of a :class:`RegistrationResult` that are images."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +123,11 @@ class RegistrationResult:
         The part of the map without the affine on the grid that the pair was solved on, of the same
         ends as the fixed one. Interpolated linearly it is ``deformation``, so that a transform made
         of it is the same map in fewer bytes. None where a result was made by hand.
+    working_deformation_inverse : Image, vector, mm, LPS, or None
+        The way back on the same grid: ``y -> z + working_deformation_inverse(z)`` with
+        ``z = affine^-1(y)``.
+    inputs : Inputs or None
+        The images, masks and transforms it was made from; None where it was made by hand.
 
     Notes
     -----
@@ -128,11 +153,20 @@ class RegistrationResult:
     engine: str = "instance"
     model: ModelRecord | None = None
     working_deformation: Image | None = None
+    working_deformation_inverse: Image | None = None
+    inputs: Inputs | None = None
 
     @property
     def transform_deformation(self) -> Image:
         """The part of the map without the affine, on the smallest grid that holds all of it."""
         return self.working_deformation or self.deformation
+
+    @property
+    def transform_back(self) -> tuple[AffineMap | None, Image]:
+        """The way back as an affine and the deformation after it, on the smallest grid."""
+        if self.working_deformation_inverse is None:
+            return None, self.displacement_inverse
+        return self.affine.inverse(), self.working_deformation_inverse
 
     @property
     def mask(self) -> Image:
@@ -191,6 +225,127 @@ class RegistrationResult:
         image = _placed(image, self.displacement.grid)
         grid = self.displacement_inverse.grid
         return resample(image, grid, displacement=self.displacement_inverse, mode=mode)
+
+    def image(self, name: str = "warped") -> Image:
+        """One of the images, by the name of its attribute.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no image of that name.
+        """
+        if name not in IMAGES:
+            raise ArgumentError(f"name must be one of {', '.join(IMAGES)}; got {name!r}.")
+        made: Image = getattr(self, name)
+        return made
+
+    def to_sitk(self, name: str = "warped") -> Any:
+        """An image of the result as a ``SimpleITK.Image``; see :meth:`image` for the names."""
+        return self.image(name).to_sitk()
+
+    def to_itk(self, name: str = "warped") -> Any:
+        """An image of the result as an ``itk.Image``; see :meth:`image` for the names."""
+        return self.image(name).to_itk()
+
+    def to_nibabel(self, name: str = "warped") -> Any:
+        """An image of the result as a ``nibabel.Nifti1Image``; see :meth:`image` for the names."""
+        return self.image(name).to_nibabel()
+
+    def to_ants(self, name: str = "warped") -> Any:
+        """An image of the result as an ``ants.ANTsImage``; see :meth:`image` for the names."""
+        return self.image(name).to_ants()
+
+    def to_sitk_transform(self, inverse: bool = False) -> Any:
+        """The map as a ``SimpleITK.Transform``: fixed to moving points, or back with ``inverse``.
+
+        ``SimpleITK.Resample(moving, fixed, transform)`` makes ``warped`` of it. Outside the fixed
+        image, or on the way back outside its affine image, only the affine acts.
+        """
+        if not inverse:
+            return to_sitk_transform(self.affine, self.transform_deformation)
+        return to_sitk_transform(*self.transform_back, affine_first=True)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        labels: Any = None,
+        fixed_labels: Any = None,
+        ending: str | None = None,
+        report: bool = True,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write everything to a folder, as ``itk-ncr register -o FOLDER`` does.
+
+        The files appear together when everything is written, or not at all.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist.
+        labels, fixed_labels : image or path, optional
+            Label maps of the moving and of the fixed image: the first is carried onto the fixed
+            grid, and with the second their overlap is measured.
+        ending : str, optional
+            ".nii.gz", ".nii", ".nrrd" or ".mha". Default: that of the file of the fixed image; of
+            arrays .nii.gz in 3D and .nrrd in 2D.
+        report : bool
+            Draw ``report.html`` and ``overview.png`` as well.
+        overwrite : bool
+            Replace the files of an earlier run in the folder.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written to, or holds files without ``overwrite``.
+        ArgumentError
+            If the result was not made by :func:`itk_ncr.register`.
+        ImageWriteError
+            If a file cannot be written; nothing is left behind.
+        """
+        from itk_ncr.runs import save_result
+
+        return save_result(
+            self,
+            Path(folder),
+            labels=labels,
+            fixed_labels=fixed_labels,
+            ending=ending,
+            report=report,
+            overwrite=overwrite,
+        )
+
+    def report(self) -> Page:
+        """The page of ``report.html``: a notebook shows it, ``.save(path)`` writes it.
+
+        Raises
+        ------
+        ArgumentError
+            If the result was not made by :func:`itk_ncr.register`.
+        """
+        from itk_ncr.evaluation import result_page
+
+        return result_page(self)
+
+    def _repr_html_(self) -> str:
+        """Images and figures at a glance, for notebooks."""
+        from itk_ncr.evaluation import result_html
+
+        return result_html(self)
+
+    def required_inputs(self) -> Inputs:
+        """The inputs, or an :class:`~itk_ncr.errors.ArgumentError` where there are none."""
+        if self.inputs is None:
+            raise ArgumentError(
+                "result must know the images that it was made from; this one was made by hand. "
+                "Use one that itk_ncr.register returned."
+            )
+        return self.inputs
 
     def transform_points(self, points: ArrayLike, inverse: bool = False) -> NDArray[np.float64]:
         """Points of the fixed space in the moving space (or back), both (n, D), mm, LPS."""

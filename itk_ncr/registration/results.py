@@ -199,6 +199,7 @@ def _result(
         warnings=tuple(prepared.warnings),
         settings=settings,
         working_deformation=full.working_deformation(),
+        working_deformation_inverse=full.working_deformation_inverse(),
     )
 
 

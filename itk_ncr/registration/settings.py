@@ -12,6 +12,7 @@ from typing import Any
 from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import as_affine
+from itk_ncr.images.transform_files import READABLE
 
 Progress = Callable[[float, str], None]
 """Gets the share of the work that is done, in [0, 1], and a word about it."""
@@ -139,8 +140,8 @@ class RegistrationSettings:
             )
         if not _one_of(self.affine, ("auto", "none", GIVEN)):
             raise ArgumentError(
-                f"affine must be 'auto', 'none' or an AffineMap; got {self.affine!r}. "
-                "Read a transform file with itk_ncr.images.read_affine first."
+                f"affine must be 'auto', 'none', an AffineMap or the path of a transform file "
+                f"({', '.join(READABLE)}); got {self.affine!r}. Correct the word."
             )
         if not _one_of(self.mask, ("auto", "none")):
             raise ArgumentError(
@@ -187,7 +188,7 @@ def affine_of(value: Any) -> tuple[str, AffineMap | None]:
     ArgumentError, GeometryError
         If it is neither a word nor an affine map; words are checked by the settings.
     """
-    if isinstance(value, str) and value != GIVEN:
+    if isinstance(value, str) and not value.lower().endswith(READABLE):
         return value, None
     return GIVEN, as_affine(value)
 

@@ -1,6 +1,6 @@
 """Files in, folder out: one pair, or many; light to import, each call imports what it needs."""
 
-from itk_ncr.files import holds_files, sole_run
+from itk_ncr.files import fingerprint, holds_files, sole_run
 from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
@@ -11,14 +11,14 @@ from itk_ncr.runs.outputs import (
     PICTURES,
     RECORD,
     OutputFolder,
-    fingerprint,
     format_for,
     require_flat,
     require_writable,
     write_text,
 )
-from itk_ncr.runs.pair import PairRun, run_pair
+from itk_ncr.runs.pair import PairRun, run_pair, save_result
 from itk_ncr.runs.planning import plan_cohort, run_cohort
+from itk_ncr.runs.record import voxels_hash
 from itk_ncr.runs.table import Pair, read_pairs
 from itk_ncr.runs.threads import limit_threads
 
@@ -49,6 +49,8 @@ __all__ = [
     "require_writable",
     "run_cohort",
     "run_pair",
+    "save_result",
     "sole_run",
+    "voxels_hash",
     "write_text",
 ]

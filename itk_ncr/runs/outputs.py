@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -292,39 +290,3 @@ def write_text(path: Path, text: str) -> None:
 
     with replacing(path, path.suffix) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Name and SHA-256 of an input; of several files, over their hashes and names."""
-    parts = _parts(path)
-    if parts == [path]:
-        return {"path": _text(path), "sha256": _sha256(path)}
-    lines = "".join(f"{_sha256(part)}  {part.name}\n" for part in parts)
-    digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
-    return {"path": _text(path), "sha256": digest, "files": len(parts)}
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files an image is made of: those of a DICOM folder, a header and its data."""
-    if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.is_file())
-    suffix = path.suffix.lower()
-    names: list[str] = []
-    if suffix == ".hdr":
-        names = [path.stem + ".img", path.stem + ".img.gz"]
-    elif suffix in (".mhd", ".nhdr"):
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        names = re.findall(r"(?mi)^(?:ElementDataFile\s*=|data ?file:)[ \t]*(\S[^\r\n]*)", text)
-    return [path, *(path.parent / name for name in names if (path.parent / name).is_file())]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _text(path: Path) -> str:
-    return str(path).encode("utf-8", "backslashreplace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import warnings
@@ -11,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itk_ncr.errors import ImageWriteError, InputError, MissingDependencyError, NCRError
+from itk_ncr.errors import ArgumentError, InputError, NCRError, ShapeError
+from itk_ncr.files import fingerprint
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
 from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.messages import heard_warnings
-from itk_ncr.runs.outputs import RECORD, OutputFolder, format_for, write_text
+from itk_ncr.runs.outputs import FORMATS, OutputFolder, format_for
+from itk_ncr.runs.results import Note, names, write_results
 from itk_ncr.runs.threads import limit_threads, usable_threads
 
 if TYPE_CHECKING:
@@ -25,19 +26,7 @@ if TYPE_CHECKING:
 
 TRANSFORMS = ("affine", "initial_transform")
 LABELS = ("labels", "fixed_labels")
-TRANSFORM, OVERVIEW, PAGE = "transform.h5", "overview.png", "report.html"
-# What is written as images: name of the file, attribute of the result.
-IMAGES = {
-    "warped": "warped",
-    "displacement": "displacement",
-    "displacement_inverse": "displacement_inverse",
-    "mask": "mask",
-    "mask_probability": "noncorrespondence",
-    "mask_moving": "mask_moving",
-    "jacobian": "jacobian",
-}
 Progress = Callable[[float, str], None]
-Note = Callable[[str], None]
 _log = logging.getLogger(__name__)
 
 
@@ -102,8 +91,7 @@ def run_pair(
     report_progress = progress or _unseen
     folder = OutputFolder(output, overwrite, files.given().values())
     suffix = ending or format_for(files.fixed)
-    images = (f"{name}{suffix}" for name in (*IMAGES, "labels"))
-    folder.require_free([*images, TRANSFORM, OVERVIEW, PAGE])
+    folder.require_free(names(suffix))
     report_progress(0.0, "starting")
     _load_libraries()
     with heard_warnings() as heard:
@@ -118,19 +106,88 @@ def run_pair(
             result = _register(files, loaded, settings, report_progress)
             for warning in result.warnings:
                 warnings.warn(warning, stacklevel=2)
-            report_progress(0.9, "writing")
-            written = _write(stage, output, suffix, loaded, result)
-            from itk_ncr.runs.record import as_json, judged, pair_record
-
-            record = pair_record(files, loaded, result) | {"warnings": heard}
-            record = judged(record, loaded, result) | dict(extra or {})
-            if report:
-                report_progress(0.95, "drawing")
-                written |= _draw(stage, loaded, result, record, note)
-            record["outputs"] = {**written, "summary": RECORD}
-            text = as_json(record)
-            write_text(stage / RECORD, text)
+            text = write_results(
+                stage,
+                output,
+                suffix,
+                loaded,
+                result,
+                sources={role: fingerprint(path) for role, path in files.given().items()},
+                heard=heard,
+                extra=extra,
+                report=report,
+                progress=report_progress,
+                note=note,
+            )
     return PairRun(json.loads(text), text, result)
+
+
+def save_result(
+    result: RegistrationResult,
+    output: Path,
+    *,
+    labels: Any = None,
+    fixed_labels: Any = None,
+    ending: str | None = None,
+    report: bool = True,
+    overwrite: bool = False,
+    note: Note = _log.info,
+) -> Path:
+    """Write a result of :func:`itk_ncr.register` as :func:`run_pair` writes its own.
+
+    Parameters are those of :meth:`itk_ncr.RegistrationResult.save`; ``note`` gets remarks, one
+    line each.
+    """
+    inputs = result.required_inputs()
+    sources, loaded = dict(inputs.sources), dict(inputs.by_role())
+    if fixed_labels is not None and labels is None:
+        raise ArgumentError(
+            "fixed_labels must come with labels of the moving image to compare them with. Add "
+            "those, or leave these out."
+        )
+    for role, given in (("labels", labels), ("fixed_labels", fixed_labels)):
+        if given is not None:
+            loaded[role], source = _label_map(role, given, inputs.fixed.dimension)
+            sources |= source
+    paths = {role: Path(entry["path"]) for role, entry in sources.items()}
+    if ending is not None and ending not in FORMATS:
+        raise ArgumentError(f"ending must be one of {', '.join(FORMATS)}; got {ending!r}.")
+    suffix = ending or _ending_of(paths.get("fixed"), inputs.fixed)
+    folder = OutputFolder(output, overwrite, paths.values())
+    folder.require_free(names(suffix))
+    with folder.staged() as stage:
+        write_results(
+            stage,
+            output,
+            suffix,
+            loaded,
+            result,
+            sources=sources,
+            heard=list(result.warnings),
+            report=report,
+            note=note,
+        )
+    return output
+
+
+def _label_map(role: str, given: Any, dimension: int) -> tuple[Image, dict[str, dict[str, Any]]]:
+    """A label map and its source, from an image or a path."""
+    from itk_ncr.images import as_image
+    from itk_ncr.registration.inputs import path_of, sources_of
+
+    image = as_labels(as_image(given, role=_spoken(role)), path_of(given))
+    if image.dimension != dimension:
+        raise ShapeError(
+            f"{role} must be {dimension}D like the fixed image; got {image.dimension}D."
+        )
+    return image, sources_of({role: given})
+
+
+def _ending_of(path: Path | None, fixed: Image) -> str:
+    """NIfTI has no 2D geometry of its own: a plane in memory goes to NRRD."""
+    if path is not None:
+        return format_for(path)
+    return ".nii.gz" if fixed.dimension == 3 else ".nrrd"
 
 
 def _unseen(_fraction: float, _text: str) -> None:
@@ -197,68 +254,3 @@ def _read(files: PairFiles) -> dict[str, Any]:
 
 def _spoken(role: str) -> str:
     return f"{role} image" if role in ("fixed", "moving") else role.replace("_", " ")
-
-
-def _write(
-    stage: Path, output: Path, suffix: str, loaded: dict[str, Any], result: RegistrationResult
-) -> dict[str, str]:
-    """Write the images and the transform; what was written, by the name of what it is."""
-    from itk_ncr.images import write_image, write_transform
-
-    def image(name: str) -> Image:  # one at a time: together they may not fit into memory
-        if name == "labels":
-            return result.resample(loaded["labels"], mode="nearest")
-        made: Image = getattr(result, IMAGES[name])
-        return made
-
-    names = [*IMAGES, *(["labels"] if "labels" in loaded else [])]
-    try:
-        for name in names:
-            write_image(image(name), stage / f"{name}{suffix}")
-        write_transform(stage / TRANSFORM, result.affine, result.transform_deformation)
-    except ImageWriteError as error:  # the hidden folder is not what the person asked for
-        raise ImageWriteError(str(error).replace(str(stage), str(output))) from error
-    return {name: f"{name}{suffix}" for name in names} | {"transform": TRANSFORM}
-
-
-def _draw(
-    stage: Path,
-    loaded: dict[str, Any],
-    result: RegistrationResult,
-    record: dict[str, Any],
-    note: Note,
-) -> dict[str, str]:
-    """Draw what people look at; a picture that fails is no reason to lose the registration."""
-
-    def overview(path: Path) -> None:
-        from itk_ncr.evaluation.overview import overview
-
-        overview(loaded["fixed"], loaded["moving"], result, path)
-
-    def page(path: Path) -> None:
-        from itk_ncr.evaluation import write_pair_report
-
-        maps = [loaded[role] for role in ("fixed_labels", "labels") if role in loaded]
-        write_pair_report(
-            path,
-            loaded["fixed"],
-            loaded["moving"],
-            result,
-            record=record,
-            lesion_mask=loaded.get("lesion_mask"),
-            labels=(maps[0], maps[1]) if len(maps) == 2 else None,
-        )
-
-    drawn = {}
-    for kind, name, draw in (("report", PAGE, page), ("overview", OVERVIEW, overview)):
-        try:
-            draw(stage / name)
-            drawn[kind] = name
-        except Exception as error:
-            if isinstance(error, MissingDependencyError):
-                note(str(error))
-            else:
-                note(f"{name} could not be drawn ({type(error).__name__}: {error})")
-            with contextlib.suppress(OSError):
-                (stage / name).unlink()
-    return drawn

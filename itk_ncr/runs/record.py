@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.runs.machine import environment
 from itk_ncr.runs.memory import peak_memory
-from itk_ncr.runs.outputs import fingerprint
 
 if TYPE_CHECKING:
+    from itk_ncr.geometry import AffineMap
     from itk_ncr.images import Image
     from itk_ncr.registration import RegistrationResult
-    from itk_ncr.runs.inputs import PairFiles
 
 
 def pair_record(
-    files: PairFiles, loaded: dict[str, Any], result: RegistrationResult
+    sources: Mapping[str, Mapping[str, Any]], loaded: dict[str, Any], result: RegistrationResult
 ) -> dict[str, Any]:
-    """All but the names of the outputs and the warnings."""
+    """All but the names of the outputs and the warnings.
+
+    Parameters
+    ----------
+    sources : mapping
+        Path and hash of the inputs that are files, by role.
+    loaded : dict
+        Every input by its role.
+    result : RegistrationResult
+    """
     import torch
 
     from itk_ncr.evaluation import brain_figures, summary
 
-    inputs = {role: fingerprint(path) for role, path in files.given().items()}
+    inputs = {role: dict(sources.get(role) or in_memory(given)) for role, given in loaded.items()}
     for role, entry in inputs.items():
         if hasattr(loaded[role], "array"):
             entry |= _description(loaded[role])
@@ -70,6 +80,20 @@ def judged(
         warnings=record["warnings"],
     )
     return record | {"inspection": inspection.as_dict(), "verdict": verdict.as_dict()}
+
+
+def in_memory(given: Image | AffineMap) -> dict[str, Any]:
+    """The entry of an input that is no file: what tells it from others."""
+    from itk_ncr.geometry import AffineMap
+
+    if isinstance(given, AffineMap):
+        return {"path": None, "matrix": given.homogeneous.tolist()}
+    return {"path": None, "voxels_sha256": voxels_hash(given)}
+
+
+def voxels_hash(image: Image) -> str:
+    """SHA-256 of the values of an image, in array order."""
+    return hashlib.sha256(image.array.data).hexdigest()
 
 
 def as_json(record: dict[str, Any]) -> str:

@@ -17,8 +17,6 @@ from itk_ncr.evaluation import write_cohort_report, write_pair_report
 from itk_ncr.images import Image
 
 playwright = pytest.importorskip("playwright.sync_api")
-pytest.importorskip("jinja2")
-pytest.importorskip("PIL")
 
 expect = playwright.expect
 pytestmark = pytest.mark.browser

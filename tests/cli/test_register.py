@@ -35,7 +35,8 @@ def record(folder: Path) -> dict:
 def test_a_run_writes_what_it_promises_in_the_format_of_the_fixed_image(registered):
     names = {path.name for path in registered.iterdir()}
     images = {f"{name}.nrrd" for name in IMAGES | {"labels"}}
-    assert names == images | {"transform.h5", "summary.json", "report.html", "overview.png"}
+    transforms = {"transform.h5", "transform_inverse.h5"}
+    assert names == images | transforms | {"summary.json", "report.html", "overview.png"}
     assert names == set(record(registered)["outputs"].values())
 
 
@@ -59,6 +60,22 @@ def test_the_transform_file_is_the_same_map(registered):
     for index in [(5, 6), (20, 20), (40, 31)]:
         point = np.array(field.TransformIndexToPhysicalPoint(index))
         assert transform.TransformPoint(point) == pytest.approx(point + field[index], abs=1e-3)
+
+
+def test_the_inverse_transform_leads_back(registered):
+    """From the file alone: points of the moving image, also beyond the fixed one, and a round."""
+    there, back = (
+        sitk.ReadTransform(str(registered / f"{name}.h5"))
+        for name in ("transform", "transform_inverse")
+    )
+    field = sitk.ReadImage(str(registered / "displacement_inverse.nrrd"))
+    for index in [(8, 9), (20, 20), (30, 25)]:
+        point = np.array(field.TransformIndexToPhysicalPoint(index))
+        assert back.TransformPoint(point) == pytest.approx(point + field[index], abs=1e-3)
+        # Inversion error of the solver; a map that is not inverted misses by millimetres.
+        assert there.TransformPoint(back.TransformPoint(point)) == pytest.approx(point, abs=0.1)
+    far = np.array([300.0, -200.0])
+    assert there.TransformPoint(back.TransformPoint(far)) == pytest.approx(far, abs=1e-6)
 
 
 def test_the_labels_travel_with_the_image(registered, read):

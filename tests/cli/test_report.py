@@ -8,9 +8,6 @@ import shutil
 import numpy as np
 import pytest
 
-pytest.importorskip("jinja2")
-pytest.importorskip("PIL")
-
 
 @pytest.fixture
 def moved_run(registered, tmp_path):

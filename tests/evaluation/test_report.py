@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import re
-import sys
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,14 +15,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from itk_ncr.errors import ImageReadError, MissingDependencyError
+from itk_ncr.errors import ImageReadError
 from itk_ncr.evaluation import summary, write_cohort_report, write_pair_report
-from itk_ncr.evaluation.report import StoredRegistration, judge, page, sprites, verdict
+from itk_ncr.evaluation.report import StoredRegistration, judge, sprites, verdict
 from itk_ncr.evaluation.scene import Scene
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, as_image, resample, to_sitk, write_image
 
-pytest.importorskip("jinja2")
 pytest.importorskip("PIL")
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&.nii"
@@ -545,17 +543,6 @@ def test_distributions_count_every_pair(tmp_path):
     assert any(re.match(pattern, words) for words in charts)
     tips = [text for opened, text in found.texts if opened[-1] == "title" and "svg" in opened]
     assert sum(int(tip.rsplit(": ", 1)[1]) for tip in tips) == 98 * len(charts)
-
-
-@pytest.mark.parametrize(("module", "name"), [("jinja2", "Jinja2"), ("PIL.Image", "Pillow")])
-def test_a_missing_package_is_named_with_its_remedy(
-    tmp_path, registration, monkeypatch, module, name
-):
-    page._environment.cache_clear()
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=rf'{name}.*pip install "itk_ncr\[report\]"'):
-        write_pair_report(tmp_path / "p.html", *registration((40, 52)))
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_tilted_image_says_that_its_letters_are_the_nearest(tmp_path, registration):

@@ -168,7 +168,7 @@ def test_the_filter_says_to_the_registration_what_it_understands(shift):
         ),
         ("affine", "given", "affine must be an AffineMap, a linear transform or a homogeneous"),
         ("affine", None, "got 'NoneType'"),
-        ("affine", "rigid", "affine must be 'auto', 'none' or an AffineMap"),
+        ("affine", "rigid", "affine must be 'auto', 'none', an AffineMap or"),
         ("initial_transform", "auto", "initial_transform must be an AffineMap, a linear"),
         ("registration", 3, "registration must be callable"),
         ("smothness", 1, "got 'smothness'. Did you mean Smoothness"),

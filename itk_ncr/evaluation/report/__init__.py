@@ -1,15 +1,18 @@
 """Pages that people like to read: one registration, or many."""
 
 from itk_ncr.evaluation.report.cohort import write_cohort_report
-from itk_ncr.evaluation.report.pair import write_pair_report
+from itk_ncr.evaluation.report.page import Page
+from itk_ncr.evaluation.report.pair import pair_page, write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
 from itk_ncr.evaluation.report.verdict import Check, Verdict, judge, verdict_of
 
 __all__ = [
     "Check",
+    "Page",
     "StoredRegistration",
     "Verdict",
     "judge",
+    "pair_page",
     "verdict_of",
     "write_cohort_report",
     "write_pair_report",

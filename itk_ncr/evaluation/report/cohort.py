@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from itk_ncr.evaluation.report.charts import histogram
-from itk_ncr.evaluation.report.page import write_page
+from itk_ncr.evaluation.report.page import make_page
 from itk_ncr.evaluation.report.verdict import (
     FOLDING_REVIEW,
     GRADES,
@@ -88,8 +88,6 @@ def write_cohort_report(
 
     Raises
     ------
-    MissingDependencyError
-        If Jinja2 is not installed (``pip install itk_ncr[report]``).
     ImageWriteError
         If the page cannot be written; nothing is left behind.
     """
@@ -118,8 +116,7 @@ def write_cohort_report(
         )
         for index, (_, heading, form, unit, limit) in enumerate(_COLUMNS)
     ]
-    write_page(
-        path,
+    page = make_page(
         "cohort.html",
         ("cohort.js",),
         title=title,
@@ -129,6 +126,7 @@ def write_cohort_report(
         columns=[(index, *_COLUMNS[index]) for index in shown],
         charts=[chart for chart in charts if chart is not None],
     )
+    page.save(path)
 
 
 def _pair(number: int, row: Mapping[str, Any], folder: Path) -> _Pair:

@@ -4,40 +4,68 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from itk_ncr.errors import MissingDependencyError
 from itk_ncr.evaluation.summary import NOTICE
 from itk_ncr.images import replacing
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-def write_page(
-    path: str | os.PathLike[str], template: str, scripts: Sequence[str], **content: Any
-) -> None:
-    """Render a template with its scripts and write it; complete, or not at all.
+FRAME_HEIGHT = 720  # pixels in a notebook: toolbar, planes and verdict of a pair
 
-    Everything in ``content`` is escaped: names of files and patients are nobody's markup.
 
-    Raises
-    ------
-    MissingDependencyError
-        If Jinja2 is not installed.
+@dataclass(frozen=True)
+class Page:
+    """An HTML document that needs no other file and no network."""
+
+    text: str
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it; complete, or not at all.
+
+        Raises
+        ------
+        ImageWriteError
+            If it cannot be written; nothing is left behind.
+        """
+        # What is no text (a file name of a foreign encoding) is shown as its bytes.
+        data = self.text.encode("utf-8", "backslashreplace")
+        target = Path(path)
+        with replacing(target, target.suffix) as temporary:
+            temporary.write_bytes(data)
+
+    def __repr__(self) -> str:
+        """Its size; the document is in ``text``."""
+        return f"<Page of {len(self.text) / 1e6:.1f} MB; save it with .save(path)>"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for notebooks."""
+        text = self.text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return (
+            f'<iframe srcdoc="{escape(text)}" width="100%" height="{FRAME_HEIGHT}" '
+            'style="border:0" sandbox="allow-scripts"></iframe>'
+        )
+
+
+def make_page(template: str, scripts: Sequence[str], **content: Any) -> Page:
+    """Render a template with its scripts.
+
+    Everything in ``content`` is escaped: names of files and patients are never markup.
     """
     page = _environment().get_template(template)
-    text = page.render(
+    text: str = page.render(
         style=_asset("report.css"),
         script="\n".join(_asset(name) for name in ("page.js", *scripts)),
         notice=NOTICE,
         **content,
     )
-    # What is no text (a file name of a foreign encoding) is shown as its bytes.
-    data = text.encode("utf-8", "backslashreplace")
-    target = Path(path)
-    with replacing(target, target.suffix) as temporary:
-        temporary.write_bytes(data)
+    return Page(text)
 
 
 def _asset(name: str) -> str:
@@ -45,14 +73,8 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _environment() -> Any:
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a report needs Jinja2, which is not installed. "
-            'Install it with: pip install "itk_ncr[report]"'
-        ) from error
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def load(name: str) -> str:
         folder = resources.files(__package__).joinpath("templates")

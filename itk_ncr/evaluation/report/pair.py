@@ -21,7 +21,7 @@ from itk_ncr.evaluation.metrics import (
     labels_touching,
     surface_distance,
 )
-from itk_ncr.evaluation.report.page import write_page
+from itk_ncr.evaluation.report.page import Page, make_page
 from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
 from itk_ncr.evaluation.report.verdict import finite, is_multimodal, judge
 from itk_ncr.evaluation.scene import Registered, Scene
@@ -71,6 +71,34 @@ def write_pair_report(
     ----------
     path : path
         HTML file to write.
+    others
+        As of :func:`pair_page`.
+
+    Raises
+    ------
+    ImageWriteError
+        If the page cannot be written; nothing is left behind.
+    """
+    page = pair_page(
+        fixed, moving, result, record=record, lesion_mask=lesion_mask, truth=truth, labels=labels
+    )
+    page.save(path)
+
+
+def pair_page(
+    fixed: Image,
+    moving: Image,
+    result: Registered,
+    *,
+    record: Mapping[str, Any] | None = None,
+    lesion_mask: Image | None = None,
+    truth: Image | None = None,
+    labels: tuple[Image, Image] | None = None,
+) -> Page:
+    """The page of a registration: images, masks, figures and a verdict.
+
+    Parameters
+    ----------
     fixed, moving : Image, scalar
         The pair, as registered.
     result : RegistrationResult or StoredRegistration
@@ -84,13 +112,6 @@ def write_pair_report(
         What truly has no correspondence, in fixed space; not 0 is inside.
     labels : tuple of Image, optional
         Label maps of the fixed and of the moving image.
-
-    Raises
-    ------
-    MissingDependencyError
-        If Jinja2 or Pillow is not installed (``pip install itk_ncr[report]``).
-    ImageWriteError
-        If the page cannot be written; nothing is left behind.
     """
     told = summary(cast("RegistrationResult", result)) if record is None else dict(record)
     given = {
@@ -116,8 +137,7 @@ def write_pair_report(
         multimodal=is_multimodal(told.get("settings") or {}),
     )
     inputs = told.get("inputs") or {}
-    write_page(
-        path,
+    return make_page(
         "pair.html",
         ("drawing.js", "plane.js", "viewer.js"),
         title=_title(inputs),

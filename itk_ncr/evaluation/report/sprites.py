@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.errors import MissingDependencyError
 from itk_ncr.evaluation.contrast import Window, jacobian_limit, scaled
 from itk_ncr.evaluation.scene import Plane, Scene, plane_across, planes
 
@@ -113,20 +112,7 @@ def stacks(scene: Scene) -> list[Stack]:
 
 
 def sheets(scene: Scene, shown: list[Stack]) -> list[dict[str, Any]]:
-    """Everything the page's script needs to draw the stacks, ready for JSON.
-
-    Raises
-    ------
-    MissingDependencyError
-        If Pillow is not installed.
-    """
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a report needs Pillow, which is not installed. "
-            'Install it with: pip install "itk_ncr[report]"'
-        ) from error
+    """Everything the page's script needs to draw the stacks, ready for JSON."""
     grey = _grey_layers(scene)
     bits = _bits(scene)
     shifts, limit = _shifts(scene)

@@ -24,7 +24,7 @@ DEFLATE_LIMIT = 1032
 BZIP2_LIMIT = 2**15
 DISPLACEMENT_ADVICE = (
     "A displacement field in NIfTI has the size (x, y, z, 1, 3), (x, y, 1, 1, 2) in 2D, "
-    "and intent 1006 or 1007"
+    "and intent 1006 or 1007. Fields in voxels, of Learn2Reg or VoxelMorph: `itk-ncr convert`"
 )
 
 

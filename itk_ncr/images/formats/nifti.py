@@ -44,6 +44,8 @@ REFUSED_TYPES = {
     1792: "complex numbers", 2048: "complex numbers", 2304: "RGBA colours",
 }  # fmt: skip
 DISPLACEMENT, VECTOR = 1006, 1007  # intents
+INTENTS_IN_MM = (DISPLACEMENT, VECTOR)
+FSL_INTENTS = range(2006, 2019)  # fields and coefficients of FNIRT and TOPUP
 SCANNER = 1  # the code of a geometry that the scanner wrote
 FIRST_OFFSET = 352  # header and extension mark of a single file
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the low bits of xyzt_units
@@ -65,6 +67,8 @@ def read_nifti(path: Path, vector: bool) -> Content:
                 else "is not a gzip file; if it is plain NIfTI, rename it to .nii"
             )
         order, fields = _fields(_start(file, packed))
+        if vector:
+            _refuse_fsl(fields)
         size, components = _size(fields, vector)
         require_components(components, len(size), vector)
         dtype = _type(fields, order)
@@ -86,6 +90,35 @@ def read_nifti(path: Path, vector: bool) -> Content:
     if fields["intent"] == DISPLACEMENT:  # RAS, as ITK takes it; a VECTOR is LPS
         array = array * np.array([-1, -1, 1], array.dtype)[:components]
     return Content(array, place, notes)
+
+
+def read_nifti_array(path: Path) -> tuple[NDArray[Any], int]:
+    """The numbers of a .nii or .nii.gz file of any size, in its own order of axes, and the intent.
+
+    Its geometry is not looked at.
+    """
+    with opened(path) as (file, length):
+        packed = _is_gzip(file)
+        order, fields = _fields(_start(file, packed))
+        _refuse_fsl(fields)
+        count = fields["dim"][0]
+        size = tuple(fields["dim"][1 : 1 + count])
+        if not 1 <= count <= 7 or min(size) < 1:
+            raise Refused(f"its header claims {count} dimensions of the size {size}")
+        if not fields["single"]:
+            raise Refused("is half of a pair of files; convert it to .nii.gz")
+        dtype, offset = _type(fields, order), _offset(fields)
+        raw = _voxels(file, length, packed, offset, size, 1, dtype, [])
+    return _scaled(raw, fields, []).reshape(size[::-1]).T, int(fields["intent"])
+
+
+def _refuse_fsl(fields: dict[str, Any]) -> None:
+    if fields["intent"] in FSL_INTENTS:
+        raise Refused(
+            f"is a field of FSL (intent {fields['intent']}), in mm along FSL's own axes. Make full "
+            "fields of coefficients with `fnirtfileutils --withaff`, then convert with `wb_command "
+            "-convert-warpfield -from-fnirt FIELD MOVING -to-itk displacement.nii.gz`"
+        )
 
 
 def _is_gzip(file: IO[bytes]) -> bool:
