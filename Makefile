@@ -8,7 +8,8 @@
 #   SANITIZE=thread       (sanitize) races of threads instead of wrong addresses and undefined behaviour
 #   DATA=folder            images for `make bench`, `models` and `reproduce`, see docs/reproduction.md
 #   PYTHON=python3.12      another interpreter (3.10 or newer)
-#   TORCH_INDEX=URL        a package index with CPU builds of torch, much smaller than the usual ones
+#   TORCH_INDEX=URL        a package index to take torch from besides the usual one; by default PyTorch's own with CPU
+#                          builds, which are much smaller, if it can be reached; TORCH_INDEX= for the usual one alone
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -20,7 +21,8 @@ MAKEFLAGS += --no-print-directory
 export GOMP_SPINCOUNT ?= 1000
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-TORCH_INDEX ?=
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+PROBE_SECONDS := 8
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
@@ -38,10 +40,24 @@ FIXED := examples/data/fixed_$(PAIR).nii.gz
 MOVING := examples/data/moving_$(PAIR).nii.gz
 LABELS := $(if $(filter t1,$(PAIR)),examples/data/moving_labels.nii.gz)
 
-.PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean
+# The index to take torch from: what was given, else the one of CPU builds if it answers soon, else none.
+define FIND_TORCH_INDEX
+$(if $(filter undefined,$(origin TORCH_INDEX)),$\
+  index="$(TORCH_CPU)"; "$(1)" -c $(PROBE) "$(TORCH_CPU)/torch/" $(PROBE_SECONDS) 2>/dev/null || index=,$\
+  index="$(TORCH_INDEX)")
+endef
+# The alarm ends what no timeout of a socket does: a name server that does not answer.
+PROBE := 'import signal, sys, urllib.request as r; \
+  signal.alarm(int(sys.argv[2])); r.urlopen(sys.argv[1], timeout=int(sys.argv[2]))'
+
+.PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean torch-index
 
 help:
-	@sed -n '1,11s/^# \{0,1\}//p' Makefile
+	@sed -n '1,12s/^# \{0,1\}//p' Makefile
+
+torch-index:
+	@$(call FIND_TORCH_INDEX,$(PYTHON))
+	echo "$$index"
 
 $(VENV)/.made: constraints.txt
 	@if [ ! -x $(BIN)/python ]; then
@@ -51,14 +67,20 @@ $(VENV)/.made: constraints.txt
 	    || { echo "error: no virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1; }
 	fi
 	echo "Installing torch and the build tools into $(VENV) (some minutes, once) ..."
-	$(PIP) install --progress-bar off --no-deps --retries 1 \
-	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(call FIND_TORCH_INDEX,$(BIN)/python)
+	torch="$$(grep '^torch==' constraints.txt)"
+	install() { $(PIP) install --progress-bar off --no-deps --retries 1 "$$@"; }
+	if [ -n "$$index" ]; then
+	  install --extra-index-url "$$index" "$$torch" || install "$$torch"
+	else
+	  install "$$torch"
+	fi
 	$(INSTALL) scikit-build-core pybind11 cmake ninja
 	touch $@
 
 $(RUNS): $(VENV)/.made pyproject.toml CMakeLists.txt $(NATIVE)
 	@echo "Building and installing itk_ncr ..."
-	$(INSTALL) --no-build-isolation -e '.[report]'
+	$(INSTALL) --no-build-isolation -e '.[itk,report]'
 	rm -f $(VENV)/.runs-*
 	touch $@
 

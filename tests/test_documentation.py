@@ -104,9 +104,10 @@ def test_the_python_of_the_readme_runs(pair):
         name: to_sitk(pair[name.removeprefix("sitk_")]) for name in ("sitk_fixed", "sitk_moving")
     }
     run("README.md", 0, made)
-    assert made["labels"].grid.equals(made["fixed"].grid)
+    assert made["labels"].grid.equals(pair["fixed"].grid)
     assert made["field"].GetSize() == made["sitk_fixed"].GetSize()
     assert Path("warped.nii.gz").exists()
+    assert Path("out/report.html").exists()
 
 
 def test_the_python_about_itk_and_simpleitk_runs(pair):

@@ -22,6 +22,6 @@ def __getattr__(name: str) -> Any:
         if error.name is None or error.name.split(".")[0] != "itk":
             raise
         raise MissingDependencyError(
-            "itk must be installed for the ITK filter; run: pip install itk-core itk-numerics"
+            "itk must be installed for the ITK filter; run: pip install 'itk_ncr[itk]'"
         ) from error
     return getattr(module, name)

@@ -133,6 +133,13 @@ def test_the_same_call_gives_the_same_files(registered, pair, run, tmp_path, rea
         )
 
 
+def test_a_pair_needs_no_itk_package(pair, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "itk", None)
+    words = ["-o", tmp_path / "run", "--mask", "none", "--affine", "none", "-q"]
+    assert run("register", *pair, *words).exit_code == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 def test_json_on_stdout_is_the_summary(pair, run, tmp_path):
     result = run("register", *pair, "-o", tmp_path / "run", "--json", "--no-report")
     assert json.loads(result.stdout) == record(tmp_path / "run")

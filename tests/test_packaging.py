@@ -1,0 +1,67 @@
+"""What the package asks for: extras that messages name are there, `all` is all of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import itk_ncr
+from itk_ncr.errors import MissingDependencyError
+
+ROOT = Path(__file__).parents[1]
+tomllib = pytest.importorskip("tomllib")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def named_extras(text: str) -> set[str]:
+    lists = re.findall(r"itk_ncr\[([a-z,]+)\]", text)
+    return {name for words in lists for name in words.split(",")}
+
+
+def test_the_extra_all_is_all_of_them():
+    assert named_extras(EXTRAS["all"][0]) == set(EXTRAS) - {"all", "dev"}
+
+
+def test_every_extra_that_is_named_is_there():
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("itk_ncr/**/*.py")):
+        assert named_extras(page.read_text(encoding="utf-8")) <= set(EXTRAS), page
+
+
+def test_the_version_is_the_same_everywhere():
+    cited = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", cited, re.MULTILINE)[1] == PROJECT["version"]
+    assert itk_ncr.__version__ == PROJECT["version"]
+
+
+def test_the_citation_is_that_of_the_readme():
+    yaml = pytest.importorskip("yaml")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(cited)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    paper = cited["preferred-citation"]
+    assert paper["doi"] in readme
+    assert f"{paper['volume']}, {paper['start']}-{paper['end']}, {paper['year']}" in readme
+    assert all(author["family-names"] in readme for author in paper["authors"])
+
+
+def test_addresses_of_the_project_stand_in_one_place():
+    host = PROJECT["urls"]["Homepage"].split("/")[2]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/**/*.md")]
+    assert not [page.name for page in pages if host in page.read_text(encoding="utf-8")]
+
+
+def test_what_draws_the_report_is_no_extra():
+    needed = {re.split(r"[><=\[]", line)[0].lower() for line in PROJECT["dependencies"]}
+    assert {"jinja2", "pillow"} <= needed
+    assert not any(name.startswith("itk-") for name in needed)
+
+
+def test_the_stage_of_a_pipeline_without_itk_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "itk", None)
+    monkeypatch.delitem(sys.modules, "itk_ncr.filters.registration_filter", raising=False)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'itk_ncr\[itk\]'"):
+        _ = itk_ncr.NCRRegistrationFilter
