@@ -46,9 +46,10 @@ $(if $(filter undefined,$(origin TORCH_INDEX)),$\
   index="$(TORCH_CPU)"; "$(1)" -c $(PROBE) "$(TORCH_CPU)/torch/" $(PROBE_SECONDS) 2>/dev/null || index=,$\
   index="$(TORCH_INDEX)")
 endef
-# The alarm ends what no timeout of a socket does: a name server that does not answer.
-PROBE := 'import signal, sys, urllib.request as r; \
-  signal.alarm(int(sys.argv[2])); r.urlopen(sys.argv[1], timeout=int(sys.argv[2]))'
+# The timer ends what no timeout of a socket does: a name server that does not answer.
+PROBE := 'import os, sys, threading, urllib.request as r; \
+  limit = threading.Timer(float(sys.argv[2]), os._exit, [1]); limit.daemon = True; limit.start(); \
+  r.urlopen(sys.argv[1])'
 
 .PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean torch-index
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import itk_ncr
-from itk_ncr.images import read_affine, read_displacement, to_voxel_field
+from itk_ncr.images import read_affine, read_displacement
 
 
 def test_a_run_becomes_a_voxel_field_and_a_displacement_again(run, registered, pair, tmp_path):
@@ -19,10 +18,6 @@ def test_a_run_becomes_a_voxel_field_and_a_displacement_again(run, registered, p
         assert (done.exit_code, done.output) == (0, "")
     expected = read_displacement(registered / "displacement.nrrd")
     np.testing.assert_allclose(read_displacement(field).array, expected.array, atol=1e-3)
-    moving = itk_ncr.read_image(pair[1]).grid
-    assert np.abs(to_voxel_field(expected, moving) - to_voxel_field(expected)).max() > 0.01 or (
-        moving.equals(expected.grid)
-    )
 
 
 def test_what_is_assumed_of_the_moving_image_is_said(run, registered, tmp_path):
