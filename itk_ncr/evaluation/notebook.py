@@ -9,7 +9,7 @@ import numpy as np
 
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pair import pair_page
-from itk_ncr.evaluation.summary import NOTICE, figures, summary
+from itk_ncr.evaluation.summary import NOTICE, brain_figures, figures, summary
 from itk_ncr.images.preview import Slice, grey, picture, table
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ def result_page(result: RegistrationResult) -> Page:
     """
     inputs = result.required_inputs()
     record = summary(result) | {"inputs": dict(inputs.sources)}
+    masks = inputs.brain_mask, inputs.moving_brain_mask
+    if any(mask is not None for mask in masks):
+        record["brain"] = brain_figures(result, *masks)
     return pair_page(
         inputs.fixed, inputs.moving, result, record=record, lesion_mask=inputs.lesion_mask
     )

@@ -186,8 +186,8 @@ def _refuse_text_matrix(content: bytes) -> None:
     if len(numbers) == 16:
         raise Refused(
             "not a transform file of ITK but a 4 x 4 matrix as text. Of greedy or c3d: "
-            "`c3d_affine_tool FILE -oitk affine.txt`; of FSL's FLIRT: `c3d_affine_tool -ref FIXED -src MOVING FILE -fsl2ras -oitk "
-            "affine.txt`"
+            "`c3d_affine_tool FILE -oitk affine.txt`; of FSL's FLIRT: `c3d_affine_tool -ref FIXED "
+            "-src MOVING FILE -fsl2ras -oitk affine.txt`"
         )
 
 
