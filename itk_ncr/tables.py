@@ -20,8 +20,8 @@ TOLD = 20
 ALIKE = 0.85
 DELIMITERS = ",;\t"
 IMAGE_NAME = re.compile(r"(?i)\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|hdr|img|dcm|ima|png|tiff?|jpe?g)$")
-# What spreadsheets take for the beginning of a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What spreadsheets take for the beginning of a formula: full-width signs too, in East Asia.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def _carry_points(input: Path, field_path: Path) -> str:
             row[column] = f"{value:.6f}"
     text = io.StringIO()
     writer = csv.writer(text, delimiter=dialect, lineterminator="\n")
-    writer.writerow(heading)
+    writer.writerow(map(cell, heading))
     writer.writerows(map(cell, row) for _, row in rows)
     return text.getvalue()
 

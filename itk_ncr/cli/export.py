@@ -38,9 +38,10 @@ class _Size(click.ParamType):
 @click.option(
     "--size",
     type=_Size(),
-    metavar="ZxYxX",
-    help="Only for images of this size, in array order, multiples of 16 (other programs can then "
-    "optimise more). Default: any size; the file pads to multiples of 16 itself.",
+    metavar="[Zx]YxX",
+    help="Only for images of this size, in array order: multiples of 16, as 160x192 or 96x112x96 "
+    "(other programs can then optimise more). Default: any size; the file pads to multiples of 16 "
+    "itself.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 def export(model: str, output: Path, size: tuple[int, ...] | None, overwrite: bool) -> None:

@@ -15,6 +15,7 @@ import click
 from itk_ncr import runs
 from itk_ncr.cli.options import seed_option
 from itk_ncr.cli.words import Numbers
+from itk_ncr.tables import cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -283,7 +284,7 @@ class _Table:
 
     def row(self, *cells: object) -> None:
         """Add a line."""
-        self._writer.writerow(cells)
+        self._writer.writerow(map(cell, cells))
 
     @property
     def text(self) -> str:

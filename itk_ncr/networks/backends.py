@@ -193,11 +193,8 @@ def write_onnx(
     outputs = Outputs(_exportable(_known(network)))
     dimension = outputs.network.dimension
     step = 2**POOLINGS
-    if size is not None and (len(size) != dimension or any(n < step or n % step for n in size)):
-        raise ArgumentError(
-            f"size must be {dimension} multiples of {step}; got {'x'.join(map(str, size))}. "
-            "Pad the images by repeating their border."
-        )
+    if size is not None:
+        _require_size(size, dimension, step)
     example = torch.zeros(1, 1, *(size or (2 * step,) * dimension))
     with replacing(Path(path)) as temporary:
         _export(outputs, example, str(temporary), any_size=size is None)
@@ -209,6 +206,22 @@ def write_onnx(
                 "size_multiple": str(step),
                 "padding": "repeated far borders, in the graph" if size is None else "none",
             },
+        )
+
+
+def _require_size(size: tuple[int, ...], dimension: int, step: int) -> None:
+    """Check the fixed size of a file's images, and say which size would do."""
+    shown = "x".join(map(str, size))
+    if len(size) != dimension:
+        raise ArgumentError(
+            f"size must have {dimension} numbers, for the network is {dimension}D; got {shown}."
+        )
+    if any(n < step or n % step for n in size):
+        padded = "x".join(str(max(1, -(-n // step)) * step) for n in size)
+        raise ArgumentError(
+            f"size must consist of multiples of {step}; got {shown}. Take {padded} and pad the "
+            "images to it by repeating their far borders, or leave size out: the file then pads "
+            "by itself."
         )
 
 

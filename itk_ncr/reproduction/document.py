@@ -13,6 +13,7 @@ from itk_ncr.files import replacing, sole_run
 from itk_ncr.reproduction import directions, figures
 from itk_ncr.reproduction.run import WORK, Reproduction, write_record, write_text
 from itk_ncr.reproduction.tables import Table, tables_of
+from itk_ncr.tables import cell
 
 PAGE = "README.md"
 
@@ -141,7 +142,7 @@ def _measurements(found: Reproduction) -> str:
         for method, values in case.figures.items():
             for name, value in values.items():
                 shown = f"{value:.6g}" if isinstance(value, float) else value
-                writer.writerow([*place, method, name, shown])
+                writer.writerow(map(cell, [*place, method, name, shown]))
     return text.getvalue()
 
 

@@ -99,6 +99,16 @@ def test_a_single_field_moves_points_along_its_arrows(shifted, run, tmp_path):
     assert (tmp_path / "out.csv").read_text() == "x;y\n7.500000;4.500000\n"
 
 
+def test_no_cell_of_the_points_becomes_a_formula(shifted, run, tmp_path):
+    (tmp_path / "points.csv").write_text("x,y,=1+1\n4.5,6,@SUM(A1)\n-4.5,6,\uff1d2+2\n")
+    result = run("apply", shifted, tmp_path / "points.csv", "-o", tmp_path / "out.csv", "-q")
+    assert result.exit_code == 0, result.output
+    heading, *lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert heading == "x,y,'=1+1"
+    assert [line.split(",")[2] for line in lines] == ["'@SUM(A1)", "'\uff1d2+2"]
+    assert lines[1].startswith("-")
+
+
 def test_points_outside_are_warned_about(shifted, run, tmp_path):
     (tmp_path / "points.csv").write_text("x,y\n1000,0\n")
     result = run("apply", shifted, tmp_path / "points.csv", "-o", tmp_path / "out.csv", "-q")

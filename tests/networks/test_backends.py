@@ -125,8 +125,12 @@ def test_what_cannot_be_done_is_refused_in_one_line(lively, tmp_path, monkeypatc
 def test_a_size_that_does_not_fit_is_refused(lively, tmp_path):
     pytest.importorskip("onnx")
     network = lively("ncr-net", 2, width=4)
-    for size in ((32, 40), (32, 32, 32), (0, 16)):
-        with pytest.raises(ArgumentError, match="size must be 2 multiples of 16; got"):
+    for size, said in {
+        (32, 40): "multiples of 16; got 32x40. Take 32x48 and pad",
+        (0, 16): "multiples of 16; got 0x16. Take 16x16 and pad",
+        (32, 32, 32): "must have 2 numbers, for the network is 2D; got 32x32x32",
+    }.items():
+        with pytest.raises(ArgumentError, match=said):
             write_onnx(network, tmp_path / "model.onnx", size=size)
     assert list(tmp_path.iterdir()) == []
 
