@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,3 +314,35 @@ def test_layers_of_another_kind_are_refused_for_the_rival(option, value, images,
     result = call("train", images, "-o", tmp_path / "rival", *words)
     assert result.exit_code != 0
     assert f"{option} must be left out" in result.output
+
+
+def shown(start: str) -> list[str]:
+    """The lines of the block of the guide that begins so."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"^```text\n({re.escape(start)}.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return block.splitlines()
+
+
+def test_the_guide_shows_what_a_dry_run_prints(images, tmp_path, monkeypatch):
+    shutil.copytree(images, tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "images", "-o", "run", "--preset", "mri-2d"]
+    found = call(*words, "--dry-run")
+    assert found.output.splitlines() == shown("images  ")
+    folds = call(*words, "--fold", "1/5", "--dry-run").output.splitlines()
+    expected = shown("note           20 patients")
+    gap = expected.index("...")
+    begin = folds.index(expected[0])
+    assert folds[begin : begin + gap] == expected[:gap]
+    assert folds[-1] == expected[-1]
+    path = Path("images/p03.nrrd")
+    path.write_bytes(path.read_bytes()[:500])
+    assert call(*words, "--dry-run").output.splitlines() == shown("error: 1 file")
+
+
+def test_the_guide_shows_columns_that_the_losses_have(trained):
+    heading, *lines = shown("step,seconds,total")
+    columns = [name for name in heading.split(",") if name != "..."]
+    rows = {row["step"]: row for row in rows_of(trained)}
+    assert set(columns) <= set(rows[20])
+    assert {float(line.split(",")[0]) for line in lines} <= set(rows)
