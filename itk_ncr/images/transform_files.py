@@ -59,11 +59,24 @@ COMPOSITE = "CompositeTransform"
 TEXT_LIMIT = 2**20  # of a linear transform and its comments
 MATLAB_LIMIT = 2**16
 HDF5_SECONDS = 60
-# Prints the images of the origin and of the unit points, in the order of ``_map_of_points``.
+# Of processor time and memory, beyond what reading the file's bytes takes.
+HDF5_CPU_SECONDS, HDF5_BYTES = 10, 200 * 2**20
+BYTES_PER_SECOND, BYTES_PER_BYTE = 20e6, 10
+# Prints the images of the origin and of the unit points, in the order of ``_map_of_points``. There
+# are no limits on Windows, and none of memory on macOS.
 HDF5_READER = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 import SimpleITK as sitk
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[3]),) * 2)
+    with open("/proc/self/statm") as pages:
+        used = int(pages.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[4]),) * 2)
+except (ImportError, OSError, ValueError):
+    pass
 transform = sitk.ReadTransform(sys.argv[2])
 dimension = transform.GetDimension()
 found = {"dimension": dimension, "name": transform.GetName(), "points": None}
@@ -101,7 +114,7 @@ def read_linear(path: Path) -> AffineMap:
         limit = MATLAB_LIMIT if suffix in BINARIES else TEXT_LIMIT
         content = read_array(file, 0, min(length, limit + 1)).tobytes()
     if suffix in HDF5:
-        return _of_hdf5(path, content)
+        return _of_hdf5(path, content, length)
     if len(content) > limit:
         if any(word.encode() in content for word in CURVED):
             raise Refused("its transform is not affine")
@@ -312,10 +325,12 @@ def _map_of_points(points: Any) -> AffineMap:
     return AffineMap(tuple(map(tuple, (places[1:] - places[0]).T)), tuple(places[0]))
 
 
-def _of_hdf5(path: Path, start: bytes) -> AffineMap:
+def _of_hdf5(path: Path, start: bytes, length: int) -> AffineMap:
     if not start.startswith(b"\x89HDF\r\n\x1a\n"):
         raise Refused("is not an HDF5 file (its magic is missing)")
+    seconds = HDF5_CPU_SECONDS + int(length / BYTES_PER_SECOND)
     command = [sys.executable, "-I", "-c", HDF5_READER, json.dumps(sys.path), str(path.absolute())]
+    command += [str(seconds), str(HDF5_BYTES + BYTES_PER_BYTE * length)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=HDF5_SECONDS, check=False)
         found = json.loads(done.stdout.decode().splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from itk_ncr.errors import ImageReadError
-from itk_ncr.images import read_affine, write_transform
+from itk_ncr.images import read_affine, transform_files, write_transform
 
 KINDS = {
     "affine": sitk.AffineTransform(3),
@@ -164,6 +165,14 @@ def test_a_transform_of_minc_is_read_or_refused(here):
     for kept in range(1, len(XFM) - 1):
         Path("x.xfm").write_text(XFM[:kept])
         refuses("x.xfm", "truncated|not a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's; Windows has none")
+def test_hdf5_is_read_within_a_limit_of_memory(here, monkeypatch):
+    write_transform("x.h5", read_affine_of_text())
+    monkeypatch.setattr(transform_files, "HDF5_BYTES", 0)
+    monkeypatch.setattr(transform_files, "BYTES_PER_BYTE", 0)
+    refuses("x.h5", "damaged")
 
 
 def test_a_damaged_hdf5_file_is_one_line(here, capfd):
