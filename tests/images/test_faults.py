@@ -230,9 +230,21 @@ def test_a_nifti_without_orientation_is_reported(here, nifti_bytes):
 
 
 def test_surplus_bytes_are_reported(here, nifti_bytes):
+    """A header that claims a smaller image than there is shows a sheared one."""
     Path("x.nii").write_bytes(nifti_bytes(NOISE) + b"12345")
-    with pytest.warns(ImageWarning, match="5 bytes more than its header needs"):
-        read_image("x.nii")
+    Path("x.nrrd").write_bytes(NRRD.encode() + NOISE.tobytes() + b"12345")
+    Path("x.raw").write_bytes(NOISE.tobytes() + b"12345")
+    Path("x.mhd").write_text(META.replace("LOCAL", "x.raw"))
+    for name in ("x.nii", "x.nrrd", "x.mhd"):
+        with pytest.warns(ImageWarning, match="5 bytes more than its header needs"):
+            assert np.array_equal(read_image(name).array, NOISE)
+
+
+def test_a_header_is_not_its_own_data(here):
+    Path("x.mhd").write_text(META.replace("LOCAL", "x.mhd"))
+    Path("x.nhdr").write_text(NRRD.replace("encoding: raw", "encoding: raw\ndata file: x.nhdr"))
+    for name in ("x.mhd", "x.nhdr"):
+        refuses(name, "its data file .* is the header itself")
 
 
 @pytest.mark.parametrize(("units", "factor"), [(1, 1000.0), (3, 0.001)])
@@ -482,6 +494,7 @@ def test_a_nrrd_header_that_makes_no_sense_is_refused(here, old, new, reason):
         "dimension: 17",
         "dimension: 0",
         "line skip: 99999999999",
+        "line skip: -1",
         "byte skip: -5",
         "byte skip: " + "9" * 5000,
         "sizes: 1 1 1 1",
@@ -501,7 +514,9 @@ def test_lines_that_crash_or_stall_other_readers_are_harmless(here, line):
         return
     Path("x.nrrd").write_bytes("\n".join([*lines, line, "", ""]).encode() + values)
     start = time.process_time()
-    refuses("x.nrrd", "contradicts itself|claims|truncated|unreadable|byte skip", NCRError)
+    refuses(
+        "x.nrrd", "contradicts itself|claims|truncated|unreadable|byte skip|line skip", NCRError
+    )
     assert time.process_time() - start < 1
 
 

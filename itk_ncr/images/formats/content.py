@@ -105,6 +105,12 @@ def reason_of(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
+def note_rest(needed: int, length: int, notes: list[str]) -> None:
+    """Note bytes behind the voxels: as a rule the header's size is not that of the image."""
+    if length > needed:
+        notes.append(f"the file has {length - needed} bytes more than its header needs")
+
+
 def require_length(needed: int, length: int) -> None:
     """Refuse a file that is shorter than its header claims."""
     if needed > length:
@@ -263,6 +269,8 @@ def beside(path: Path, name: str) -> Path:
     try:
         other = path.parent / name
         require_file(other)
+        if other.samefile(path):
+            raise Refused("is the header itself")
     except (Refused, ValueError) as refused:
         raise Refused(f"its data file {name!r} {_as_predicate(str(refused))}") from None
     return other

@@ -18,6 +18,7 @@ from itk_ncr.images.formats.content import (
     Refused,
     beside,
     inflated,
+    note_rest,
     opened,
     packed_limit,
     plain_chunks,
@@ -55,12 +56,12 @@ def read_meta(path: Path, vector: bool) -> Content:
         notes = _notes(fields)
         name = fields["ElementDataFile"]
         if name.upper() == "LOCAL":
-            flat = _voxels(file, start, length, fields, size, components, dtype)
+            flat = _voxels(file, start, length, fields, size, components, dtype, notes)
         elif name.upper().startswith("LIST") or "%" in name:
             raise Refused("is spread over several files; convert it to one .mha file first")
         else:
             with opened(beside(path, name)) as (data, data_length):
-                flat = _voxels(data, 0, data_length, fields, size, components, dtype)
+                flat = _voxels(data, 0, data_length, fields, size, components, dtype, notes)
     shape = (*shortened[::-1], components) if vector else shortened[::-1]
     return Content(flat.reshape(shape), place, notes)
 
@@ -92,6 +93,7 @@ def _voxels(
     size: tuple[int, ...],
     components: int,
     dtype: np.dtype[Any],
+    notes: list[str],
 ) -> NDArray[Any]:
     """The stored numbers, flat; ``start`` is where the header ends."""
     packed = fields.get("CompressedData", "False").lower() in TRUE
@@ -109,6 +111,7 @@ def _voxels(
         return inflated(plain_chunks(file, begin, length - begin), claimed).view(dtype)
     if binary:
         require_length(begin + claimed, length)
+        note_rest(begin + claimed, length, notes)
         return read_array(file, begin, claimed).view(dtype)
     return numbers_in(plain_chunks(file, begin, length - begin), claimed // dtype.itemsize, dtype)
 

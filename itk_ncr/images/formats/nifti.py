@@ -24,6 +24,7 @@ from itk_ncr.images.formats.content import (
     Refused,
     beside,
     inflated,
+    note_rest,
     opened,
     packed_limit,
     plain_chunks,
@@ -252,8 +253,7 @@ def _voxels(
         chunks = plain_chunks(file, 0, length)
         return inflated(chunks, claimed, offset, held="file has").view(dtype)
     require_length(offset + claimed, length)
-    if length > offset + claimed:
-        notes.append(f"the file has {length - offset - claimed} bytes more than its header needs")
+    note_rest(offset + claimed, length, notes)
     return read_array(file, offset, claimed).view(dtype)
 
 

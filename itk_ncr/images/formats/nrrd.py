@@ -21,6 +21,7 @@ from itk_ncr.images.formats.content import (
     beside,
     bunzipped,
     inflated,
+    note_rest,
     opened,
     packed_limit,
     plain_chunks,
@@ -77,15 +78,16 @@ def read_nrrd(path: Path, vector: bool) -> Content:
         require_dimensions(size, vector)
         require_components(components, len(size), vector)
         place = _place(fields, domain, sizes)
+        notes: list[str] = []
         name = fields.get("data file")
         if name is None:
-            flat = _voxels(file, begin, length, fields, sizes)
+            flat = _voxels(file, begin, length, fields, sizes, notes)
         elif name.upper().startswith("LIST") or re.search(r"%\d*d", name):
             raise Refused("is spread over several files; convert it to one .nrrd file first")
         else:
             with opened(beside(path, name)) as (data, data_length):
-                flat = _voxels(data, 0, data_length, fields, sizes)
-    return Content(_arranged(flat, sizes, domain, vector), place)
+                flat = _voxels(data, 0, data_length, fields, sizes, notes)
+    return Content(_arranged(flat, sizes, domain, vector), place, notes)
 
 
 def _fields(start: bytes) -> tuple[dict[str, str], int]:
@@ -126,7 +128,12 @@ def _sizes(fields: dict[str, str]) -> list[int]:
 
 
 def _voxels(
-    file: IO[bytes], begin: int, length: int, fields: dict[str, str], sizes: list[int]
+    file: IO[bytes],
+    begin: int,
+    length: int,
+    fields: dict[str, str],
+    sizes: list[int],
+    notes: list[str],
 ) -> NDArray[Any]:
     """The stored numbers, flat."""
     dtype, encoding = _type(fields), fields.get("encoding", "missing").lower()
@@ -140,6 +147,7 @@ def _voxels(
     if encoding == "raw":
         require_length(claimed + (begin + skip if skip >= 0 else 0), length)
         start = begin + skip if skip >= 0 else length - claimed
+        note_rest(start + claimed, length, notes)
         return read_array(file, start, claimed).view(dtype)
     if encoding in ("gz", "gzip"):
         return inflated(chunks, claimed, skip).view(dtype)
@@ -166,6 +174,8 @@ def _type(fields: dict[str, str]) -> np.dtype[Any]:
 
 
 def _behind_lines(file: IO[bytes], begin: int, lines: int) -> int:
+    if lines < 0:
+        raise Refused(f"its header has a line skip of {lines}, which is no number of lines")
     file.seek(begin)
     for _ in range(lines):
         if not file.readline():
