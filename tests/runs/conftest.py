@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,3 +111,27 @@ def _complete() -> Callable[[Path], bool]:
         return all((folder / name).is_file() for name in outputs.values())
 
     return complete
+
+
+@pytest.fixture(name="kill_workers", scope="session")
+def _kill_workers() -> Callable[..., threading.Thread]:
+    return kill_workers
+
+
+def kill_workers(folder: Path, times: int) -> threading.Thread:
+    """Kill, in the background, so many processes as soon as they write to a folder."""
+
+    def kill() -> None:
+        left, killed = times, {os.getpid()}
+        while left:
+            for stage in folder.glob(".itk-ncr-*/"):
+                process = int(stage.name.split("-")[3])
+                if process not in killed:
+                    os.kill(process, signal.SIGKILL)
+                    killed.add(process)
+                    left -= 1
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,26 +28,17 @@ def cluster() -> Iterator[distributed.LocalCluster]:
 
 
 def test_of_two_workers_one_is_killed_and_no_pair_is_lost_or_doubled(
-    cluster, table, row, tmp_path, quick, summary, complete
+    cluster, table, row, tmp_path, quick, summary, complete, kill_workers
 ):
     names, out = "abcde", tmp_path / "out"
     path = table(*(row(name) for name in names[:-1]), row("e", moving="broken.nrrd"))
     plan = runs.plan_cohort(path, out, quick, report=False, scheduler=cluster.scheduler_address)
     finished: list[str] = []
-    killed: list[int] = []
-
-    def listen(progress: runs.CohortProgress) -> None:
-        """Kill, after the first pair, a worker that is at another one."""
-        finished.append(progress.row["name"])
-        until = time.monotonic() + 10
-        while not killed and time.monotonic() < until:
-            for stage in out.glob(".itk-ncr-*/"):
-                killed.append(int(stage.name.split("-")[3]))
-                os.kill(killed[0], signal.SIGKILL)
-                break
-
-    outcome = plan.run(listen)
-    assert killed
+    # In the background: a busy machine may tell of the first pair when all are done.
+    killer = kill_workers(out, times=1)
+    outcome = plan.run(lambda progress: finished.append(progress.row["name"]))
+    killer.join(10)
+    assert not killer.is_alive()
     assert Counter(finished) == Counter(names)  # each once
     assert (outcome.count("done"), outcome.count("failed")) == (4, 1)
     rows = summary(out)

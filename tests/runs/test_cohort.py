@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,25 +30,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
             yield number, run_job(job)
 
     monkeypatch.setattr(pool, "work_here", work)
-
-
-def kill_workers(folder: Path, times: int) -> threading.Thread:
-    """Kill, in the background, so many processes as soon as they write to a folder."""
-
-    def kill() -> None:
-        left, killed = times, set()
-        while left:
-            for stage in folder.glob(".itk-ncr-*/"):
-                process = int(stage.name.split("-")[3])
-                if process not in killed:
-                    os.kill(process, signal.SIGKILL)
-                    killed.add(process)
-                    left -= 1
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    return thread
 
 
 def visible(folder: Path) -> set[str]:
@@ -304,7 +283,9 @@ def test_memory_limits_how_many_pairs_are_done_at_a_time(table, row, monkeypatch
     assert planning.share_processors(None, None, pairs)[:2] == (2, 4)
 
 
-def test_a_worker_that_is_killed_costs_no_pair(table, row, tmp_path, quick, summary, complete):
+def test_a_worker_that_is_killed_costs_no_pair(
+    table, row, tmp_path, quick, summary, complete, kill_workers
+):
     path = table(row("a"), row("b"))
     plan = runs.plan_cohort(path, tmp_path / "out", quick, report=False, workers=1)
     (tmp_path / "out").mkdir()
