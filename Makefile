@@ -3,6 +3,7 @@
 # changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
+#   JOBS=2                (test) processes; each file of tests is run by one of them, with one thread
 #   MINUTES=60            (fuzz) how long; SEED=7 damages other bytes
 #   WITHOUT="a.h5 a.mat"  (fuzz) kinds of files to leave out
 #   SANITIZE=thread       (sanitize) races of threads instead of wrong addresses and undefined behaviour
@@ -54,7 +55,7 @@ PROBE := 'import os, sys, threading, urllib.request as r; \
 .PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean torch-index
 
 help:
-	@sed -n '1,12s/^# \{0,1\}//p' Makefile
+	@sed -n '1,13s/^# \{0,1\}//p' Makefile
 
 torch-index:
 	@$(call FIND_TORCH_INDEX,$(PYTHON))
@@ -101,8 +102,10 @@ demo: $(RUNS)
 	echo "In 3D Slicer or ITK-SNAP: demo-output/warped.nii.gz over $(FIXED),"
 	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/README.md"
 
+JOBS ?= 1
 test: $(DEVELOPS)
-	@$(BIN)/pytest -m "not slow"
+	@$(if $(filter-out 1,$(JOBS)),OMP_NUM_THREADS=1) $(BIN)/pytest -m "not slow" \
+	  $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile)
 
 # What takes minutes: commands that are killed at random moments.
 test-slow: $(DEVELOPS)
