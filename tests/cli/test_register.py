@@ -26,6 +26,8 @@ IMAGES = {
     "jacobian",
 }
 COMMAND = [sys.executable, "-m", "itk_ncr", "register", "--threads", "1"]
+# For tests of the process, not of the registration.
+QUICK = ["--affine", "none", "--mask", "none", "--no-report"]
 
 
 def record(folder: Path) -> dict:
@@ -282,7 +284,7 @@ def test_a_full_disk_leaves_nothing(pair, run, tmp_path, tree, monkeypatch):
 
     monkeypatch.setattr(images, "write_transform", full)
     before = tree(tmp_path)
-    result = run("register", *pair, "-o", tmp_path / "run", "--no-report")
+    result = run("register", *pair, "-o", tmp_path / "run", *QUICK)
     assert result.exit_code == 1
     assert result.stderr == "error: cannot write 'transform.h5': no space left on device\n"
     assert tree(tmp_path) == before
@@ -290,7 +292,7 @@ def test_a_full_disk_leaves_nothing(pair, run, tmp_path, tree, monkeypatch):
 
 def test_a_disk_that_fills_up_ends_with_status_1(pair, tmp_path, tree):
     before = tree(tmp_path)
-    command = [*COMMAND, *pair, "-o", tmp_path / "run", "--no-report", "-q"]
+    command = [*COMMAND, *pair, "-o", tmp_path / "run", *QUICK, "-q"]
     result = subprocess.run(
         ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *map(str, command)],
         capture_output=True,
@@ -321,7 +323,7 @@ def test_spaces_umlauts_no_stdin_and_no_terminal(pair, tmp_path):
     folder.mkdir()
     fixed = folder / "fixed image ü.nrrd"
     fixed.write_bytes(pair[0].read_bytes())
-    command = [*COMMAND, fixed, pair[1], "-o", folder / "Ausgabe é", "--no-report"]
+    command = [*COMMAND, fixed, pair[1], "-o", folder / "Ausgabe é", *QUICK]
     result = subprocess.run(
         ["bash", "-c", 'exec "$@" <&-', "bash", *map(str, command)],
         capture_output=True,
@@ -338,7 +340,7 @@ def test_spaces_umlauts_no_stdin_and_no_terminal(pair, tmp_path):
 
 def test_a_terminal_sees_progress(pair, tmp_path):
     controller, terminal = pty.openpty()
-    command = [*COMMAND, *pair, "-o", tmp_path / "run", "--no-report"]
+    command = [*COMMAND, *pair, "-o", tmp_path / "run", *QUICK]
     process = subprocess.Popen(
         [str(word) for word in command],
         stderr=terminal,

@@ -145,7 +145,9 @@ def test_errors_keep_their_type_and_text(images, shift, filter_):
         filter_.Execute(sitk.Image([8, 8], sitk.sitkVectorFloat32, 2), images[1])
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(itk_ncr.RegistrationSettings), ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "field", dataclasses.fields(itk_ncr.RegistrationSettings), ids=lambda f: f.name
+)
 def test_every_setting_has_accessors_and_reaches_the_registration(field, shift, filter_):
     camel = "MaskMode" if field.name == "mask" else itk_camel(field.name)
     assert getattr(filter_, f"Get{camel}")() == field.default
