@@ -13,8 +13,12 @@ LABEL_ENDINGS = (
 )  # fmt: skip
 # Masks: of what, the name does not say.
 MASK_ENDINGS = (
-    "_mask", "_masks", "_msk", "_lesion", "_lesions", "_roi", "_brainmask", "_probseg",
+    "_mask", "_masks", "_msk", "_lesion", "_lesions", "_roi", "_brainmask", "_probseg", "_gt",
+    "_truth", "_groundtruth", "_ground_truth", "_annotation", "_annotations", "_manual",
 )  # fmt: skip
+# Of masks and label maps alike; "lesion_" and "roi_" are left out, for images may be named so.
+BEGINNINGS = ("mask_", "masks_", "seg_", "segmentation_", "label_", "labels_", "labelmap_", "gt_",
+              "truth_", "groundtruth_", "annotation_")  # fmt: skip
 IMAGE_SUFFIXES = (
     ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".png", ".tif", ".tiff", ".jpg",
     ".jpeg", ".dcm",
@@ -52,7 +56,7 @@ def list_folder(
     labels: dict[str, Path] = {}
     masks: list[Path] = []
     for file, stem in stems.items():
-        if _ending(stem, MASK_ENDINGS):
+        if _is_like_a_mask(stem, label_endings):
             masks.append(file)
         elif ending := _ending(stem, label_endings):
             name = stem[: -len(ending)]
@@ -120,9 +124,26 @@ def _alike(stems: dict[Path, str]) -> dict[Path, str]:
 
 def _ending(stem: str, endings: Sequence[str]) -> str | None:
     """The longest of the endings that a name has, as it is written there."""
-    plain = re.sub(r"[-. ]", "_", stem.lower())
+    plain = _plain(stem)
     found = [e for e in endings if plain.endswith(e.lower()) and len(stem) > len(e)]
     return stem[-len(max(found, key=len)) :] if found else None
+
+
+def _plain(stem: str) -> str:
+    """The name in lower case, with underscores between its words."""
+    return re.sub(r"[-. ]", "_", stem.lower())
+
+
+def _is_like_a_mask(stem: str, label_endings: Sequence[str]) -> bool:
+    """Whether a name says "mask", or says "label map" in a way that names no image.
+
+    As "ann_mask", "mask_ann", "seg-ann" and "ann_seg_2".
+    """
+    endings = [ending for ending in MASK_ENDINGS if ending not in label_endings]
+    if _ending(stem, endings) or _plain(stem).startswith(BEGINNINGS):
+        return True
+    unnumbered = re.sub(r"[-. _]*\d+$", "", stem)
+    return unnumbered != stem and _ending(unnumbered, (*endings, *label_endings)) is not None
 
 
 def _pairs(images: dict[str, Path], labels: dict[str, Path]) -> list[tuple[str, Path, Path | None]]:
@@ -148,8 +169,12 @@ def _orphan(file: Path, name: str, images: dict[str, Path]) -> str:
 def _patients_twice(images: dict[str, Path]) -> list[str]:
     """Patients of whom there are several images by their names, which a folder cannot say."""
     found: dict[str, list[str]] = {}
+    names = {_plain(stem) for stem in images}
+    parts = {part for name in names for part in _parts(name)} & names
     for stem in images:
-        person = _person(stem)
+        plain = _plain(stem)
+        part = plain if plain in parts else next((p for p in _parts(plain) if p in parts), None)
+        person = _person(stem) or part
         if person is not None:
             found.setdefault(person, []).append(images[stem].name)
     return [
@@ -168,6 +193,13 @@ def _person(stem: str) -> str | None:
         return bids.group()
     name, _, last = re.sub(r"[-. ]", "_", plain).rpartition("_")
     return name if last in CONTRASTS and name else None
+
+
+def _parts(name: str) -> list[str]:
+    """What a name of several words begins and ends with."""
+    words = name.split("_")
+    cuts = range(1, len(words))
+    return ["_".join(words[:n]) for n in cuts] + ["_".join(words[-n:]) for n in cuts]
 
 
 def _notes(others: list[Path]) -> tuple[str, ...]:
