@@ -142,6 +142,6 @@ def kill_after(words: list[str], seconds: float) -> bool:
         process.kill()
     error = process.communicate()[1]
     assert killed or process.returncode == 0, error.decode()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, f"children outlive their parent: {alive}"
     return killed

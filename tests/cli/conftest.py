@@ -26,13 +26,13 @@ def run() -> Callable[..., Result]:
 
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
-    """No call may hang: ten times what the slowest takes on a busy machine."""
+    """No call may hang; on a machine that does much else, one takes minutes."""
 
     def stop(*_: object) -> None:
         raise TimeoutError("the command hangs")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(120)
+    signal.alarm(600)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

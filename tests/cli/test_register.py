@@ -298,7 +298,7 @@ def test_a_disk_that_fills_up_ends_with_status_1(pair, tmp_path, tree):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 1, result.stderr
@@ -329,7 +329,7 @@ def test_spaces_umlauts_no_stdin_and_no_terminal(pair, tmp_path):
         capture_output=True,
         cwd=tmp_path,
         env={**os.environ, "LC_ALL": "C", "LANG": "C"},
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -355,7 +355,7 @@ def test_a_terminal_sees_progress(pair, tmp_path):
             seen += block
     except OSError:  # the other side of the terminal is closed
         pass
-    stdout, _ = process.communicate(timeout=100)
+    stdout, _ = process.communicate(timeout=300)
     os.close(controller)
     assert process.returncode == 0
     assert b"register" in seen
@@ -382,7 +382,7 @@ def test_an_interrupted_run_leaves_nothing(blobs, save, tmp_path, tree, sent, st
             time.sleep(0.05)
         time.sleep(3)  # torch is imported, the first levels are under way
         process.send_signal(sent)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == status

@@ -34,7 +34,7 @@ def start(*words: str, folder, **more) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=60,
+        timeout=300,
         check=False,
         **more,
     )
@@ -269,7 +269,7 @@ def test_a_reader_that_leaves_is_no_traceback(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "Traceback" not in result.stderr

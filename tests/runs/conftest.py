@@ -21,13 +21,13 @@ QUICK = {"affine": "none", "mask": "none"}
 
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
-    """No test may hang: ten times what the slowest takes on a busy machine."""
+    """No test may hang; on a machine that does much else, one takes minutes."""
 
     def stop(*_: object) -> None:
         raise TimeoutError("it hangs")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(150)
+    signal.alarm(600)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -344,7 +344,7 @@ def test_an_interrupted_run_leaves_whole_pairs_and_can_go_on(
             time.sleep(0.01)
         workers = psutil.Process(process.pid).children()
         process.send_signal(sent)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=300)
         psutil.wait_procs(workers, timeout=30)
     finally:
         process.kill()
