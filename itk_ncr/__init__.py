@@ -18,6 +18,7 @@ _HOMES = {
     "AffineMap": "geometry",
     "RegistrationResult": "registration",
     "RegistrationSettings": "registration",
+    "fill_lesion": "registration",
     "register": "registration",
     "NCRRegistrationFilter": "filters",
     "ncr_registration_filter": "filters",
@@ -45,7 +46,12 @@ if TYPE_CHECKING:
     from itk_ncr.filters import NCRRegistrationFilter, ncr_registration_filter
     from itk_ncr.geometry import AffineMap, Grid
     from itk_ncr.images import Image, read_image, write_image
-    from itk_ncr.registration import RegistrationResult, RegistrationSettings, register
+    from itk_ncr.registration import (
+        RegistrationResult,
+        RegistrationSettings,
+        fill_lesion,
+        register,
+    )
 
     _kernels: Any  # the compiled module, if it is there
 
@@ -62,6 +68,7 @@ __all__ = [
     "errors",
     "evaluation",
     "fields",
+    "fill_lesion",
     "geometry",
     "images",
     "losses",

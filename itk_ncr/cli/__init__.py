@@ -51,6 +51,7 @@ COMMANDS = (
     "apply",
     "convert",
     "segment",
+    "fill",
     "report",
     "phantom",
     "reproduce",

@@ -25,7 +25,9 @@ METHODS = (
     "ants-syn",
     "elastix",
     "greedy",
+    "enantiomorphic",
 )
+LIST = "list"
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,15 +45,50 @@ seed_option = click.option(
     show_default=True,
     help="Seed of every random draw.",
 )
+
+
+def _list_methods(context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Print the table of methods and leave, where "list" was given."""
+    if value == LIST and not context.resilient_parsing:
+        from itk_ncr.registration.catalogue import catalogue
+
+        click.echo(catalogue())
+        context.exit()
+    return value
+
+
+def _pairs(
+    _context: click.Context, _option: click.Parameter, words: tuple[str, ...]
+) -> dict[str, str] | None:
+    """``name=value`` words by name; None without any."""
+    given = dict[str, str]()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"'{word}' is not NAME=VALUE, as alpha=1")
+        given[name.replace("-", "_")] = value
+    return given or None
+
+
 _METHOD = (
     click.option(
         "--method",
-        type=click.Choice(METHODS, case_sensitive=False),
+        type=click.Choice((*METHODS, LIST), case_sensitive=False),
         default="ncr",
         show_default=True,
         metavar="NAME",
-        help="ncr is ours, by a network or by the pair alone (network, instance: one of them). For "
-        f"comparison, without masks: {', '.join(METHODS[3:])}.",
+        is_eager=True,
+        callback=_list_methods,
+        help="ncr is ours, by a network or by the pair alone (network, instance: one of them). "
+        f"Others: {', '.join(METHODS[3:])}. list prints what each finds, needs and costs.",
+    ),
+    click.option(
+        "--option",
+        "method_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_pairs,
+        help="Option that the method alone has; --method list names them. May be repeated.",
     ),
     click.option(
         "--preset",

@@ -1,6 +1,7 @@
 """Every way to register a pair."""
 
 from itk_ncr.registration.entry import REGISTRATIONS, register
+from itk_ncr.registration.filling import FILLS, fill_lesion
 from itk_ncr.registration.network import NetworkRegistration
 from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
@@ -9,6 +10,7 @@ from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings
 __all__ = [
     "CONTRASTS",
     "ENGINES",
+    "FILLS",
     "METHODS",
     "REGISTRATIONS",
     "SOLVER_PRESETS",
@@ -19,5 +21,6 @@ __all__ = [
     "RegistrationResult",
     "RegistrationSettings",
     "affine_of",
+    "fill_lesion",
     "register",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, as_affine, as_image, resample
 from itk_ncr.registration.classical import CLASSICAL, classical
+from itk_ncr.registration.classical.options import options_of
 from itk_ncr.registration.hint import network_opinion
 from itk_ncr.registration.inputs import Inputs, sources_of
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
@@ -32,6 +33,7 @@ def register(
     moving: Any,
     *,
     method: str = "ncr",
+    method_options: Mapping[str, Any] | None = None,
     preset: str = "auto",
     engine: str = "auto",
     model: str | os.PathLike[str] | None = None,
@@ -68,6 +70,8 @@ def register(
         "network" and "instance" are the two halves of ours, the rest are the pipelines of other
         toolkits with the same inputs, masks and outputs; see docs/methods.md. They find no masks
         and know neither ``engine``, ``model``, ``refine``, ``smoothness`` nor ``mask_price``.
+    method_options : mapping, optional
+        Options that this method alone has, by name; `itk-ncr register --method list` names them.
     preset : str
         "auto" goes by the number of axes. "brain-t1" and "oct" (``CONTRASTS``) say what the images
         show, which nobody can see in an array: they also pick the network trained on it. A row of
@@ -149,6 +153,7 @@ def register(
     affine_word, given_affine = affine_of(affine)
     settings = RegistrationSettings(
         method=method,
+        method_options=method_options or {},  # type: ignore[arg-type]  # kept as pairs
         preset=preset,
         engine=engine,
         model=model if model is None else os.fspath(model),
@@ -244,6 +249,7 @@ def _choose(settings: RegistrationSettings, fixed: Image) -> tuple[str, tuple[st
     """The row of ``REGISTRATIONS`` for an image, and what the reader should know about it."""
     if settings.method in CLASSICAL:
         return settings.method, ()
+    options_of(settings.method, None, dict(settings.method_options))
     engine = settings.engine
     if settings.method != "ncr":
         if engine not in ("auto", settings.method):

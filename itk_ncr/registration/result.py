@@ -119,6 +119,8 @@ class RegistrationResult:
         The row of ``REGISTRATIONS`` that was used.
     model : ModelRecord or None
         The model of the network; None without one.
+    finds_mask : bool
+        Whether the method looked for noncorrespondence itself; else it is what was given.
     working_deformation : Image, vector, mm, LPS, or None
         The part of the map without the affine on the grid that the pair was solved on, of the same
         ends as the fixed one. Interpolated linearly it is ``deformation``, so that a transform made
@@ -155,6 +157,7 @@ class RegistrationResult:
     working_deformation: Image | None = None
     working_deformation_inverse: Image | None = None
     inputs: Inputs | None = None
+    finds_mask: bool = True
 
     @property
     def transform_deformation(self) -> Image:

@@ -111,21 +111,29 @@ def result_of_displacement(
     inverse: Tensor | None,
     iterations: int,
     started: float,
+    found: Tensor | None = None,
 ) -> RegistrationResult:
-    """The same of a displacement, where nothing is masked but what was given.
+    """The same of a displacement and what its method found, besides the masks that were given.
 
     Parameters
     ----------
     displacement, inverse : Tensor, shape (1, D, *spatial)
         In voxels of the working grid; without an inverse it is found by a fixed-point iteration.
     iterations : int
+    found : Tensor, shape (1, 1, *spatial), optional
+        Noncorrespondence of the fixed image by the method; default: it finds none.
     """
     if inverse is None:
         inverse = invert_displacement(displacement)
-    there, back, distances = _probabilities(settings, solver, pair, None, displacement, inverse)
+    there, back, distances = _probabilities(
+        settings, solver, pair, None, displacement, inverse, found
+    )
+    finds = found is not None
     remedy = "the way back is wrong there"
-    found = Found(displacement, inverse, there, back, distances, iterations, remedy, False)
-    result = _result(settings, prepared, working, found, started)
+    parts = Found(displacement, inverse, there, back, distances, iterations, remedy, finds)
+    result = _result(settings, prepared, working, parts, started)
+    if finds:
+        return result
     # What was given is certain; only resampling made it less so.
     certain, certain_moving = (
         map_values(image, lambda values: values >= 0.5, np.float32)
@@ -200,6 +208,7 @@ def _result(
         settings=settings,
         working_deformation=full.working_deformation(),
         working_deformation_inverse=full.working_deformation_inverse(),
+        finds_mask=found.finds_masks and settings.mask == "auto",
     )
 
 

@@ -31,6 +31,7 @@ METHODS = (
     "ants-syn",
     "elastix",
     "greedy",
+    "enantiomorphic",
 )
 """What ``method`` may be: "ncr", or a row of ``REGISTRATIONS``."""
 
@@ -59,6 +60,8 @@ class RegistrationSettings:
     method : str
         "ncr" is ours, by network or by the pair alone as ``engine`` says; else a row of
         ``itk_ncr.registration.REGISTRATIONS``, most of them the pipelines of other toolkits.
+    method_options : mapping, kept as pairs
+        Options that this method alone has, by name.
     preset : str
         "auto", a row of ``itk_ncr.registration.CONTRASTS`` (what the images show) or one of
         ``SOLVER_PRESETS`` (how to solve).
@@ -92,6 +95,7 @@ class RegistrationSettings:
     """
 
     method: str = "ncr"
+    method_options: tuple[tuple[str, Any], ...] = ()
     preset: str = "auto"
     engine: str = "auto"
     model: str | None = None
@@ -107,6 +111,7 @@ class RegistrationSettings:
 
     def __post_init__(self) -> None:
         self._take_numbers()
+        self._take_options()
         for name in ("smoothness", "mask_price"):
             value = getattr(self, name)
             if not (isinstance(value, float) and 0 < value < float("inf")):
@@ -175,9 +180,23 @@ class RegistrationSettings:
             elif isinstance(value, numbers.Integral):
                 object.__setattr__(self, field.name, int(value))
 
+    def _take_options(self) -> None:
+        """A mapping becomes pairs, which a frozen record can hold."""
+        given = self.method_options
+        try:
+            pairs: dict[str, Any] | None = dict(given)
+        except (TypeError, ValueError):
+            pairs = None
+        if pairs is None or not all(isinstance(name, str) for name in pairs):
+            raise ArgumentError(
+                f"method_options must map names to values; got {_short(given)}. "
+                "Give a dictionary, {'alpha': 1.0} for example."
+            )
+        object.__setattr__(self, "method_options", tuple(pairs.items()))
+
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "method_options": dict(self.method_options)}
 
 
 def affine_of(value: Any) -> tuple[str, AffineMap | None]:

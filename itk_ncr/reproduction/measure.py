@@ -130,7 +130,7 @@ def mask_figures(
     draw: np.random.Generator,
 ) -> Figures:
     """Figures of the mask against the lesion, of methods that find one."""
-    if result.engine not in ("network", "instance"):
+    if not result.finds_mask:
         return {}
     probability, mask = result.noncorrespondence.array, result.mask.array > 0
     figures: Figures = {"masked": float(mask[shown].mean())}

@@ -18,6 +18,7 @@ COMMANDS = [
     "batch",
     "apply",
     "segment",
+    "fill",
     "report",
     "phantom",
     "reproduce",

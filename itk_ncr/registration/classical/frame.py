@@ -19,7 +19,9 @@ from itk_ncr.errors import (
 )
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, require_memory
+from itk_ncr.registration.classical.options import options_of
 from itk_ncr.registration.classical.task import Deformation, Task
+from itk_ncr.registration.filling import require_binary
 from itk_ncr.registration.masking import dilate
 from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.pairwise import (
@@ -67,6 +69,12 @@ class Method:
         The tool needs so many along every axis.
     bytes_per_voxel : int
         Estimated peak of the tool; that of our solver unless it is known to be another.
+    options : type, optional
+        A frozen dataclass of what this method alone can be told.
+    finds_mask : bool
+        Whether it finds noncorrespondence.
+    needs_lesion : bool
+        Whether it is for images whose lesions are given, and for no others.
     """
 
     solve: Solve
@@ -74,6 +82,9 @@ class Method:
     multimodal: bool = False
     fewest_voxels: int = 1
     bytes_per_voxel: int = 450
+    options: type | None = None
+    finds_mask: bool = False
+    needs_lesion: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,8 @@ class ClassicalRegistration:
         settings = self._settings()
         masks = GivenMasks(lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask)
         require_pair(fixed, moving, *masks.all())
+        self._require_lesion(masks)
+        options = options_of(self.name, self.method.options, dict(settings.method_options))
         working = working_grid(fixed.grid, settings.working_voxels)
         if min(working.shape) < self.method.fewest_voxels:
             raise ShapeError(
@@ -137,10 +150,17 @@ class ClassicalRegistration:
                 torch.get_num_threads(),
                 lambda share: report(AFFINE_SHARE + SOLVER_SHARE * share, self.name),
                 check,
+                working,
+                pair.known,
+                pair.known_moving,
+                solver,
+                settings.mask == "auto",
+                options,
             )
             check()
             deformation = self._solve(task)
             check()
+            aligned.warnings += deformation.warnings
             report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
             result = result_of_displacement(
                 settings,
@@ -152,9 +172,20 @@ class ClassicalRegistration:
                 deformation.inverse,
                 deformation.iterations,
                 started,
+                deformation.noncorrespondence,
             )
         report(1.0, "done")
         return dataclasses.replace(result, engine=self.name)
+
+    def _require_lesion(self, masks: GivenMasks) -> None:
+        if self.method.needs_lesion and masks.lesion is None and masks.moving_lesion is None:
+            raise ArgumentError(
+                f"lesion_mask must be given with method={self.name!r}, which fills lesions; got "
+                "none. Without a mask use method='ncr', which finds what has no partner."
+            )
+        for mask in (masks.lesion, masks.moving_lesion):
+            if self.method.needs_lesion and mask is not None:
+                require_binary(mask)
 
     def _settings(self) -> RegistrationSettings:
         """The settings, named after the method; what it does not know is refused."""

@@ -13,6 +13,7 @@ from itk_ncr.registration.classical.elastix import elastix
 from itk_ncr.registration.classical.frame import ClassicalRegistration, Method
 from itk_ncr.registration.classical.greedy import greedy
 from itk_ncr.registration.classical.syn import syn
+from itk_ncr.registration.filling.enantiomorphic import enantiomorphic
 from itk_ncr.registration.settings import RegistrationSettings
 
 CLASSICAL: dict[str, Method] = {
@@ -24,6 +25,7 @@ CLASSICAL: dict[str, Method] = {
     "ants-syn": Method(ants_syn, "ANTs", multimodal=True, fewest_voxels=8),
     "elastix": Method(elastix, "elastix", multimodal=True, fewest_voxels=8),
     "greedy": Method(greedy, "greedy", fewest_voxels=16),
+    "enantiomorphic": Method(enantiomorphic, "our mirror fill and solver", needs_lesion=True),
 }
 
 

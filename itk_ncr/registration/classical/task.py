@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from itk_ncr.fields import resize_displacement
+from itk_ncr.geometry import Grid
 from itk_ncr.ops import compose, warp
 from itk_ncr.registration.pair import Pair, level_shape
+from itk_ncr.registration.solver_settings import InstanceSettings
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Task:
         Gets the share of the work that is done, in [0, 1].
     check : callable
         Called often where a tool lets us; raises to stop.
+    grid : Grid
+        Of the pair: where in the space of the patient left and right are.
+    lesion, moving_lesion : Tensor, shape (1, 1, *spatial), optional
+        The lesion masks of the pair as they were given, not dilated.
+    solver : InstanceSettings
+        Of our own solver, for methods that use it.
+    find_mask : bool
+        Whether a method that can find noncorrespondence should.
+    options : dataclass or None
+        Of the method.
     """
 
     pair: Pair
@@ -46,6 +58,12 @@ class Task:
     threads: int
     report: Callable[[float], None]
     check: Callable[[], None]
+    grid: Grid
+    lesion: Tensor | None
+    moving_lesion: Tensor | None
+    solver: InstanceSettings
+    find_mask: bool
+    options: Any
 
     @property
     def dimension(self) -> int:
@@ -79,11 +97,17 @@ class Deformation:
     inverse : Tensor, same shape, optional
         What undoes it, where the tool knows.
     iterations : int
+    noncorrespondence : Tensor, shape (1, 1, *spatial), optional
+        Probability that a fixed voxel has no partner, where the tool finds it.
+    warnings : tuple of str
+        What the reader should know before trusting it.
     """
 
     displacement: Tensor
     inverse: Tensor | None
     iterations: int
+    noncorrespondence: Tensor | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def levels(pair: Pair, factors: tuple[float, ...]) -> list[Pair]:
