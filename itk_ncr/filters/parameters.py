@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.errors import ArgumentError
@@ -39,7 +39,10 @@ class Parameters:
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = RegistrationSettings().as_dict()
+        usual = RegistrationSettings()
+        self._values: dict[str, Any] = {
+            field.name: getattr(usual, field.name) for field in dataclasses.fields(usual)
+        }
         self._values["initial_transform"] = None
         self.registration: Callable[..., RegistrationResult] | None = None
 
@@ -84,6 +87,8 @@ class Accessors:
 
         def SetMethod(self, value: str) -> None: ...
         def GetMethod(self) -> str: ...
+        def SetMethodOptions(self, value: Mapping[str, Any]) -> None: ...
+        def GetMethodOptions(self) -> tuple[tuple[str, Any], ...]: ...
         def SetPreset(self, value: str) -> None: ...
         def GetPreset(self) -> str: ...
         def SetEngine(self, value: str) -> None: ...

@@ -97,6 +97,7 @@ EXAMPLES: dict[str, Any] = {
     "method": "demons",
     "preset": "brain-t1",
     "engine": "network",
+    "method_options": (("alpha", 2.0),),
     "model": "a-model",
     "refine": 7,
     "affine": "none",
