@@ -129,7 +129,9 @@ def test_type_and_everything_three_voxels_off_the_mask_stay_as_they_were(dtype):
 def test_what_is_not_finite_in_a_lesion_is_filled():
     head = symmetric_head()
     image = placed(np.where(LEFT, np.nan, head).astype(np.float32))
-    assert np.isfinite(itk_ncr.fill_lesion(image, placed(LEFT), "mirror").array).all()
+    filled = itk_ncr.fill_lesion(image, placed(LEFT), "mirror")
+    assert np.isfinite(filled.array).all()
+    assert error(filled, head, LEFT) < 0.05 * 140
 
 
 def test_a_mask_on_a_coarser_grid_is_laid_on_the_image():
@@ -228,9 +230,7 @@ def test_a_lesion_across_the_middle_is_masked_instead():
     said = [w for w in result.warnings if "it was masked" in w]
     assert len(said) == 1
     assert said[0].startswith("no mirror fill of the fixed image:")
-    again = enantiomorphic(placed(ill(healthy, lesion, 180)), moving, lesion_mask=placed(lesion))
-    # What lies in the mask has no say.
-    assert np.abs(again.displacement.array - result.displacement.array).max() < 0.1
+    np.testing.assert_array_equal(result.noncorrespondence.array, lesion)
 
 
 def test_without_a_lesion_there_is_nothing_to_fill():

@@ -304,7 +304,7 @@ def mirror_filled(
             progress=progress,
             abort=abort,
         )
-        symmetry = _symmetry(lesion, result, flipped)
+        symmetry = _symmetry(lesion, result, flipped, mirrored_mask)
         if symmetry >= LEAST_SYMMETRY:
             break
     else:
@@ -344,12 +344,16 @@ def _onto_its_mirror_image(lesion: _Lesion, axis: int) -> AffineMap:
     return replace(identity, translation=tuple(float(x) for x in shift))
 
 
-def _symmetry(lesion: _Lesion, result: RegistrationResult, flipped: Image) -> float:
+def _symmetry(
+    lesion: _Lesion, result: RegistrationResult, flipped: Image, mirrored_mask: Image
+) -> float:
     """Correlation of the image with its mirror image after the affine, where both are healthy."""
     grid = lesion.image.grid
     seen = resample(flipped, grid, affine=result.affine).array
     shown = resample(result.foreground_moving, grid, affine=result.affine, mode="nearest").array > 0
-    healthy = lesion.foreground & shown & (lesion.around.weight == 0)
+    opposite = resample(mirrored_mask, grid, affine=result.affine, mode="nearest").array > 0
+    ill = (lesion.around.weight > 0) | ndimage.binary_dilation(opposite, iterations=BLEND_VOXELS)
+    healthy = lesion.foreground & shown & ~ill
     one, two = lesion.values[healthy], seen[healthy]
     if one.size < 2 or one.std() == 0 or two.std() == 0:
         return 0.0
