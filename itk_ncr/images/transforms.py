@@ -23,7 +23,7 @@ from itk_ncr.images.image import Image
 from itk_ncr.images.libraries import to_sitk
 from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.resampling import displacement_array
-from itk_ncr.images.transform_files import read_linear
+from itk_ncr.images.transform_files import READABLE, read_linear
 from itk_ncr.images.writing import replacing
 
 WRITABLE = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
@@ -145,7 +145,9 @@ def as_affine(value: Any, name: str = "affine") -> AffineMap:
     """
     if isinstance(value, AffineMap):
         return value
-    if isinstance(value, (str, os.PathLike)):
+    if isinstance(value, os.PathLike) or (
+        isinstance(value, str) and value.lower().endswith(READABLE)
+    ):
         return read_affine(value, role=name)
     if isinstance(value, (np.ndarray, list, tuple)):
         return AffineMap.from_homogeneous(value)
@@ -153,7 +155,8 @@ def as_affine(value: Any, name: str = "affine") -> AffineMap:
     if dimension is None:
         raise ArgumentError(
             f"{name} must be an AffineMap, a linear transform, a homogeneous matrix or the path of "
-            f"a transform file; got {type(value).__name__!r}."
+            f"a transform file ({', '.join(READABLE)}); "
+            f"got {value if isinstance(value, str) else type(value).__name__!r}."
         )
     if not value.IsLinear():
         raise ArgumentError(

@@ -207,6 +207,11 @@ def affine_of(value: Any) -> tuple[str, AffineMap | None]:
     ArgumentError, GeometryError
         If it is neither a word nor an affine map; words are checked by the settings.
     """
+    if isinstance(value, str) and value == GIVEN:
+        raise ArgumentError(
+            f"affine must be 'auto', 'none', an AffineMap or the path of a transform file; got "
+            f"{value!r}, the word of a record. Pass the map itself."
+        )
     if isinstance(value, str) and not value.lower().endswith(READABLE):
         return value, None
     return GIVEN, as_affine(value)

@@ -167,7 +167,11 @@ def test_the_filter_says_to_the_registration_what_it_understands(shift):
             np.ones((4, 5)),
             "mask must be 'auto' or 'none'; got ndarray. Give a known lesion",
         ),
-        ("affine", "given", "affine must be an AffineMap, a linear transform or a homogeneous"),
+        (
+            "affine",
+            "given",
+            "affine must be 'auto', 'none', an AffineMap or the path of a transform",
+        ),
         ("affine", None, "got 'NoneType'"),
         ("affine", "rigid", "affine must be 'auto', 'none', an AffineMap or"),
         ("initial_transform", "auto", "initial_transform must be an AffineMap, a linear"),
