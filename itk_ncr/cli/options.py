@@ -26,6 +26,7 @@ METHODS = (
     "elastix",
     "greedy",
     "enantiomorphic",
+    "varreg",
 )
 LIST = "list"
 _POSITIVE = click.FloatRange(min=0, min_open=True)

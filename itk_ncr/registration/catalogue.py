@@ -42,6 +42,7 @@ CATALOGUE: dict[str, Entry] = {
     "elastix": Entry(_MAP, "extra [elastix]", "1.3, -"),
     "greedy": Entry(_MAP, "extra [greedy]", "0.3, 10"),
     "enantiomorphic": Entry(_MAP, "a lesion mask, symmetric anatomy", "-, -"),
+    "varreg": Entry(_MAP, "nothing", "-, -"),
 }
 
 

@@ -32,6 +32,7 @@ METHODS = (
     "elastix",
     "greedy",
     "enantiomorphic",
+    "varreg",
 )
 """What ``method`` may be: "ncr", or a row of ``REGISTRATIONS``."""
 

@@ -15,6 +15,7 @@ from itk_ncr.registration.classical.greedy import greedy
 from itk_ncr.registration.classical.syn import syn
 from itk_ncr.registration.filling.enantiomorphic import enantiomorphic
 from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.variational.varreg import VarRegOptions, varreg
 
 CLASSICAL: dict[str, Method] = {
     "affine": Method(affine_only, "our affine", multimodal=True),
@@ -26,6 +27,7 @@ CLASSICAL: dict[str, Method] = {
     "elastix": Method(elastix, "elastix", multimodal=True, fewest_voxels=8),
     "greedy": Method(greedy, "greedy", fewest_voxels=16),
     "enantiomorphic": Method(enantiomorphic, "our mirror fill and solver", needs_lesion=True),
+    "varreg": Method(varreg, "VarReg", options=VarRegOptions),
 }
 
 

@@ -1,0 +1,1 @@
+"""Variational registration by operator splitting, and what is built on it."""
