@@ -41,7 +41,9 @@ class NCRRegistration(Accessors):
     def __init__(self) -> None:
         self._parameters = Parameters()
         self._masks: dict[str, Image | None] = dict.fromkeys(
-            ("lesion_mask", "moving_lesion_mask", "roi_mask", "moving_roi_mask")
+            side + kind
+            for kind in ("lesion_mask", "roi_mask", "brain_mask")
+            for side in ("", "moving_")
         )
         self._commands: list[tuple[int, Callable[[], Any]]] = []
         self._result: RegistrationResult | None = None
@@ -108,6 +110,14 @@ class NCRRegistration(Accessors):
         """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
         self._set_mask("moving_roi_mask", mask)
 
+    def SetBrainMask(self, mask: Any) -> None:
+        """1 in the brain, anywhere in fixed space; narrows the region to use. None for none."""
+        self._set_mask("brain_mask", mask)
+
+    def SetMovingBrainMask(self, mask: Any) -> None:
+        """1 in the brain of the moving image, anywhere in moving space; None for none."""
+        self._set_mask("moving_brain_mask", mask)
+
     def GetLesionMask(self) -> sitk.Image | None:
         """The lesion mask, or None."""
         return self._get_mask("lesion_mask")
@@ -123,6 +133,14 @@ class NCRRegistration(Accessors):
     def GetMovingROIMask(self) -> sitk.Image | None:
         """The region of interest mask of the moving image, or None."""
         return self._get_mask("moving_roi_mask")
+
+    def GetBrainMask(self) -> sitk.Image | None:
+        """The brain mask, or None."""
+        return self._get_mask("brain_mask")
+
+    def GetMovingBrainMask(self) -> sitk.Image | None:
+        """The brain mask of the moving image, or None."""
+        return self._get_mask("moving_brain_mask")
 
     def SetInitialTransform(self, transform: Any) -> None:
         """Where the affine starts: an AffineMap or a linear transform, fixed to moving; or None."""

@@ -27,7 +27,17 @@ from itk_ncr.registration import RegistrationResult, register
 FIXED, MOVING = "fixed image", "moving image"
 LESION, MOVING_LESION = "lesion mask", "moving lesion mask"
 ROI, MOVING_ROI = "ROI mask", "moving ROI mask"
-INPUTS = (FIXED, MOVING, LESION, MOVING_LESION, ROI, MOVING_ROI)
+BRAIN, MOVING_BRAIN = "brain mask", "moving brain mask"
+# Masks by the keyword of register(), in the order of the inputs.
+MASKS = {
+    "lesion_mask": LESION,
+    "moving_lesion_mask": MOVING_LESION,
+    "roi_mask": ROI,
+    "moving_roi_mask": MOVING_ROI,
+    "brain_mask": BRAIN,
+    "moving_brain_mask": MOVING_BRAIN,
+}
+INPUTS = (FIXED, MOVING, *MASKS.values())
 
 
 @dataclass(frozen=True)
@@ -254,9 +264,7 @@ class RegistrationPipeline:
         return (self._changes, *inputs)
 
     def _register(self) -> RegistrationResult:
-        fixed, moving, lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask = map(
-            self._read, INPUTS
-        )
+        fixed, moving = self._read(FIXED), self._read(MOVING)
         if fixed is None or moving is None:
             raise ArgumentError(
                 f"{FIXED if fixed is None else MOVING} must be set; got none. "
@@ -266,10 +274,7 @@ class RegistrationPipeline:
         result = registration(
             fixed,
             moving,
-            lesion_mask=lesion_mask,
-            moving_lesion_mask=moving_lesion_mask,
-            roi_mask=roi_mask,
-            moving_roi_mask=moving_roi_mask,
+            **{keyword: self._read(name) for keyword, name in MASKS.items()},
             progress=self._progress,
             abort=self._aborted,
             **self.parameters.as_options(),

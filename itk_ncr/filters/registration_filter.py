@@ -15,10 +15,12 @@ from itk_ncr.filters.inputs import dimension_of
 from itk_ncr.filters.outputs import Outputs
 from itk_ncr.filters.parameters import Accessors, Parameters, apply_keywords
 from itk_ncr.filters.pipeline import (
+    BRAIN,
     FIXED,
     INPUTS,
     LESION,
     MOVING,
+    MOVING_BRAIN,
     MOVING_LESION,
     MOVING_ROI,
     ROI,
@@ -146,6 +148,14 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
         self._set_input(MOVING_ROI, image)
 
+    def SetBrainMask(self, image: Any) -> None:
+        """1 in the brain, anywhere in fixed space; narrows the region to use. None for none."""
+        self._set_input(BRAIN, image)
+
+    def SetMovingBrainMask(self, image: Any) -> None:
+        """1 in the brain of the moving image, anywhere in moving space; None for none."""
+        self._set_input(MOVING_BRAIN, image)
+
     def GetInput(self, index: int = 0) -> Any:
         """The image set as input ``index``, or None."""
         return self._get_input(INPUTS[index])
@@ -173,6 +183,14 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
     def GetMovingROIMask(self) -> Any:
         """The region of the moving image to use, or None."""
         return self._get_input(MOVING_ROI)
+
+    def GetBrainMask(self) -> Any:
+        """The brain mask, or None."""
+        return self._get_input(BRAIN)
+
+    def GetMovingBrainMask(self) -> Any:
+        """The brain mask of the moving image, or None."""
+        return self._get_input(MOVING_BRAIN)
 
     # Settings that are not in RegistrationSettings
 
