@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from itk_ncr.geometry import AffineMap, Grid
-from itk_ncr.images import Image, resample
+from itk_ncr.images import Image, read_image, resample
 from itk_ncr.preprocessing import normalise
 from itk_ncr.registration.affine import AffineSettings, Alignment, View, align, overlap
 from itk_ncr.registration.preparation import GivenMasks
 from itk_ncr.registration.settings import RegistrationSettings
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
 SIZE = 96
 GRID = Grid.of_array((SIZE, SIZE), spacing=2.0)
 # What each tissue looks like: (air, scalp, skull, fluid, grey, white).
@@ -124,6 +127,21 @@ def test_a_huge_lesion_is_not_another_contrast(value):
     result = found(Image(ill, GRID), moved(head(T1, labels), truth))
     assert result.contrasts == "one"
     assert error(result.affine, truth, labels > 0) < 1.5
+
+
+@pytest.mark.parametrize("height", [30, 42, 54, 66])
+def test_slices_of_two_persons_are_of_one_contrast_until_one_is_inverted(height):
+    """Anatomy that differs is as often brighter as it is darker."""
+    slices = []
+    for name in ("fixed_t1", "moving_t1"):
+        volume = read_image(EXAMPLES / f"{name}.nii.gz")
+        index = round(height / 96 * (volume.array.shape[0] - 1))
+        array = volume.array[index].astype(np.float32)
+        slices.append(Image(array, Grid.of_array(array.shape, volume.grid.spacing[:2])))
+    fixed, moving = slices
+    assert found(fixed, moving).contrasts == "one"
+    inverted = np.where(moving.array > 0, 1.05 * moving.array.max() - moving.array, 0)
+    assert found(fixed, Image(inverted.astype(np.float32), moving.grid)).contrasts == "two"
 
 
 def test_a_masked_region_has_no_say():

@@ -19,8 +19,11 @@ BARE = 0.25
 # makes a smaller share of an area.
 STRIPPED_SHARE, STRIPPED_AROUND, STRIPPED_OTHER = {2: 0.25, 3: 0.33}, 0.7, 0.1
 # Windows of the local correlation: 3 voxels along every axis of a level. Noise below which a window
-# is flat; bright tissue is 1. Correlation from which a window counts as alike, or as inverted.
-RADIUS, NOISE, CLEAR = 1, 0.02, 0.3
+# is flat; bright tissue is 1.
+RADIUS, NOISE = 1, 0.02
+# Windows that show whether a contrast is inverted, and the correlation from which they do: nine
+# pixels of anatomy that differs between two persons are as often inverted as not.
+SIGN_RADIUS, CLEAR = {2: 3, 3: 1}, {2: 0.6, 3: 0.3}
 
 
 @dataclass(frozen=True)
@@ -103,28 +106,27 @@ def agreement(scene: Scene, pose: Pose, compared: str) -> Agreement:
     usable = usable.reshape(shape)
     if fixed.allowed is not None:
         usable = usable & fixed.allowed
-    r, full = _local_correlation(
-        fixed.tensor[0, 0].double(),
-        torch.from_numpy(values.reshape(shape)),
-        torch.from_numpy((usable & shows & fixed.foreground).astype(np.float64)),
-    )
+    images = fixed.tensor[0, 0].double(), torch.from_numpy(values.reshape(shape))
+    weight = torch.from_numpy((usable & shows & fixed.foreground).astype(np.float64))
+    found = _local_correlation(*images, weight, RADIUS)
     among = {
         "both": fixed.foreground | shows,
         "fixed": fixed.foreground,
         "moving": shows,
     }[compared]
-    found = np.where(full.numpy(), r.numpy(), 0.0)
     count = max(int((among & usable).sum()), 1)
-    clear, negative = (np.abs(found) > CLEAR).sum(), (found < -CLEAR).sum()
-    return Agreement(float(np.abs(found).sum()) / count, float(negative / max(clear, 1)))
+    radius, clear = SIGN_RADIUS[len(shape)], CLEAR[len(shape)]
+    signed = found if radius == RADIUS else _local_correlation(*images, weight, radius)
+    negative = float((signed < -clear).sum()) / max(int((signed.abs() > clear).sum()), 1)
+    return Agreement(float(found.abs().sum()) / count, negative)
 
 
-def _local_correlation(fixed: Tensor, moving: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlation in the window around every voxel, and where half of a window weighs."""
-    size = box_sum(weight[None, None], RADIUS)[0, 0]
+def _local_correlation(fixed: Tensor, moving: Tensor, weight: Tensor, radius: int) -> Tensor:
+    """Correlation in the window around every voxel; 0 where less than half of a window weighs."""
+    size = box_sum(weight[None, None], radius)[0, 0]
 
     def mean(values: Tensor) -> Tensor:
-        return box_sum((values * weight)[None, None], RADIUS)[0, 0] / size.clamp(min=1e-9)
+        return box_sum((values * weight)[None, None], radius)[0, 0] / size.clamp(min=1e-9)
 
     mean_fixed, mean_moving = mean(fixed), mean(moving)
     covariance = mean(fixed * moving) - mean_fixed * mean_moving
@@ -132,5 +134,5 @@ def _local_correlation(fixed: Tensor, moving: Tensor, weight: Tensor) -> tuple[T
         (mean(values.square()) - centre.square()).clamp(min=0) + NOISE**2
         for values, centre in ((fixed, mean_fixed), (moving, mean_moving))
     ]
-    full = (size > 0.5 * (2 * RADIUS + 1) ** fixed.ndim) & (weight > 0)
-    return covariance / (energy[0] * energy[1]).sqrt(), full
+    full = (size > 0.5 * (2 * radius + 1) ** fixed.ndim) & (weight > 0)
+    return torch.where(full, covariance / (energy[0] * energy[1]).sqrt(), 0.0)
