@@ -3,7 +3,7 @@
 # changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
-#   JOBS=2                (test) processes; each file of tests is run by one of them, with one thread
+#   JOBS=1                (test) processes; each file of tests is run by one of them, with one thread
 #   MINUTES=60            (fuzz) how long; SEED=7 damages other bytes
 #   WITHOUT="a.h5 a.mat"  (fuzz) kinds of files to leave out
 #   SANITIZE=thread       (sanitize) races of threads instead of wrong addresses and undefined behaviour
@@ -102,7 +102,7 @@ demo: $(RUNS)
 	echo "In 3D Slicer or ITK-SNAP: demo-output/warped.nii.gz over $(FIXED),"
 	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/README.md"
 
-JOBS ?= 1
+JOBS ?= 2
 test: $(DEVELOPS)
 	@$(if $(filter-out 1,$(JOBS)),OMP_NUM_THREADS=1) $(BIN)/pytest -m "not slow" \
 	  $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile)

@@ -62,7 +62,7 @@ def show(browser: Any, pages: Path) -> Iterator[Callable[..., Any]]:
 
     def call(name: str, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(30_000)  # a busy machine
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
