@@ -9,8 +9,8 @@ contrast, with bias fields, noise and tone curves of their own, are registered; 
 some voxels of each are kept in FOLDER, one file a pair, so that a stopped run resumes and several
 processes can share the work (``--first``, ``--last``, ``--collect``). The perceptron of the path is
 fitted first, for the final one needs registrations that were masked by it; these take eight times
-as long, so the final one is fitted on half as many pairs. What ships is of 176 pairs of volumes, 400
-of slices and 80 of retinas.
+as long, so the final one is fitted on half as many pairs. What ships is of 176 pairs of volumes,
+400 of slices and 80 of retinas.
 """
 
 from __future__ import annotations
