@@ -358,9 +358,9 @@ def main(
     axes = int(dimension)
     if what == "retinas" and axes == 3:
         raise click.UsageError("retinas are 2D; give --dimension 2.")
-    if what == "brains" and data is None:
-        raise click.UsageError("brains need --data.")
-    examples = Examples(data, "train", axes) if data is not None else retinas
+    if (what == "brains") != (data is not None):
+        raise click.UsageError("brains need --data, retinas take none.")
+    examples = retinas if data is None else Examples(data, "train", axes)
     weights = evidence.evidence_file(what, axes)
     fitted: dict[str, evidence.Perceptron] = {}
     for name, samples in (("path", path_samples), ("final", final_samples)):
