@@ -30,9 +30,7 @@ def result_page(result: RegistrationResult) -> Page:
     """
     inputs = result.required_inputs()
     record = summary(result) | {"inputs": dict(inputs.sources)}
-    masks = inputs.brain_mask, inputs.moving_brain_mask
-    if any(mask is not None for mask in masks):
-        record["brain"] = brain_figures(result, *masks)
+    record["brain"] = brain_figures(result, inputs.brain_mask, inputs.moving_brain_mask)
     return pair_page(
         inputs.fixed, inputs.moving, result, record=record, lesion_mask=inputs.lesion_mask
     )

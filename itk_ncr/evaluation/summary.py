@@ -123,9 +123,9 @@ def brain_figures(
 
 
 def _on(mask: Image, like: Image) -> NDArray[np.bool_]:
-    from itk_ncr.images import resample
+    from itk_ncr.registration.preparation import mask_on
 
-    return resample(mask, like.grid, mode="nearest").array != 0
+    return mask_on(mask, like.grid)
 
 
 def _part(

@@ -11,13 +11,14 @@ import numpy as np
 
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.geometry import AffineMap
-from itk_ncr.images import Image, as_affine, as_image, resample
+from itk_ncr.images import Image, as_affine, as_image
 from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.classical.options import options_of
 from itk_ncr.registration.hint import network_opinion
 from itk_ncr.registration.inputs import Inputs, sources_of
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
+from itk_ncr.registration.preparation import mask_on
 from itk_ncr.registration.result import Registration, RegistrationResult
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings, affine_of
 
@@ -74,7 +75,7 @@ def register(
         Options that this method alone has, by name; `itk-ncr register --method list` names them.
     preset : str
         "auto" goes by the number of axes. "brain-t1" and "oct" (``CONTRASTS``) say what the images
-        show, which nobody can see in an array: they also pick the network trained on it. A row of
+        show, and also pick the network trained on it. A row of
         ``SOLVER_PRESETS`` says how to solve.
     engine : "auto", "network" or "instance"
         "network" lets a trained network guess and the per-pair solver refine; "instance" is the
@@ -224,8 +225,8 @@ def _both(roi: Image | None, brain: Image | None) -> Image | None:
             f"ROI mask and brain mask must have the same axes; got {roi.dimension} and "
             f"{brain.dimension}."
         )
-    there = resample(roi, brain.grid, mode="nearest").array
-    return Image(((there != 0) & (brain.array != 0)).astype(np.uint8), brain.grid)
+    both = mask_on(roi, brain.grid) & mask_on(brain, brain.grid)
+    return Image(both.view(np.uint8), brain.grid)
 
 
 def _start(given_affine: AffineMap | None, initial: Any, dimension: int) -> AffineMap | None:

@@ -56,9 +56,8 @@ def pair_record(
     }
     if "fixed_labels" in loaded:
         record["label_overlap"] = _label_overlap(loaded, result)
-    masks = loaded.get("brain_mask"), loaded.get("moving_brain_mask")
-    if any(mask is not None for mask in masks):
-        record["brain"] = brain_figures(result, *masks)
+    if brain := brain_figures(result, loaded.get("brain_mask"), loaded.get("moving_brain_mask")):
+        record["brain"] = brain
     return record
 
 
