@@ -83,7 +83,8 @@ class Aligned:
         The image that shows only part of what surrounds it in the other one, such as a brain
         without its head. The images are compared only where it shows something.
     layered : bool
-        Whether both are 2D and show flat layers, as B-scans of a retina do.
+        Whether both are 2D and show flat layers, as B-scans of a retina do; False where a preset
+        was named.
     contrasts : "one" or "two"
         Whether the images show tissue in the same intensities, as far as the affine could tell.
     overlap : float
@@ -113,11 +114,11 @@ class Aligned:
         self.moving_scaled = self._scaled(moving, "moving image")
         self.fixed_foreground = self.fixed_scaled.foreground
         self.moving_foreground = self.moving_scaled.foreground
-        self.layered = all(
+        self.layered = settings.preset == "auto" and all(
             is_layered(scaled.values, scaled.foreground)
             for scaled in (self.fixed_scaled, self.moving_scaled)
         )
-        preset = "oct" if settings.preset == "auto" and self.layered else settings.preset
+        preset = "oct" if self.layered else settings.preset
         if settings.affine == "auto":
             report(0.01, "affine")
             found = align(
