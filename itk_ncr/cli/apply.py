@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli import options
 from itk_ncr.cli.console import note
 from itk_ncr.errors import InputError
 from itk_ncr.tables import cell
@@ -20,14 +21,7 @@ _TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("input", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="File to write; its ending says the format.",
-)
+@options.output_file("File to write; its ending says the format.")
 @click.option("--inverse", is_flag=True, help="From the fixed to the moving image.")
 @click.option("--labels", is_flag=True, help="INPUT is a label map: keep its numbers as they are.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli import options
 from itk_ncr.cli.apply import field_file
 from itk_ncr.cli.console import note
 from itk_ncr.errors import InputError
@@ -23,7 +24,7 @@ _FILE = click.Path(path_type=Path)
 
 @click.command(short_help="Convert fields of Learn2Reg and VoxelMorph to ours and back.")
 @click.argument("field", type=_FILE)
-@click.option("-o", "--output", type=_FILE, required=True, metavar="FILE", help="File to write.")
+@options.output_file("File to write.")
 @click.option(
     "--to",
     "target",

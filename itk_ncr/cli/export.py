@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from itk_ncr.cli import options
 from itk_ncr.errors import InputError
 
 
@@ -27,14 +28,7 @@ class _Size(click.ParamType):
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="ONNX file to write.",
-)
+@options.output_file("ONNX file to write.")
 @click.option(
     "--size",
     type=_Size(),

@@ -21,14 +21,7 @@ KINDS = ("smooth", "partner", "mirror")
 )
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("lesion_mask", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Image to write; its ending says the format.",
-)
+@options.output_file("Image to write; its ending says the format.")
 @click.option(
     "--kind",
     type=click.Choice(KINDS),

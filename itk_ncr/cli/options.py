@@ -38,6 +38,18 @@ def file(name: str, help: str) -> Callable[[_Function], _Function]:
     return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help)
 
 
+def output_file(help: str) -> Callable[[_Function], _Function]:
+    """The option ``-o FILE`` of a command that writes one file."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        required=True,
+        metavar="FILE",
+        help=help,
+    )
+
+
 seed_option = click.option(
     "--seed",
     type=click.IntRange(min=0),

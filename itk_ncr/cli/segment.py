@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli import options
 from itk_ncr.cli.console import note
 from itk_ncr.cli.words import Numbers
 from itk_ncr.errors import InputError
@@ -23,14 +24,7 @@ DEVIATIONS = {"seed": 2.5, "region": 3.0}
 
 @click.command(short_help="Make a mask from a probability: thresholds, growing.")
 @click.argument("probability", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Mask to write (1 inside); its ending says the format.",
-)
+@options.output_file("Mask to write (1 inside); its ending says the format.")
 @click.option(
     "--threshold",
     type=float,
