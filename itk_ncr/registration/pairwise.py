@@ -127,7 +127,7 @@ def register_pair(
     iterations: int = 0,
     opinion: Opinion | None = None,
 ) -> RegistrationResult:
-    """Prepare, guess if there is somebody who guesses, solve, and bring everything home.
+    """Prepare, start from a guess if there is one, solve, and bring the results home.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def register_pair(
         A second opinion on the mask, where there is no guess.
     """
     started = time.perf_counter()
-    report = progress or _tell_nobody
+    report = progress or _no_progress
     require_pair(fixed, moving, *masks.all())
     working = working_grid(fixed.grid, settings.working_voxels)
     require_memory(
@@ -272,8 +272,8 @@ def _as_guessed(start: Start, pair: Pair) -> Solution:
     return Solution(velocity, ())
 
 
-def _tell_nobody(share: float, text: str) -> None:
-    """The progress of a caller who did not ask."""
+def _no_progress(share: float, text: str) -> None:
+    """No-op progress callback."""
     del share, text
 
 

@@ -191,7 +191,7 @@ def _ending_of(path: Path | None, fixed: Image) -> str:
 
 
 def _unseen(_fraction: float, _text: str) -> None:
-    """Progress that nobody looks at."""
+    """No-op progress callback."""
 
 
 def _load_libraries() -> None:

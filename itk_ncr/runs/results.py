@@ -50,7 +50,7 @@ def write_results(
     report: bool = True,
     progress: _Progress = lambda _fraction, _text: None,
 ) -> str:
-    """Write everything about a result to a folder that nobody sees yet.
+    """Write everything about a result to a hidden folder.
 
     Parameters
     ----------
