@@ -76,9 +76,18 @@ def figures(
         ),
         ("field of view", f"{quality.overlap_fraction:.1%} shared"),
         ("affine volume", f"x {quality.affine_determinant:.3f}"),
-        ("engine", result.engine if result.model is None else f"network {result.model.name}"),
+        ("engine", _engine(result)),
         ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
     ]
+
+
+def _engine(result: RegistrationResult) -> str:
+    """Who registered, and which network had a say."""
+    if result.model is None:
+        return result.engine
+    if result.engine == "network":
+        return f"network {result.model.name}"
+    return f"{result.engine}; second opinion on the mask by {result.model.name}"
 
 
 def brain_rows(brain: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:

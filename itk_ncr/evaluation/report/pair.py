@@ -201,7 +201,11 @@ def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
     if settings.get("mask") == "none":
         found = "S is what was given: the run did not look for anything itself."
         return found if lesion_given else "The run was told not to look for S (mask none)."
-    found = f"S was found by the network {model}" if model else "S was found by the registration"
+    found = "S was found by the registration"
+    if model and told.get("engine") == "instance":
+        found += f", with the network {model} as second opinion,"
+    elif model:
+        found = f"S was found by the network {model}"
     lesion = " and holds the given lesion mask" if lesion_given else " without a given mask"
     threshold = finite(told.get("mask_threshold"))
     cut = "" if threshold is None else f"; it is cut at a probability of {threshold:g}"
