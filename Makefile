@@ -32,7 +32,7 @@ INSTALL := $(PIP) install --progress-bar off -c constraints.txt
 NATIVE := $(shell find cpp_ext wrapping -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 ITK_NATIVE := $(shell find wrapping/itk -name '*.hxx') $(wildcard examples/cpp/*.cpp benchmarks/*.cpp)
 # An editable install knows the modules by name: a new file means a new install, an edit does not.
-MODULES := $(shell find itk_ncr -name '*.py' | LC_ALL=C sort | cksum | cut -d' ' -f1)
+MODULES := $(shell find itk_ncr itk_ncr_reproduction -name '*.py' | LC_ALL=C sort | cksum | cut -d' ' -f1)
 RUNS := $(VENV)/.runs-$(MODULES)
 DEVELOPS := $(VENV)/.develops-$(MODULES)
 

@@ -3,7 +3,7 @@
     python benchmarks/manifests.py DATA OUT
 
 DATA holds the folders ixi_dlmuse, oct_octdl_pairs and ship_samples; see
-``itk_ncr.reproduction.write_manifests`` for how patients are divided.
+``itk_ncr_reproduction.sources.write_manifests`` for how patients are divided.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from itk_ncr.reproduction import write_manifests
+from itk_ncr_reproduction.sources import write_manifests
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

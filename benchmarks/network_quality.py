@@ -30,7 +30,7 @@ from scipy.stats import wilcoxon
 import itk_ncr
 from itk_ncr.data import AllToAll, read_manifest
 from itk_ncr.evaluation import jaccard, split_by_lesion
-from itk_ncr.reproduction.measure import field_figures, mask_figures
+from itk_ncr_reproduction.measure import field_figures, mask_figures
 
 FEWEST_VOXELS = {2: 20, 3: 51}
 VERSIONS = ("none", "L1", "L2", "L3", "L4")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import itk_ncr
-from itk_ncr import reproduction
+from itk_ncr_reproduction import sources
 
 # White matter of the data is 180: this is 0.3 of it, the middle of what chronic strokes show.
 CSF, CSF_TEXTURE, NOISE = 55.0, 18.0, 3.0
@@ -26,7 +26,7 @@ SMALLEST, LARGEST = 15_000, 40_000
 # Whole lesions only: fragments of one stroke would be several small ones.
 LEAST_IN_ONE_PIECE = 0.95
 # Background, and what counts as no label in the data.
-IGNORED_LABELS = (0, *reproduction.IGNORED_LABELS)
+IGNORED_LABELS = (0, *sources.IGNORED_LABELS)
 FEWEST_VOXELS = 51
 
 

@@ -22,12 +22,20 @@ def named_extras(text: str) -> set[str]:
     return {name for words in lists for name in words.split(",")}
 
 
+def test_only_a_checkout_brings_the_experiments_of_the_paper():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["scikit-build"]
+    assert build["wheel"]["packages"] == ["itk_ncr"]
+    (checkout,) = (row for row in build["overrides"] if row["if"] == {"state": "editable"})
+    assert all((ROOT / name / "__init__.py").is_file() for name in checkout["wheel"]["packages"])
+    assert "itk_ncr_reproduction" in checkout["wheel"]["packages"]
+
+
 def test_the_extra_all_is_all_of_them():
     assert named_extras(EXTRAS["all"][0]) == set(EXTRAS) - {"all", "dev"}
 
 
 def test_every_extra_that_is_named_is_there():
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("itk_ncr/**/*.py")):
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("itk_ncr*/**/*.py")):
         assert named_extras(page.read_text(encoding="utf-8")) <= set(EXTRAS), page
 
 

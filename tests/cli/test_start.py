@@ -153,6 +153,25 @@ def test_the_presets_offered_are_those_of_the_solver():
     assert METHODS == registration.METHODS
 
 
+def test_without_the_source_reproduce_says_where_it_is(tmp_path):
+    program = (
+        "import sys\n"
+        "class Wheel:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'itk_ncr_reproduction':\n"
+        "            raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, Wheel)\n"
+        "from itk_ncr.cli import main\n"
+        "sys.argv = ['itk-ncr', 'reproduce', 'data', '-o', 'out', '--budget', 'small']\n"
+        "main()"
+    )
+    result = start("-c", program, folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "Install from a checkout" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_words_at_all_gives_the_help(run):
     result = run()
     assert result.exit_code == 0

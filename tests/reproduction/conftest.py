@@ -11,8 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from itk_ncr.data import NAMED_LESIONS
-from itk_ncr.reproduction import Design, design
-from itk_ncr.reproduction.design import Dealing
+from itk_ncr_reproduction.design import Dealing, Design, design
 
 SHAPE = (192, 160)  # of the slices whose plane the package knows
 

@@ -8,11 +8,13 @@ import pytest
 
 from itk_ncr.data import fold_audit
 from itk_ncr.errors import ArgumentError
-from itk_ncr.reproduction import METHODS, brains, design, reproduce
-from itk_ncr.reproduction.cases import brains_of, case_keys, common_labels, load_case
-from itk_ncr.reproduction.design import VERSIONS, Dealing
-from itk_ncr.reproduction.models import settings_of
-from itk_ncr.reproduction.printed import TABLE_1, TABLE_2, TABLE_3, TABLE_4
+from itk_ncr_reproduction.cases import brains_of, case_keys, common_labels, load_case
+from itk_ncr_reproduction.design import VERSIONS, Dealing, design
+from itk_ncr_reproduction.methods import METHODS
+from itk_ncr_reproduction.models import settings_of
+from itk_ncr_reproduction.printed import TABLE_1, TABLE_2, TABLE_3, TABLE_4
+from itk_ncr_reproduction.run import reproduce
+from itk_ncr_reproduction.sources import brains
 
 
 def test_the_full_budget_is_the_published_protocol():

@@ -22,8 +22,10 @@ PROGRAM = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from itk_ncr.reproduction import design, reproduce, write_reproduction
-from itk_ncr.reproduction.design import Dealing
+from itk_ncr_reproduction.design import design
+from itk_ncr_reproduction.document import write_reproduction
+from itk_ncr_reproduction.run import reproduce
+from itk_ncr_reproduction.design import Dealing
 
 if __name__ == "__main__":
     plan = design("small")

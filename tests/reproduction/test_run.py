@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from itk_ncr.cli import command_line
-from itk_ncr.cli import reproduce as command
 from itk_ncr.errors import ArgumentError
-from itk_ncr.reproduction import FIGURES, TABLES, reproduce, write_reproduction
-from itk_ncr.reproduction.design import Dealing
+from itk_ncr_reproduction import command
+from itk_ncr_reproduction.design import FIGURES, TABLES, Dealing
+from itk_ncr_reproduction.document import write_reproduction
+from itk_ncr_reproduction.run import reproduce
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_another_reproduction_in_the_same_folder_is_refused(output, data, tiny):
         reproduce(data, output, other, workers=1)
 
 
-def test_the_words_of_the_command_are_those_of_the_room():
+def test_the_command_offers_the_tables_and_figures_of_the_design():
     assert command.TABLES == TABLES
     assert command.FIGURES == FIGURES
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from itk_ncr.reproduction import Reproduction, design
-from itk_ncr.reproduction.cases import CaseKey
-from itk_ncr.reproduction.design import VERSIONS
-from itk_ncr.reproduction.directions import directions_of, markdown
-from itk_ncr.reproduction.methods import METHODS
-from itk_ncr.reproduction.run import Measured
-from itk_ncr.reproduction.tables import tables_of
+from itk_ncr_reproduction.cases import CaseKey
+from itk_ncr_reproduction.design import VERSIONS, design
+from itk_ncr_reproduction.directions import directions_of, markdown
+from itk_ncr_reproduction.methods import METHODS
+from itk_ncr_reproduction.run import Measured, Reproduction
+from itk_ncr_reproduction.tables import tables_of
 
 PAIRS = design("small").experiment("mri-2d").pairs
 # Mean overlap by method, and what each lesion costs.

@@ -10,10 +10,10 @@ from typing import Any
 
 from itk_ncr.checkpoints import find_model
 from itk_ncr.files import replacing, sole_run
-from itk_ncr.reproduction import directions, figures
-from itk_ncr.reproduction.run import WORK, Reproduction, write_record, write_text
-from itk_ncr.reproduction.tables import Table, tables_of
 from itk_ncr.tables import cell
+from itk_ncr_reproduction import directions, figures
+from itk_ncr_reproduction.run import WORK, Reproduction, write_record, write_text
+from itk_ncr_reproduction.tables import Table, tables_of
 
 PAGE = "README.md"
 

@@ -23,14 +23,14 @@ from itk_ncr.data import (
 )
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, read_image
-from itk_ncr.reproduction.design import (
+from itk_ncr_reproduction.design import (
     FEWEST_VOXELS,
     VERSIONS,
     Dealing,
     Design,
     Experiment,
 )
-from itk_ncr.reproduction.sources import IGNORED_LABELS, brains, lesion_masks
+from itk_ncr_reproduction.sources import IGNORED_LABELS, brains, lesion_masks
 
 OCT_SHAPE = (192, 384)
 OCT_TRAINING_EYES = 400

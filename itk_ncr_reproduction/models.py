@@ -16,10 +16,10 @@ from itk_ncr.data import Source, data_hash
 from itk_ncr.files import locked
 from itk_ncr.geometry import orientation_code
 from itk_ncr.images import read_image
-from itk_ncr.reproduction.cases import brains_of, training_retinas
-from itk_ncr.reproduction.design import Design, Experiment
-from itk_ncr.reproduction.methods import METHODS
 from itk_ncr.training import Report, Training, TrainingSettings, code_version, recipe
+from itk_ncr_reproduction.cases import brains_of, training_retinas
+from itk_ncr_reproduction.design import Design, Experiment
+from itk_ncr_reproduction.methods import METHODS
 
 
 def model_folder(output: Path, experiment: str, variant: str, fold: int) -> Path:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.evaluation import holm, signed_rank_test
-from itk_ncr.reproduction.design import LESIONS
-from itk_ncr.reproduction.methods import METHODS
-from itk_ncr.reproduction.run import Measured, Reproduction
-from itk_ncr.reproduction.tables import cases_of, values_of
+from itk_ncr_reproduction.design import LESIONS
+from itk_ncr_reproduction.methods import METHODS
+from itk_ncr_reproduction.run import Measured, Reproduction
+from itk_ncr_reproduction.tables import cases_of, values_of
 
 LEVEL = 0.05
 # "Within" and "drops by": the bars that were set for a reproduction at a small budget.

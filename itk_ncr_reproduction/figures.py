@@ -13,12 +13,12 @@ from itk_ncr.data import surfaces
 from itk_ncr.errors import MissingDependencyError
 from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult
-from itk_ncr.reproduction.cases import Case, CaseKey, load_case
-from itk_ncr.reproduction.design import LESIONS, VERSIONS
-from itk_ncr.reproduction.measure import carried_labels, draw_of, region_grown, run
-from itk_ncr.reproduction.methods import METHODS, SLOTS
-from itk_ncr.reproduction.run import Reproduction
-from itk_ncr.reproduction.tables import cases_of, values_of
+from itk_ncr_reproduction.cases import Case, CaseKey, load_case
+from itk_ncr_reproduction.design import LESIONS, VERSIONS
+from itk_ncr_reproduction.measure import carried_labels, draw_of, region_grown, run
+from itk_ncr_reproduction.methods import METHODS, SLOTS
+from itk_ncr_reproduction.run import Reproduction
+from itk_ncr_reproduction.tables import cases_of, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

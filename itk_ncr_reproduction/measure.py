@@ -23,11 +23,11 @@ from itk_ncr.evaluation import (
 )
 from itk_ncr.images import Image, resample
 from itk_ncr.registration import RegistrationResult, register
-from itk_ncr.reproduction.cases import Case
-from itk_ncr.reproduction.design import LESIONS
-from itk_ncr.reproduction.methods import METHODS
-from itk_ncr.reproduction.printed import SURFACES
 from itk_ncr.segmentation import grow, oracle_seed
+from itk_ncr_reproduction.cases import Case
+from itk_ncr_reproduction.design import LESIONS
+from itk_ncr_reproduction.methods import METHODS
+from itk_ncr_reproduction.printed import SURFACES
 
 Figures = dict[str, float | str | None]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS
-from itk_ncr.reproduction.sources import IGNORED_LABELS
 from itk_ncr.training import Sampling, TrainingSettings, recipe
+from itk_ncr_reproduction.sources import IGNORED_LABELS
 
 TABLES = (1, 2, 3, 4)
 FIGURES = (2, 3, 4, 5, 6)

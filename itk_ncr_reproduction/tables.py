@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.evaluation import Mark, best_rows
-from itk_ncr.reproduction import printed
-from itk_ncr.reproduction.cases import published_pairs
-from itk_ncr.reproduction.design import LESIONS, VERSIONS
-from itk_ncr.reproduction.methods import METHODS, NCR_VERSIONS, SLOTS
-from itk_ncr.reproduction.run import Measured, Reproduction
+from itk_ncr_reproduction import printed
+from itk_ncr_reproduction.cases import published_pairs
+from itk_ncr_reproduction.design import LESIONS, VERSIONS
+from itk_ncr_reproduction.methods import METHODS, NCR_VERSIONS, SLOTS
+from itk_ncr_reproduction.run import Measured, Reproduction
 
 NOTHING = Mark()
 

@@ -19,24 +19,24 @@ from itk_ncr.data import data_hash
 from itk_ncr.errors import ArgumentError, TrainingError
 from itk_ncr.files import holds_files, replacing, sole_run
 from itk_ncr.processes import end_with_spawning_process
-from itk_ncr.reproduction.cases import (
+from itk_ncr.training import code_version
+from itk_ncr_reproduction.cases import (
     CaseKey,
     brains_of,
     case_keys,
     load_case,
     published_pairs,
 )
-from itk_ncr.reproduction.design import (
+from itk_ncr_reproduction.design import (
     FIGURES,
     TABLES,
     Design,
     Experiment,
 )
-from itk_ncr.reproduction.measure import Figures, measure
-from itk_ncr.reproduction.methods import METHODS
-from itk_ncr.reproduction.models import is_trained, model_folder, model_of, train
-from itk_ncr.reproduction.sources import lesion_masks, require_data
-from itk_ncr.training import code_version
+from itk_ncr_reproduction.measure import Figures, measure
+from itk_ncr_reproduction.methods import METHODS
+from itk_ncr_reproduction.models import is_trained, model_folder, model_of, train
+from itk_ncr_reproduction.sources import lesion_masks, require_data
 
 RECORD = "manifest.json"
 WORK = "work"
