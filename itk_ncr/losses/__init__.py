@@ -1,9 +1,8 @@
 """What is minimised: distances with masks inside, smoothness, and the price of a mask."""
 
 from itk_ncr.losses.functional import (
-    FunctionalSettings,
+    Functional,
     FunctionalValue,
-    MumfordShahFunctional,
     multi_resolution,
 )
 from itk_ncr.losses.kl import velocity_divergence
@@ -31,10 +30,9 @@ __all__ = [
     "PRESETS",
     "PUBLISHED",
     "SIMILARITIES",
-    "FunctionalSettings",
+    "Functional",
     "FunctionalValue",
     "LocalNCC",
-    "MumfordShahFunctional",
     "PublishedWeights",
     "Similarity",
     "dice",

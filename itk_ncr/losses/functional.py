@@ -1,24 +1,32 @@
-r"""The one functional that trains the network and drives the per-pair solver.
+r"""The functional that trains the network and that the per-pair solver minimises.
 
 .. math:: L = D_S + \alpha R(v) + \tau \, \mathrm{mean}(S) + \kappa \, \mathrm{mean}(P(S))
     + \lambda (1 - \mathrm{Dice})
 
 with D a mean over *all* voxels. So :math:`\tau` is the evidence from which a voxel is masked,
 whatever the size of the image. Without S it is the plain registration loss.
+
+A training differentiates all of it through a network. The per-pair solver alternates: it descends
+:math:`D_S + \alpha R(v)` with the mask held fixed, and the mask step finds S with the velocity held
+fixed. There the evidence e of a voxel is the odds that it has no partner, which are learnt, and the
+mask step works on their logarithm: it minimises :math:`\mathrm{mean}(S \log(\tau / e)) + \kappa \,
+\mathrm{mean}(P(S))`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
 from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.losses.local_correlation import local_ncc_to
 from itk_ncr.losses.overlap import dice
 from itk_ncr.losses.regions import perimeter, volume
+from itk_ncr.losses.self_similarity import mind_descriptor
 from itk_ncr.losses.similarity import SIMILARITIES
 from itk_ncr.losses.smoothness import smoothness
 from itk_ncr.losses.weighting import require_same_shape, require_weight
@@ -26,91 +34,11 @@ from itk_ncr.ops import resize
 
 VOLUME_REDUCTIONS = ("mean", "paper-sum", "mean-as-released")
 
-
-@dataclass(frozen=True)
-class FunctionalSettings:
-    """Weights and choices of the functional, in canonical units.
-
-    Attributes
-    ----------
-    similarity : str
-        A row of :data:`SIMILARITIES`, with ``similarity_settings`` as its keyword arguments.
-    alpha : float or one per component in array order
-        Price of the mean squared gradient of the velocity, in voxels.
-    tau, kappa : float
-        Price of a masked voxel, and of a unit of the mask's boundary.
-    overlap_weight : float
-        Price of 1 - Dice (lambda).
-    overlap_per_class : bool
-        Dice of every label by itself, then their mean; default: pooled, as published.
-    level_weights : tuple of float
-        Weights of the scales in a multi-resolution sum, finest first.
-    level_spacing : tuple of float
-        What a voxel counts as in the gradient of the velocity, finest first. 1: level voxels.
-    smoothness_kind : "gradient" or "curvature"
-    stiffness_inside : float
-        The velocity is (1 + this * S) times as smooth; 0 is the published form, 9 "ten times".
-    perimeter_form, sobel3d : str
-        See :func:`perimeter`.
-    volume_reduction : str
-        ``"mean"``: tau and kappa times means. ``"paper-sum"``: the paper's weights tau / N_ref and
-        kappa / N_ref times *sums*: the same at N_ref voxels, cheaper masks on smaller grids.
-        ``"mean-as-released"``: those weights times *means*, as in the published code: the price is
-        N_ref times too low. For comparison only; it masks half of a healthy brain.
-    reference_voxels : int
-        N_ref, only used by the last two.
-    """
-
-    similarity: str = "mse"
-    alpha: float | tuple[float, ...] = 0.01
-    tau: float = 0.05
-    kappa: float = 0.02
-    overlap_weight: float = 0.0
-    overlap_per_class: bool = False
-    level_weights: tuple[float, ...] = (1.0,)
-    level_spacing: tuple[float, ...] = (1.0,)
-    smoothness_kind: str = "gradient"
-    stiffness_inside: float = 0.0
-    perimeter_form: str = "tv"
-    sobel3d: str = "correct"
-    volume_reduction: str = "mean"
-    reference_voxels: int = 1
-    similarity_settings: Mapping[str, float | int | str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("similarity", tuple(SIMILARITIES)),
-            ("volume_reduction", VOLUME_REDUCTIONS),
-        ):
-            if getattr(self, name) not in choices:
-                raise ArgumentError(
-                    f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}. "
-                    "Check the spelling."
-                )
-        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
-        prices = {
-            "alpha": alphas,
-            "tau": (self.tau,),
-            "kappa": (self.kappa,),
-            "overlap_weight": (self.overlap_weight,),
-            "level_weights": self.level_weights,
-            "stiffness_inside": (self.stiffness_inside,),
-        }
-        for name, values in prices.items():
-            if not values or any(not 0 <= value < math.inf for value in values):
-                raise ArgumentError(
-                    f"{name} must be finite and not negative; got {getattr(self, name)}. "
-                    "Use 0 to leave the term out."
-                )
-        positive = {
-            "level_spacing": self.level_spacing,
-            "reference_voxels": (self.reference_voxels,),
-        }
-        for name, values in positive.items():
-            if not values or any(not 0 < value < math.inf for value in values):
-                raise ArgumentError(
-                    f"{name} must be positive; got {getattr(self, name)}. Leave it out for 1."
-                )
+# What is compared in place of the image: (N, C, *spatial) -> (N, more channels, *spatial).
+DESCRIPTORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda image: image,
+    "mind": mind_descriptor,
+}
 
 
 @dataclass(frozen=True)
@@ -130,16 +58,182 @@ class FunctionalValue:
         return {name: getattr(self, name) for name in names}
 
 
-class MumfordShahFunctional:
-    """The functional with its settings: call it with images, velocity and mask.
+@dataclass(frozen=True)
+class Functional:
+    """The functional: its terms, and their weights in canonical units.
 
-    Parameters
+    Attributes
     ----------
-    settings : FunctionalSettings
+    similarity : str
+        A row of :data:`SIMILARITIES`, with ``similarity_settings`` as its keyword arguments.
+    descriptor : str
+        A row of :data:`DESCRIPTORS`: what is warped and compared in place of the images. "mind"
+        with the similarity "mse" describes both images once; the similarity "mind" describes every
+        moved image anew, at a hundred times the cost.
+    alpha : float or one per component in array order
+        Price of the mean squared gradient of the velocity, in voxels.
+    tau : float
+        Price of a masked voxel, in the unit of the evidence.
+    kappa : float
+        Price of a unit of the mask's boundary; for the mask step in log-odds x voxels.
+    lam : float
+        Price of 1 - Dice (lambda).
+    overlap_per_class : bool
+        Dice of every label by itself, then their mean; default: pooled, as published.
+    level_weights : tuple of float
+        Weights of the scales in a multi-resolution sum, finest first.
+    level_spacing : tuple of float
+        What a voxel counts as in the gradient of the velocity, finest first. 1: level voxels.
+    smoothness_kind : "gradient" or "curvature"
+    stiffness : float
+        The velocity is (1 + this * S) times as smooth; 0 is the published form, 9 "ten times".
+    perimeter_form, sobel3d : str
+        See :func:`perimeter`.
+    volume_reduction : str
+        ``"mean"``: tau and kappa times means. ``"paper-sum"``: the paper's weights tau / N_ref and
+        kappa / N_ref times *sums*: the same at N_ref voxels, cheaper masks on smaller grids.
+        ``"mean-as-released"``: those weights times *means*, as in the published code: the price is
+        N_ref times too low. For comparison only; it masks half of a healthy brain.
+    reference_voxels : int
+        N_ref, only used by the last two.
+
+    Raises
+    ------
+    ArgumentError
+        If a choice is unknown or a weight out of its range.
     """
 
-    def __init__(self, settings: FunctionalSettings) -> None:
-        self.settings = settings
+    similarity: str = "mse"
+    descriptor: str = "none"
+    alpha: float | tuple[float, ...] = 0.01
+    tau: float = 0.05
+    kappa: float = 0.02
+    lam: float = 0.0
+    overlap_per_class: bool = False
+    level_weights: tuple[float, ...] = (1.0,)
+    level_spacing: tuple[float, ...] = (1.0,)
+    smoothness_kind: str = "gradient"
+    stiffness: float = 0.0
+    perimeter_form: str = "tv"
+    sobel3d: str = "correct"
+    volume_reduction: str = "mean"
+    reference_voxels: int = 1
+    similarity_settings: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("similarity", tuple(SIMILARITIES)),
+            ("descriptor", tuple(DESCRIPTORS)),
+            ("volume_reduction", VOLUME_REDUCTIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ArgumentError(
+                    f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}. "
+                    "Check the spelling."
+                )
+        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+        prices = {
+            "alpha": alphas,
+            "tau": (self.tau,),
+            "kappa": (self.kappa,),
+            "lam": (self.lam,),
+            "level_weights": self.level_weights,
+            "stiffness": (self.stiffness,),
+        }
+        for name, values in prices.items():
+            if not values or any(not 0 <= value < math.inf for value in values):
+                raise ArgumentError(
+                    f"{name} must be finite and not negative; got {getattr(self, name)}. "
+                    "Use 0 to leave the term out."
+                )
+        positive = {
+            "level_spacing": self.level_spacing,
+            "reference_voxels": (self.reference_voxels,),
+        }
+        for name, values in positive.items():
+            if not values or any(not 0 < value < math.inf for value in values):
+                raise ArgumentError(
+                    f"{name} must be positive; got {getattr(self, name)}. Leave it out for 1."
+                )
+
+    def features(self, image: Tensor) -> Tensor:
+        """What is compared of an image, (N, channels, *spatial): by default the image itself."""
+        return DESCRIPTORS[self.descriptor](image)
+
+    def distance_to(
+        self,
+        fixed: Tensor,
+        correspondence: Tensor | None = None,
+        *,
+        foreground: Tensor | None = None,
+    ) -> Callable[[Tensor], Tensor]:
+        """Distance of moved features to fixed ones, with what never changes computed once.
+
+        Parameters
+        ----------
+        fixed : Tensor, shape (N, channels, *spatial)
+            Features of the fixed image.
+        correspondence : Tensor, shape (N, 1, *spatial), optional
+            1 - S. Default: 1 everywhere.
+        foreground : Tensor, shape (N, 1, *spatial), optional
+            The voxels the mean is about.
+
+        Returns
+        -------
+        callable
+            From moved features, of the shape of ``fixed``, to the distance, (N,).
+        """
+        settings = self.similarity_settings
+        if self.similarity == "lncc":
+            return local_ncc_to(fixed, correspondence, foreground=foreground, **settings)  # type: ignore[arg-type]  # by name
+        similarity = SIMILARITIES[self.similarity]
+        return lambda moved: similarity(
+            moved, fixed, correspondence, foreground=foreground, **settings
+        )
+
+    def smoothness(
+        self,
+        velocity: Tensor,
+        correspondence: Tensor | None = None,
+        *,
+        spacing: Sequence[float] | None = None,
+        level: int = 0,
+    ) -> Tensor:
+        """Alpha times the roughness of a velocity, (N,); the arguments are those of a call."""
+        weight = None
+        if correspondence is not None and self.stiffness > 0:
+            # The mask decides where the field is stiff; the stiffness must not shape the mask.
+            inside = 1 - resize(correspondence.detach(), velocity.shape[2:])
+            weight = 1 + self.stiffness * inside
+        per_component = self.alpha if isinstance(self.alpha, tuple) else None
+        alpha = 1.0 if isinstance(self.alpha, tuple) else self.alpha
+        roughness = smoothness(
+            velocity,
+            kind=self.smoothness_kind,
+            spacing=spacing,
+            component_weights=per_component,
+            weight=weight,
+        )
+        step = self.level_spacing[min(level, len(self.level_spacing) - 1)]
+        return alpha / step**2 * roughness
+
+    def volume(self, noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
+        """Tau times the mean of a mask, (N,)."""
+        scale = self._scale(noncorrespondence, foreground)
+        return self.tau * scale * volume(noncorrespondence, foreground=foreground)
+
+    def perimeter(self, noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
+        """Kappa times the mean boundary of a mask, (N,)."""
+        scale = self._scale(noncorrespondence, foreground)
+        length = perimeter(
+            noncorrespondence, self.perimeter_form, sobel3d=self.sobel3d, foreground=foreground
+        )
+        return self.kappa * scale * length
+
+    def overlap(self, moved: Tensor, fixed: Tensor) -> Tensor:
+        """Lambda times 1 - Dice of label planes, each (N, classes, *spatial); (N,)."""
+        found = dice(moved, fixed, per_class=self.overlap_per_class)
+        return self.lam * (1 - found.view(len(fixed), -1).mean(1))
 
     def __call__(
         self,
@@ -158,6 +252,7 @@ class MumfordShahFunctional:
         Parameters
         ----------
         moved, fixed : Tensor, shape (N, C, *spatial)
+            Features of the images, see :meth:`features`.
         velocity : Tensor, shape (N, D, *spatial or coarser)
             In voxels of its own grid.
         noncorrespondence : Tensor, shape (N, 1, *spatial), optional
@@ -177,82 +272,39 @@ class MumfordShahFunctional:
         ArgumentError
             If a foreground is given to a setting that knows none (released perimeter, sums).
         """
-        settings = self.settings
         require_same_shape(fixed=fixed, moved=moved)
         require_weight("noncorrespondence", noncorrespondence, fixed)
         none = torch.zeros(fixed.shape[0], dtype=fixed.dtype, device=fixed.device)
-        distance = SIMILARITIES[settings.similarity](
-            moved,
-            fixed,
-            None if noncorrespondence is None else 1 - noncorrespondence,
-            foreground=foreground,
-            **settings.similarity_settings,
-        )
+        mask = noncorrespondence
+        correspondence = None if mask is None else 1 - mask
+        distance = self.distance_to(fixed, correspondence, foreground=foreground)(moved)
+        roughness = self.smoothness(velocity, correspondence, spacing=spacing, level=level)
+        # Autograd adds up gradients in reverse order of these lines: another order changes the last
+        # bits of trained weights.
+        length = none if mask is None else self.perimeter(mask, foreground=foreground)
+        size = none if mask is None else self.volume(mask, foreground=foreground)
         parts = {
             "distance": distance,
-            "smoothness": self._smoothness(velocity, noncorrespondence, spacing, level),
-            "volume": none,
-            "perimeter": none,
-            "overlap": none,
+            "smoothness": roughness,
+            "volume": size,
+            "perimeter": length,
+            "overlap": none if labels is None or self.lam == 0 else self.overlap(*labels),
         }
-        if noncorrespondence is not None:
-            parts["volume"], parts["perimeter"] = self._regions(noncorrespondence, foreground)
-        if labels is not None and settings.overlap_weight > 0:
-            overlap = dice(*labels, per_class=settings.overlap_per_class)
-            parts["overlap"] = settings.overlap_weight * (1 - overlap.view(len(fixed), -1).mean(1))
         return FunctionalValue(total=sum(parts.values(), none), **parts)
 
-    def _smoothness(
-        self,
-        velocity: Tensor,
-        noncorrespondence: Tensor | None,
-        spacing: Sequence[float] | None,
-        level: int,
-    ) -> Tensor:
-        settings = self.settings
-        weight = None
-        if noncorrespondence is not None and settings.stiffness_inside > 0:
-            # The mask decides where the field is stiff; the stiffness must not shape the mask.
-            inside = noncorrespondence.detach()
-            if inside.shape[2:] != velocity.shape[2:]:
-                inside = resize(inside, velocity.shape[2:])
-            weight = 1 + settings.stiffness_inside * inside
-        per_component = settings.alpha if isinstance(settings.alpha, tuple) else None
-        alpha = 1.0 if isinstance(settings.alpha, tuple) else settings.alpha
-        roughness = smoothness(
-            velocity,
-            kind=settings.smoothness_kind,
-            spacing=spacing,
-            component_weights=per_component,
-            weight=weight,
-        )
-        step = settings.level_spacing[min(level, len(settings.level_spacing) - 1)]
-        return alpha / step**2 * roughness
-
-    def _regions(
-        self, noncorrespondence: Tensor, foreground: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        settings = self.settings
-        scale = 1.0
-        if settings.volume_reduction != "mean":
-            scale /= settings.reference_voxels
-        if settings.volume_reduction == "paper-sum":
-            if foreground is not None:
-                raise ArgumentError(
-                    'foreground must be left out with volume_reduction "paper-sum"; got a tensor. '
-                    'Use volume_reduction="mean".'
-                )
-            scale *= noncorrespondence[0, 0].numel()
-        length = perimeter(
-            noncorrespondence,
-            settings.perimeter_form,
-            sobel3d=settings.sobel3d,
-            foreground=foreground,
-        )
-        return (
-            settings.tau * scale * volume(noncorrespondence, foreground=foreground),
-            settings.kappa * scale * length,
-        )
+    def _scale(self, noncorrespondence: Tensor, foreground: Tensor | None) -> float:
+        """Factor on tau and kappa."""
+        if self.volume_reduction == "mean":
+            return 1.0
+        scale = 1 / self.reference_voxels
+        if self.volume_reduction == "mean-as-released":
+            return scale
+        if foreground is not None:
+            raise ArgumentError(
+                'foreground must be left out with volume_reduction "paper-sum"; got a tensor. '
+                'Use volume_reduction="mean".'
+            )
+        return scale * noncorrespondence[0, 0].numel()
 
 
 def multi_resolution(

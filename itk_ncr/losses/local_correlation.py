@@ -17,6 +17,7 @@ q = 1 they would count as unlike, and a mask would spread over the whole backgro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -205,18 +206,41 @@ def local_ncc(
     ShapeError
         If the images differ in shape, or a weight is not one channel on their grid.
     """
-    require_same_shape(fixed=fixed, moved=moved)
-    weights = [w for w in (correspondence, foreground) if w is not None]
-    if not any(t.requires_grad for t in (fixed, *weights)):
-        model = LocalNCC(
+    distance = local_ncc_to(
+        fixed, correspondence, foreground=foreground, radius=radius, noise=noise, eps=eps
+    )
+    return distance(moved)
+
+
+def local_ncc_to(
+    fixed: Tensor,
+    correspondence: Tensor | None = None,
+    *,
+    foreground: Tensor | None = None,
+    radius: int = 2,
+    noise: float = 0.01,
+    eps: float | None = None,
+) -> Callable[[Tensor], Tensor]:
+    """Local NCC of a moved image to a fixed one, as a function of the moved image.
+
+    Parameters are those of :class:`LocalNCC`, which is the result unless the fixed image or a
+    weight wants a gradient.
+    """
+    if not any(t is not None and t.requires_grad for t in (fixed, correspondence, foreground)):
+        return LocalNCC(
             fixed, correspondence, foreground=foreground, radius=radius, noise=noise, eps=eps
         )
-        return model(moved)
     require_weight("correspondence", correspondence, fixed)
     require_weight("foreground", foreground, fixed)
-    unlike = _unlike(moved, fixed, correspondence, radius, noise, window_eps(noise, eps))
+    eps = window_eps(noise, eps)
     weight = product(correspondence, foreground)
-    return total(weighted(unlike, weight)) / extent(fixed, foreground)
+
+    def distance(moved: Tensor) -> Tensor:
+        require_same_shape(fixed=fixed, moved=moved)
+        unlike = _unlike(moved, fixed, correspondence, radius, noise, eps)
+        return total(weighted(unlike, weight)) / extent(fixed, foreground)
+
+    return distance
 
 
 def local_ncc_map(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from itk_ncr.losses.functional import FunctionalSettings
+from itk_ncr.losses.functional import Functional
 
 PAPER = "doi:10.1007/s11548-022-02577-4"  # Andresen et al., Int J CARS 17, 2022
 
@@ -57,19 +57,19 @@ class PublishedWeights:
         height, _ = self.normalised_grid
         return tuple(self.alpha * height * (2 / (n - 1)) ** 2 for n in self.normalised_grid)
 
-    def canonical(self) -> FunctionalSettings:
+    def canonical(self) -> Functional:
         """Convert to canonical units.
 
         Of the two values of alpha the geometric mean is taken: which axis is the longer one says
         nothing about the tissue.
         """
         per_axis = self.alpha_per_axis()
-        return FunctionalSettings(
+        return Functional(
             similarity=self.similarity,
             alpha=math.prod(per_axis) ** (1 / len(per_axis)),
             tau=self.beta * self.reference_voxels,
             kappa=self.gamma * self.reference_voxels,
-            overlap_weight=self.lambda_,
+            lam=self.lambda_,
             level_weights=self.level_weights,
             reference_voxels=self.reference_voxels,
         )
@@ -117,6 +117,4 @@ PUBLISHED: dict[str, PublishedWeights] = {
     ),
 }
 
-PRESETS: dict[str, FunctionalSettings] = {
-    name: weights.canonical() for name, weights in PUBLISHED.items()
-}
+PRESETS: dict[str, Functional] = {name: weights.canonical() for name, weights in PUBLISHED.items()}

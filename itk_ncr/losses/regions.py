@@ -46,8 +46,9 @@ def perimeter(
     form : str
         ``"tv"``: total variation, upwind differences; a binary disc or ball of radius r has
         :math:`2\pi r` or :math:`4\pi r^2` within 10 % (measured: 2 to 8 % too much).
-        ``"tv-forward"``: total variation, forward differences: what dual mask steps minimise. A
-        binary disc gets 16 %, a ball 27 % too much, as the two sides of a slanted edge differ.
+        ``"faces"``: sum of the differences along the axes: what the mask step minimises. It counts
+        the faces between masked and unmasked voxels, so a disc gets 4 / pi and a ball 1.5 times its
+        boundary.
         ``"sobel"``: length of the Sobel gradient, divided by 8 in 2D and 32 in 3D so that a ramp of
         slope 1 has length 1; within 3 % for discs, and blurred over two voxels.
         ``"released"``: :math:`\tanh(g^2)` of undivided Sobel filters without the rim, as in the
@@ -102,12 +103,13 @@ def _upwind_length(mask: Tensor) -> Tensor:
     return vector_length(torch.cat(drops, dim=1).clamp_min(0))
 
 
-def _forward_length(mask: Tensor) -> Tensor:
-    differences = []
+def _faces(mask: Tensor) -> Tensor:
+    """Sum of the magnitudes of the forward differences along all axes."""
+    length = torch.zeros_like(mask)
     for axis in range(2, mask.ndim):
         none = torch.zeros_like(mask.narrow(axis, 0, 1))
-        differences.append(torch.cat([mask.diff(dim=axis), none], axis))
-    return vector_length(torch.cat(differences, dim=1))
+        length = length + torch.cat([mask.diff(dim=axis), none], axis).abs()
+    return length
 
 
 def _sobel_length(mask: Tensor) -> Tensor:
@@ -173,7 +175,7 @@ def _require_mask(mask: Tensor) -> None:
 
 LENGTHS: dict[str, Callable[[Tensor], Tensor]] = {
     "tv": _upwind_length,
-    "tv-forward": _forward_length,
+    "faces": _faces,
     "sobel": _sobel_length,
 }
 

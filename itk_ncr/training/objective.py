@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from itk_ncr.data import Batch
-from itk_ncr.losses import FunctionalValue, MumfordShahFunctional, dice, multi_resolution
+from itk_ncr.losses import FunctionalValue, dice, multi_resolution
 from itk_ncr.networks import halve
 from itk_ncr.ops import warp
 from itk_ncr.prediction import Prediction
@@ -28,8 +28,8 @@ class Objective:
         of_pair, of_mask = settings.functional, settings.mask_functional
         if of_mask is not None:  # it alone pays for the size of the mask
             of_pair = replace(of_pair, tau=0.0, kappa=0.0)
-        self.functional = MumfordShahFunctional(of_pair)
-        self.mask_functional = None if of_mask is None else MumfordShahFunctional(of_mask)
+        self.functional = of_pair
+        self.mask_functional = of_mask
 
     def __call__(
         self,
@@ -69,7 +69,8 @@ class Objective:
                 fixed, moving = halve(fixed), halve(moving)
                 planes = None if planes is None else (halve(planes[0]), halve(planes[1]))
                 lesion = None if lesion is None else halve(lesion)
-            moved = warp(moving, displacement)
+            seen, features = self.functional.features(fixed), self.functional.features(moving)
+            moved = warp(features, displacement)
             mask = prediction.noncorrespondence[scale] if prediction.noncorrespondence else None
             labels = None if planes is None else (warp(planes[0], displacement), planes[1])
             known = mask
@@ -78,12 +79,10 @@ class Objective:
                 if lesion is not None and settings.mask_supervision > 0:
                     known = torch.maximum(known, lesion)
                 found = self.mask_functional(
-                    moved.detach(), fixed, velocity.detach(), mask, level=scale
+                    moved.detach(), seen, velocity.detach(), mask, level=scale
                 )
                 mask_values.append(_of_the_mask(found))
-            values.append(
-                self.functional(moved, fixed, velocity, known, labels=labels, level=scale)
-            )
+            values.append(self.functional(moved, seen, velocity, known, labels=labels, level=scale))
             if mask is not None and lesion is not None and settings.mask_supervision > 0:
                 supervision = supervision + weights[scale] * supervised_mask(mask, lesion).mean()
         value = multi_resolution(values, weights)
@@ -115,7 +114,7 @@ class Objective:
         settings = self.settings
         if settings.variant in WITHOUT_LABELS or settings.labels == "none":
             return None
-        if settings.functional.overlap_weight == 0:
+        if settings.functional.lam == 0:
             return None
         fixed, moving = batch.fixed_labels, batch.moving_labels
         if fixed is None or moving is None:

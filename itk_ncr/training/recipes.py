@@ -21,7 +21,7 @@ from itk_ncr.data import (
     SyntheticPairs,
 )
 from itk_ncr.errors import ArgumentError
-from itk_ncr.losses import PRESETS, FunctionalSettings
+from itk_ncr.losses import PRESETS, Functional
 from itk_ncr.training.settings import TrainingSettings
 
 BUDGETS = ("full", "small")
@@ -160,11 +160,11 @@ _SMALL: dict[str, Any] = {"steps": 1500, "batch": 8, "learning_rate": 1e-3}
 
 # What the shipped brain models minimise over the velocity: local correlation, which a bias field or
 # another scanner does not mislead, and the overlap of the labels of the training images.
-_LOCAL = FunctionalSettings(
+_LOCAL = Functional(
     similarity="lncc",
     similarity_settings={"radius": 3, "noise": 0.03},
     alpha=0.15,
-    overlap_weight=1.0,
+    lam=1.0,
     overlap_per_class=True,
     level_weights=(0.7, 0.2, 0.1),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.losses import PRESETS, FunctionalSettings
+from itk_ncr.losses import PRESETS, Functional
 
 VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
 # Those that model no noncorrespondence, and those that are told no labels.
@@ -29,9 +29,9 @@ class TrainingSettings:
         "regnet": no mask. "ncr-b": mask from the start, with labels. "ncr-u": mask from the start,
         without labels. "ncr-s": two steps, first without, then with the mask. "voxelmorph": the
         rival's network, neither mask nor labels.
-    functional : FunctionalSettings
+    functional : Functional
         What is minimised.
-    mask_functional : FunctionalSettings, optional
+    mask_functional : Functional, optional
         What is minimised over the mask alone, where that is not the functional of the velocity;
         neither then shapes the other's unknown.
     network_settings : dict
@@ -72,8 +72,8 @@ class TrainingSettings:
 
     dimension: int
     variant: str = "ncr-s"
-    functional: FunctionalSettings = PRESETS["mri-2d"]
-    mask_functional: FunctionalSettings | None = None
+    functional: Functional = PRESETS["mri-2d"]
+    mask_functional: Functional | None = None
     network_settings: Mapping[str, Any] = field(default_factory=lambda: {"width": 8})
     labels: str = "foreground"
     most_labels: int = 32
@@ -116,6 +116,12 @@ class TrainingSettings:
                 raise ArgumentError(f"{name} must not be negative; got {getattr(self, name)}.")
         if not 0 <= self.first_part <= 1:
             raise ArgumentError(f"first_part must lie in [0, 1]; got {self.first_part}.")
+        of_mask = self.mask_functional
+        if of_mask is not None and of_mask.descriptor != self.functional.descriptor:
+            raise ArgumentError(
+                f"mask_functional must have the descriptor of functional, "
+                f"{self.functional.descriptor!r}; got {of_mask.descriptor!r}. Give both one."
+            )
         if len(self.functional.level_weights) < self.scales:
             raise ArgumentError(
                 f"functional must weigh {self.scales} scales; "

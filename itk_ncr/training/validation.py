@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itk_ncr.data import Source, collate
-from itk_ncr.losses import MumfordShahFunctional
+from itk_ncr.losses import Functional
 from itk_ncr.ops import warp
 from itk_ncr.training.streams import generator_of
 
@@ -38,7 +38,7 @@ class Validation:
         return step % self.every == 0 or step == steps
 
     def __call__(
-        self, network: nn.Module, functional: MumfordShahFunctional, *, masks: bool, seed: int
+        self, network: nn.Module, functional: Functional, *, masks: bool, seed: int
     ) -> dict[str, float]:
         """Mean distance of the moved to the fixed image, and mean Jaccard index of the labels.
 
@@ -57,8 +57,9 @@ class Validation:
                 found = network(batch.fixed, batch.moving, scales=1, find_mask=masks)
                 displacement = found.displacement[0]
                 mask = found.noncorrespondence[0] if found.noncorrespondence else None
-                moved = warp(batch.moving, displacement)
-                value = functional(moved, batch.fixed, found.velocity[0], mask)
+                moved = warp(functional.features(batch.moving), displacement)
+                seen = functional.features(batch.fixed)
+                value = functional(moved, seen, found.velocity[0], mask)
                 distances.append(float(value.distance))
                 if batch.fixed_labels is not None and batch.moving_labels is not None:
                     labels = warp(batch.moving_labels[:, None], displacement, mode="nearest")

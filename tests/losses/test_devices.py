@@ -17,7 +17,6 @@ from itk_ncr.losses import (
     EVIDENCE,
     PRESETS,
     SIMILARITIES,
-    MumfordShahFunctional,
     perimeter,
     smoothness,
 )
@@ -51,9 +50,9 @@ def test_similarities_follow_their_images(name, shape):
 def test_the_functional_follows_its_images(shape):
     image, mask, velocity = empty(1, shape), empty(1, shape), empty(len(shape), shape)
     for settings in PRESETS.values():
-        value = MumfordShahFunctional(settings)(image, image, velocity, mask, labels=(mask, mask))
+        value = settings(image, image, velocity, mask, labels=(mask, mask))
         assert value.total.device.type == "meta"
-    for form in ("tv", "tv-forward", "sobel", "released"):
+    for form in ("tv", "faces", "sobel", "released"):
         assert perimeter(mask, form).device.type == "meta"
     unequal = (1.0, 2.0, 3.0)[: len(shape)]
     rough = smoothness(velocity, spacing=unequal, component_weights=unequal, weight=mask)

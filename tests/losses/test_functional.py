@@ -8,9 +8,8 @@ from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.losses import (
     PRESETS,
     SIMILARITIES,
-    FunctionalSettings,
+    Functional,
     FunctionalValue,
-    MumfordShahFunctional,
     dice,
     masked_mse,
     multi_resolution,
@@ -30,12 +29,12 @@ def batch(*shape, seed=0):
     return random(1), random(1), random(len(shape)), random(1), (random(3), random(3))
 
 
-FULL = FunctionalSettings(alpha=0.3, tau=0.2, kappa=0.1, overlap_weight=0.7)
+FULL = Functional(alpha=0.3, tau=0.2, kappa=0.1, lam=0.7)
 
 
 def test_the_total_is_the_sum_of_the_named_terms():
     moved, fixed, velocity, mask, labels = batch(6, 7, 8)
-    value = MumfordShahFunctional(FULL)(moved, fixed, velocity, mask, labels=labels)
+    value = FULL(moved, fixed, velocity, mask, labels=labels)
     assert_close(value.distance, masked_mse(moved, fixed, 1 - mask))
     assert_close(value.smoothness, 0.3 * smoothness(velocity))
     assert_close(value.volume, 0.2 * volume(mask))
@@ -47,10 +46,8 @@ def test_the_total_is_the_sum_of_the_named_terms():
 
 def test_without_a_mask_it_is_the_registration_loss():
     moved, fixed, velocity, _, labels = batch(6, 7)
-    plain = MumfordShahFunctional(FULL)(moved, fixed, velocity, labels=labels)
-    empty = MumfordShahFunctional(FULL)(
-        moved, fixed, velocity, torch.zeros_like(fixed), labels=labels
-    )
+    plain = FULL(moved, fixed, velocity, labels=labels)
+    empty = FULL(moved, fixed, velocity, torch.zeros_like(fixed), labels=labels)
     assert plain.volume.eq(0).all()
     assert plain.perimeter.eq(0).all()
     assert_close(plain.total, empty.total)
@@ -61,21 +58,17 @@ def test_without_a_mask_it_is_the_registration_loss():
 def test_every_similarity_and_every_perimeter_can_be_minimised(similarity):
     moved, fixed, velocity, mask, labels = batch(8, 9)
     inputs = [t.requires_grad_() for t in (moved, velocity, mask)]
-    for form in ("tv", "tv-forward", "sobel", "released"):
-        settings = FunctionalSettings(
-            similarity=similarity, perimeter_form=form, overlap_weight=1.0
-        )
-        value = MumfordShahFunctional(settings)(moved, fixed, velocity, mask, labels=labels)
+    for form in ("tv", "faces", "sobel", "released"):
+        settings = Functional(similarity=similarity, perimeter_form=form, lam=1.0)
+        value = settings(moved, fixed, velocity, mask, labels=labels)
         gradients = torch.autograd.grad(value.total.sum(), inputs)
         assert all(g.isfinite().all() and g.abs().max() > 0 for g in gradients)
 
 
 def test_settings_reach_the_similarity():
     moved, fixed, velocity, *_ = batch(9, 9)
-    settings = FunctionalSettings(
-        similarity="lncc", similarity_settings={"radius": 3, "noise": 0.2}
-    )
-    value = MumfordShahFunctional(settings)(moved, fixed, velocity)
+    settings = Functional(similarity="lncc", similarity_settings={"radius": 3, "noise": 0.2})
+    value = settings(moved, fixed, velocity)
     assert_close(value.distance, SIMILARITIES["lncc"](moved, fixed, radius=3, noise=0.2))
     assert (value.distance - SIMILARITIES["lncc"](moved, fixed)).abs().min() > 1e-3
 
@@ -83,21 +76,40 @@ def test_settings_reach_the_similarity():
 def test_the_field_is_stiffer_inside_the_mask_and_the_mask_does_not_feel_it():
     moved, fixed, velocity, mask, _ = batch(8, 10)
     mask = (mask > 0.5).double().requires_grad_()
-    stiff = FunctionalSettings(alpha=0.3, stiffness_inside=9.0)
-    value = MumfordShahFunctional(stiff)(moved, fixed, velocity, mask)
+    stiff = Functional(alpha=0.3, stiffness=9.0)
+    value = stiff(moved, fixed, velocity, mask)
     assert_close(value.smoothness, 0.3 * smoothness(velocity, weight=1 + 9 * mask.detach()))
     assert not value.smoothness.requires_grad
     # A velocity at half resolution sees the mask on its own grid.
     half = torch.rand(2, 2, 4, 5, dtype=torch.float64)
     everywhere = torch.ones_like(fixed)
-    value = MumfordShahFunctional(stiff)(moved, fixed, half, everywhere)
+    value = stiff(moved, fixed, half, everywhere)
     assert_close(value.smoothness, 10 * 0.3 * smoothness(half))
+
+
+def test_a_descriptor_is_compared_in_place_of_the_image():
+    _, fixed, velocity, mask, _ = batch(12, 13)
+    functional = Functional(descriptor="mind", similarity="mse")
+    # A linear change of contrast leaves the self-similarity as it is.
+    seen, darker = functional.features(fixed), functional.features(2 - 0.5 * fixed)
+    assert_close(functional(darker, seen, velocity, mask).distance, torch.zeros(2).double())
+    assert Functional()(2 - 0.5 * fixed, fixed, velocity, mask).distance.min() > 0.1
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_a_distance_to_one_image_is_the_distance_of_the_functional(similarity):
+    moved, fixed, velocity, mask, _ = batch(8, 9)
+    functional = Functional(similarity=similarity)
+    value = functional(moved, fixed, velocity, mask)
+    assert_close(functional.distance_to(fixed, 1 - mask)(moved), value.distance)
+    mask.requires_grad_()
+    assert_close(functional(moved, fixed, velocity, mask).distance.detach(), value.distance)
 
 
 def test_alpha_may_differ_between_components():
     moved, fixed, velocity, *_ = batch(6, 7)
-    settings = FunctionalSettings(alpha=(0.2, 0.5))
-    value = MumfordShahFunctional(settings)(moved, fixed, velocity)
+    settings = Functional(alpha=(0.2, 0.5))
+    value = settings(moved, fixed, velocity)
     only_rows, only_columns = velocity.clone(), velocity.clone()
     only_rows[:, 1], only_columns[:, 0] = 0, 0
     assert_close(value.smoothness, 0.2 * smoothness(only_rows) + 0.5 * smoothness(only_columns))
@@ -105,7 +117,7 @@ def test_alpha_may_differ_between_components():
 
 def test_the_spacing_of_a_level_divides_the_gradient():
     moved, fixed, velocity, *_ = batch(6, 7)
-    functional = MumfordShahFunctional(FunctionalSettings(level_spacing=(1.0, 2.0, 4.0)))
+    functional = Functional(level_spacing=(1.0, 2.0, 4.0))
     fine, middle, coarse, coarser = (
         functional(moved, fixed, velocity, level=level).smoothness for level in range(4)
     )
@@ -118,7 +130,7 @@ def test_a_foreground_is_what_all_means_are_about():
     moved, fixed, velocity, mask, _ = batch(8, 9)
     foreground = torch.zeros_like(fixed)
     foreground[..., 2:6, 1:7] = 1
-    value = MumfordShahFunctional(FULL)(moved, fixed, velocity, mask, foreground=foreground)
+    value = FULL(moved, fixed, velocity, mask, foreground=foreground)
     crop = (..., slice(2, 6), slice(1, 7))
     assert_close(value.distance, masked_mse(moved[crop], fixed[crop], 1 - mask[crop]))
     assert_close(value.volume, 0.2 * volume(mask[crop]))
@@ -128,7 +140,7 @@ def test_paper_sums_equal_means_at_the_reference_size_and_are_cheaper_on_coarser
     moved, fixed, velocity, mask, _ = batch(8, 10)
     settings = {"tau": 0.2, "kappa": 0.1, "reference_voxels": 80}
     mean, paper, released = (
-        MumfordShahFunctional(FunctionalSettings(volume_reduction=r, **settings))
+        Functional(volume_reduction=r, **settings)
         for r in ("mean", "paper-sum", "mean-as-released")
     )
     full = mean(moved, fixed, velocity, mask)
@@ -141,9 +153,8 @@ def test_paper_sums_equal_means_at_the_reference_size_and_are_cheaper_on_coarser
 
 def test_scales_are_added_with_their_weights():
     moved, fixed, velocity, mask, labels = batch(6, 7)
-    functional = MumfordShahFunctional(FULL)
-    fine = functional(moved, fixed, velocity, mask, labels=labels)
-    coarse = functional(fixed, fixed, 2 * velocity, mask / 2, labels=labels)
+    fine = FULL(moved, fixed, velocity, mask, labels=labels)
+    coarse = FULL(fixed, fixed, 2 * velocity, mask / 2, labels=labels)
     both = multi_resolution([fine, coarse], (0.7, 0.3))
     assert isinstance(both, FunctionalValue)
     for name, part in both.parts().items():
@@ -163,8 +174,7 @@ def test_a_larger_price_makes_a_smaller_mask_and_a_larger_perimeter_price_fewer_
     moved[..., 10:20, 10:20] += 0.8
 
     def optimal(tau, kappa):
-        settings = FunctionalSettings(tau=tau, kappa=kappa, alpha=0.0)
-        functional = MumfordShahFunctional(settings)
+        functional = Functional(tau=tau, kappa=kappa, alpha=0.0)
         logits = torch.zeros_like(fixed).requires_grad_()
         adam = torch.optim.Adam([logits], lr=0.2)
         for _ in range(120):
@@ -200,7 +210,7 @@ def test_healthy_tissue_is_not_masked_at_the_canonical_price_and_is_at_the_relea
             "volume_reduction": reduction,
             "reference_voxels": 104 * 88,
         }
-        functional = MumfordShahFunctional(FunctionalSettings(**settings))
+        functional = Functional(**settings)
         logits = torch.full_like(fixed, -2.0).requires_grad_()
         adam = torch.optim.Adam([logits], lr=0.1)
         for _ in range(200):
@@ -235,17 +245,14 @@ def test_settings_and_presets_can_be_sent_to_other_processes():
 )
 def test_refuses_settings_that_mean_nothing(change, text):
     with pytest.raises(ArgumentError, match=text):
-        FunctionalSettings(**change)
+        Functional(**change)
 
 
 def test_refuses_tensors_and_settings_that_do_not_fit():
     moved, fixed, velocity, mask, _ = batch(6, 7)
-    functional = MumfordShahFunctional(FULL)
     with pytest.raises(ShapeError, match="moved must have the shape of fixed"):
-        functional(moved[..., 1:], fixed, velocity)
+        FULL(moved[..., 1:], fixed, velocity)
     with pytest.raises(ShapeError, match="noncorrespondence must have shape"):
-        functional(moved, fixed, velocity, mask[..., 1:])
+        FULL(moved, fixed, velocity, mask[..., 1:])
     with pytest.raises(ArgumentError, match="foreground must be left out"):
-        MumfordShahFunctional(FunctionalSettings(volume_reduction="paper-sum"))(
-            moved, fixed, velocity, mask, foreground=mask
-        )
+        Functional(volume_reduction="paper-sum")(moved, fixed, velocity, mask, foreground=mask)

@@ -9,8 +9,7 @@ from torch.testing import assert_close
 from itk_ncr.losses import (
     PRESETS,
     PUBLISHED,
-    FunctionalSettings,
-    MumfordShahFunctional,
+    Functional,
     masked_ncc_map,
     smoothness,
 )
@@ -36,7 +35,7 @@ def test_canonical_weights_are_those_of_the_dossier(name, alpha, tau, kappa, ove
     assert_close(settings.alpha, alpha, rtol=0.02, atol=0)
     assert_close(settings.tau, tau, rtol=0.005, atol=0)
     assert_close(settings.kappa, kappa, rtol=0.005, atol=0)
-    assert settings.overlap_weight == overlap
+    assert settings.lam == overlap
     assert settings.similarity == similarity
 
 
@@ -68,10 +67,10 @@ def test_alpha_per_axis_reproduces_the_published_smoother():
 
 def flips(settings, moved, fixed):
     """Where the functional would rather mask, from nothing masked; kappa = 0."""
-    free = FunctionalSettings(**(settings.__dict__ | {"kappa": 0.0}))
+    free = Functional(**(settings.__dict__ | {"kappa": 0.0}))
     mask = torch.zeros_like(fixed).requires_grad_()
     field = torch.zeros(1, fixed.ndim - 2, *fixed.shape[2:], dtype=fixed.dtype)
-    MumfordShahFunctional(free)(moved, fixed, field, mask).total.sum().backward()
+    free(moved, fixed, field, mask).total.sum().backward()
     return mask.grad < 0
 
 
@@ -102,14 +101,13 @@ def test_mri_masks_from_a_share_of_the_root_mean_square(name, threshold):
 def test_the_smallest_square_that_pays_is_as_the_dossier_computes():
     # a k x k square is masked when its mean evidence exceeds tau (1 + 4 kappa / (k tau)); the
     # dossier's perimeter counts the two-voxel Sobel edge, so its factor is 8 for its 4 here
-    settings, k = PRESETS["oct"], 4
-    functional = MumfordShahFunctional(settings)
+    functional, k = PRESETS["oct"], 4
     mask = torch.zeros(1, 1, 40, 40, dtype=torch.float64)
     mask[..., 18:22, 18:22] = 1
-    price = 1 + 4 * settings.kappa / (k * settings.tau)
+    price = 1 + 4 * functional.kappa / (k * functional.tau)
     field = torch.zeros(1, 2, 40, 40, dtype=torch.float64)
     for share, pays in ((0.85, False), (1.02, True)):
-        moved = mask * math.sqrt(share * price * settings.tau)
+        moved = mask * math.sqrt(share * price * functional.tau)
         unmasked = functional(moved, 0 * mask, field).total
         masked = functional(moved, 0 * mask, field, mask).total
         assert (masked < unmasked) == pays

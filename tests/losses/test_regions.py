@@ -45,9 +45,9 @@ def test_the_boundary_of_a_round_mask_is_its_circumference_or_surface(shape, rad
     for form in ("tv", "sobel"):
         assert_close(size(binary, form), truth, rtol=0.10, atol=0)
         assert_close(size(soft, form), truth, rtol=0.03, atol=0)
-    # Forward differences see both jumps of a corner on one side only: too much, by known factors.
+    # Mean of |cos| + |sin| over all directions, and of three such terms over the sphere.
     assert_close(
-        size(binary, "tv-forward"), truth * {2: 1.164, 3: 1.27}[len(shape)], rtol=0.02, atol=0
+        size(binary, "faces"), truth * {2: 4 / math.pi, 3: 1.5}[len(shape)], rtol=0.02, atol=0
     )
 
 
@@ -139,7 +139,7 @@ def test_refuses_what_does_not_fit():
     mask = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ShapeError, match="noncorrespondence must have one channel"):
         perimeter(torch.zeros(1, 2, 4, 4))
-    with pytest.raises(ArgumentError, match="form must be one of tv, tv-forward, sobel, released"):
+    with pytest.raises(ArgumentError, match="form must be one of tv, faces, sobel, released"):
         perimeter(mask, "round")
     with pytest.raises(ArgumentError, match="sobel3d must be one of"):
         perimeter(mask, "released", sobel3d="none")

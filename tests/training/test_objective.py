@@ -12,14 +12,14 @@ from torch.testing import assert_close
 
 from itk_ncr.data import Batch
 from itk_ncr.errors import ArgumentError
-from itk_ncr.losses import FunctionalSettings
+from itk_ncr.losses import Functional
 from itk_ncr.ops import exponential
 from itk_ncr.prediction import Prediction
 from itk_ncr.training import RECIPES, Objective, TrainingSettings, recipe
 from itk_ncr.training.objective import supervised_mask
 
-PLAIN = FunctionalSettings(
-    similarity="mse", alpha=0.5, tau=0.1, kappa=0.0, overlap_weight=0.0, level_weights=(0.7, 0.3)
+PLAIN = Functional(
+    similarity="mse", alpha=0.5, tau=0.1, kappa=0.0, lam=0.0, level_weights=(0.7, 0.3)
 )
 SHAPE = (12, 10)
 
@@ -82,9 +82,22 @@ def test_scales_are_means_over_blocks_and_are_weighted():
     assert_close(value(settings(), still, given)["total"], expected)
 
 
+def test_a_training_compares_what_its_functional_describes():
+    given = batch()
+    darker = replace(given, moving=2 - 0.5 * given.fixed)
+    still = Prediction(
+        tuple(torch.zeros_like(v) for v in prediction().velocity),
+        tuple(torch.zeros_like(v) for v in prediction().velocity),
+    )
+    chosen = settings(functional=replace(PLAIN, descriptor="mind"))
+    assert float(value(chosen, still, darker)["total"]) < 1e-6
+    with pytest.raises(ArgumentError, match="mask_functional must have the descriptor"):
+        settings(functional=replace(PLAIN, descriptor="mind"), mask_functional=PLAIN)
+
+
 def test_the_total_is_the_sum_of_the_parts():
     chosen = settings(
-        functional=replace(PLAIN, overlap_weight=1.0),
+        functional=replace(PLAIN, lam=1.0),
         mask_functional=PLAIN,
         labels="all",
         mask_supervision=0.3,
@@ -128,7 +141,7 @@ def test_supervision_of_the_mask_has_its_closed_form():
 
 @pytest.mark.parametrize(("labels", "variant"), [("none", "ncr-b"), ("all", "ncr-u")])
 def test_labels_take_no_part_where_none_are_wanted(labels, variant):
-    chosen = settings(functional=replace(PLAIN, overlap_weight=1.0), labels=labels, variant=variant)
+    chosen = settings(functional=replace(PLAIN, lam=1.0), labels=labels, variant=variant)
     assert float(value(chosen, prediction(mask=0.1), batch(labels=True))["overlap"]) == 0
 
 
@@ -136,7 +149,7 @@ def test_a_label_that_only_one_image_has_takes_no_part():
     given = batch(labels=True)
     alone = given.fixed_labels.clone()
     alone[:, 0, 0] = 77
-    chosen = settings(functional=replace(PLAIN, overlap_weight=1.0), labels="all")
+    chosen = settings(functional=replace(PLAIN, lam=1.0), labels="all")
     one = value(chosen, prediction(), given)["overlap"]
     two = value(chosen, prediction(), replace(given, fixed_labels=alone))["overlap"]
     assert_close(one, two)
