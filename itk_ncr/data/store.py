@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from itk_ncr.data.manifest import Manifest, raise_faults, read_grid
@@ -256,7 +257,4 @@ class Store:
 
 def filled(mask: Tensor) -> Tensor:
     """The mask with its holes filled."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(mask.numpy().astype(np.uint8))
-    return torch.from_numpy(sitk.GetArrayFromImage(sitk.BinaryFillhole(image)) > 0)
+    return torch.from_numpy(ndimage.binary_fill_holes(mask.numpy()))
