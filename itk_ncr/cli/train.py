@@ -41,9 +41,22 @@ PRESETS = (
 VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
 BUDGETS = ("full", "small")
 PRECISIONS = ("float32", "bfloat16")
+ARCHITECTURES = ("ncr-net", "ncr-pyramid")
+SCHEDULES = ("steps", "cosine")
 MODEL, SPLIT = "model", "split.csv"
 # Options that change the settings of a recipe under the same name.
-CHANGES = ("variant", "steps", "batch", "accumulate", "learning_rate", "precision", "head_warm_up")
+CHANGES = (
+    "variant",
+    "architecture",
+    "steps",
+    "batch",
+    "accumulate",
+    "learning_rate",
+    "schedule",
+    "averaging",
+    "precision",
+    "head_warm_up",
+)
 # Seconds between lines where no bar can be drawn.
 BETWEEN_LINES = 60.0
 _COUNT = click.IntRange(min=1)
@@ -71,10 +84,24 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     help="small: what a CPU can do; full: as long as the preset was meant to.",
 )
 @click.option("--variant", type=click.Choice(VARIANTS), help="Default: that of the preset.")
+@click.option(
+    "--architecture", type=click.Choice(ARCHITECTURES), help="Network. Default: that of the preset."
+)
 @click.option("--steps", type=_COUNT, metavar="N", help="Steps of the optimiser.")
 @click.option("--batch", type=_COUNT, metavar="N", help="Pairs of a step, of all processes.")
 @click.option("--accumulate", type=_COUNT, metavar="N", help="Batches of a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="X")
+@click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    help="Of the learning rate: steps of one fifth, or half a cosine down to a hundredth.",
+)
+@click.option(
+    "--averaging",
+    type=_SHARE,
+    metavar="DECAY",
+    help="Keep a moving average of the weights with this decay, 0.999 say, as the result.",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the convolutions.")
 @click.option(
     "--head-warm-up",

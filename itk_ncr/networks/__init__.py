@@ -14,6 +14,7 @@ from itk_ncr.networks.importer import import_weights
 from itk_ncr.networks.layers import halve
 from itk_ncr.networks.ncr import NCRNet
 from itk_ncr.networks.prepared import prepare_for_inference
+from itk_ncr.networks.pyramid import NCRPyramid
 from itk_ncr.networks.released import ReleasedNCRNet, warp_released
 from itk_ncr.networks.rigid import RigidPrediction, RigidTransformer
 from itk_ncr.networks.uncertainty import Uncertainty, predict_with_uncertainty
@@ -39,6 +40,7 @@ def _regnet(dimension: int, **settings: Any) -> nn.Module:
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ncr-net": _ncr_net,
+    "ncr-pyramid": NCRPyramid,
     "regnet": _regnet,
     "voxelmorph": VoxelMorph,
 }
@@ -69,6 +71,7 @@ __all__ = [
     "BACKENDS",
     "NETWORKS",
     "NCRNet",
+    "NCRPyramid",
     "Posterior",
     "ReleasedNCRNet",
     "RigidPrediction",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from itk_ncr.checkpoints import read_state, write_state
 from itk_ncr.data import Batch, Source, collate
 from itk_ncr.errors import ArgumentError, CheckpointError, TrainingError
-from itk_ncr.networks import NCRNet, build_network
+from itk_ncr.networks import NCRNet, NCRPyramid, build_network
 from itk_ncr.training import distributed
 from itk_ncr.training.logs import Row, write_losses
 from itk_ncr.training.memory import keep_freed_memory
@@ -109,13 +110,14 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network: nn.Module = build_network(
-                settings.network, dimension=settings.dimension, **settings.network_settings
+                settings.network, dimension=settings.dimension, **settings.all_network_settings
             ).to(self.device)
         if self.start is not None:
             _begin_with(self.network, self.start)
         distributed.synchronise_batch_norm(self.network)
         self._share = distributed.share_of(settings.batch)
         self.parameters = list(self.network.parameters())
+        self._average = self._weights() if settings.averaging > 0 else {}
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         self.objective = Objective(settings)
         self._since: dict[str, list[float]] = {}
@@ -170,7 +172,30 @@ class Training:
                 self.save()
                 saved = now
         self.save()
-        return self.network.eval()
+        return self.result
+
+    @property
+    def result(self) -> nn.Module:
+        """The network as it stands, in evaluation mode; averaged weights if they are kept."""
+        if not self._average:
+            return self.network.eval()
+        network = copy.deepcopy(self.network).eval()
+        network.load_state_dict(self._average, strict=False)
+        return network
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Copies of weights and statistics; counters have no average."""
+        state = self.network.state_dict()
+        return {name: t.detach().clone() for name, t in state.items() if t.is_floating_point()}
+
+    def _follow(self) -> None:
+        """Let the average of the weights follow them, faster in the first steps."""
+        if not self._average:
+            return
+        decay = min(self.settings.averaging, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.network.state_dict().items():
+            if name in self._average:
+                self._average[name].lerp_(tensor.detach(), 1 - decay)
 
     def save(self) -> None:
         """Write the state and the losses; of several processes, the first does."""
@@ -231,6 +256,7 @@ class Training:
             everyone = distributed.gathered({"names": names})
             self._fail("gradient", [n for one in everyone for n in one["names"]], statistics)
         self.optimizer.step()
+        self._follow()
         return sums
 
     def _dropped(self, part: int) -> dict[str, torch.Generator]:
@@ -258,7 +284,7 @@ class Training:
         The running statistics of batch normalisation go on following the data everywhere: weights
         that stay make features that stay, and the head gets used to what it will be given later.
         """
-        if not isinstance(self.network, NCRNet):
+        if not isinstance(self.network, NCRNet | NCRPyramid):
             return
         warm = masks and self.step - self.masked_from < self.settings.head_warm_up
         for part in (self.network.encoder, self.network.registration):
@@ -329,7 +355,7 @@ class Training:
             return {}
         settings = self.settings
         return validation(
-            self.network,
+            self.result if self._average else self.network,
             self.objective.functional,
             masks=self._masks_at(self.step - 1),
             seed=settings.seed,
@@ -352,6 +378,7 @@ class Training:
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{name}.{key}"] = value
+        tensors |= {f"average.{name}": t for name, t in self._average.items()}
         return tensors
 
     def _require_the_same(self, record: Mapping[str, Any]) -> None:
@@ -393,6 +420,9 @@ class Training:
         self.network.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
+        for name in self._average:
+            if f"average.{name}" in tensors:
+                self._average[name].copy_(tensors[f"average.{name}"])
         for name, parameter in self.network.named_parameters():
             prefix = f"adam.{name}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

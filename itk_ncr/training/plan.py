@@ -144,7 +144,7 @@ class Plan:
         description = ModelDescription(
             name=name,
             network=settings.network,
-            network_settings=dict(settings.network_settings),
+            network_settings=settings.all_network_settings,
             dimension=settings.dimension,
             contrast=contrast or UNSAID,
             preset=recipe.preset,
@@ -157,7 +157,7 @@ class Plan:
             licence=dict(licence or {}),
             limits="Images like those it was trained on.",
         )
-        return save_model(folder, training.network, description)
+        return save_model(folder, training.result, description)
 
     def summary(self) -> list[tuple[str, str]]:
         """What is about to happen, as pairs of a title and a text."""

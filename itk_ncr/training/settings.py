@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,10 @@ WITHOUT_MASK = ("regnet", "voxelmorph")
 WITHOUT_LABELS = ("ncr-u", "voxelmorph")
 LABELS = ("none", "foreground", "all")
 PRECISIONS = ("float32", "bfloat16")
+ARCHITECTURES = ("ncr-net", "ncr-pyramid")
+SCHEDULES = ("steps", "cosine")
+# The cosine ends at this share of the first rate.
+LAST_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class TrainingSettings:
     mask_functional : Functional, optional
         What is minimised over the mask alone, where that is not the functional of the velocity;
         neither then shapes the other's unknown.
+    architecture : "ncr-net" or "ncr-pyramid"
+        Network of every variant but "voxelmorph"; "ncr-net" is the paper's.
     network_settings : dict
         Width and the like.
     labels : "none", "foreground" or "all"
@@ -51,6 +58,11 @@ class TrainingSettings:
     learning_rate, decay, decays : float, float, int
         The rate starts there and is multiplied by ``decay`` at each of ``decays - 1`` equal
         intervals: ``rate * decay ** floor(decays * step / steps)``.
+    schedule : "steps" or "cosine"
+        "cosine" replaces these intervals: the rate falls along half a cosine to a hundredth.
+    averaging : float
+        Decay of the exponential moving average of the weights, such as 0.999, which is then the
+        result of the training; 0 keeps the last weights.
     clip : float
         Largest norm of the gradient.
     first_part : float
@@ -74,6 +86,7 @@ class TrainingSettings:
     variant: str = "ncr-s"
     functional: Functional = PRESETS["mri-2d"]
     mask_functional: Functional | None = None
+    architecture: str = "ncr-net"
     network_settings: Mapping[str, Any] = field(default_factory=lambda: {"width": 8})
     labels: str = "foreground"
     most_labels: int = 32
@@ -85,6 +98,8 @@ class TrainingSettings:
     learning_rate: float = 1e-4
     decay: float = 0.8
     decays: int = 10
+    schedule: str = "steps"
+    averaging: float = 0.0
     clip: float = 10.0
     first_part: float = 0.5
     head_warm_up: int = 0
@@ -98,6 +113,8 @@ class TrainingSettings:
             ("variant", VARIANTS),
             ("labels", LABELS),
             ("precision", PRECISIONS),
+            ("architecture", ARCHITECTURES),
+            ("schedule", SCHEDULES),
             ("scales", (1, 2, 3)),
         ):
             if getattr(self, name) not in choices:
@@ -114,6 +131,8 @@ class TrainingSettings:
         for name in ("mask_supervision", "displacement_supervision", "head_warm_up"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ArgumentError(f"{name} must not be negative; got {getattr(self, name)}.")
+        if not 0 <= self.averaging < 1:
+            raise ArgumentError(f"averaging must be in [0, 1); got {self.averaging}. Use 0.999.")
         if not 0 <= self.first_part <= 1:
             raise ArgumentError(f"first_part must lie in [0, 1]; got {self.first_part}.")
         of_mask = self.mask_functional
@@ -131,7 +150,17 @@ class TrainingSettings:
     @property
     def network(self) -> str:
         """The row of ``NETWORKS``."""
-        return self.variant if self.variant in WITHOUT_MASK else "ncr-net"
+        if self.variant == "voxelmorph":
+            return self.variant
+        if self.variant == "regnet" and self.architecture == "ncr-net":
+            return self.variant
+        return self.architecture
+
+    @property
+    def all_network_settings(self) -> dict[str, Any]:
+        """What ``build_network`` needs besides the name and the dimension."""
+        without = self.architecture == "ncr-pyramid" and self.variant == "regnet"
+        return {**self.network_settings, **({"segmentation": False} if without else {})}
 
     def masks_at(self, step: int) -> bool:
         """Whether the mask takes part in a step."""
@@ -146,6 +175,9 @@ class TrainingSettings:
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
+        if self.schedule == "cosine":
+            fallen = 0.5 * (1 - math.cos(math.pi * step / self.steps))
+            return self.learning_rate * (1 - (1 - LAST_RATE) * fallen)
         return self.learning_rate * self.decay ** (self.decays * step // self.steps)
 
     def as_dict(self) -> dict[str, Any]:

@@ -14,7 +14,12 @@ from itk_ncr import ops
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.networks import NETWORKS, build_network
 
-SMALL = {"ncr-net": {"width": 4}, "regnet": {"width": 4}, "voxelmorph": {}}
+SMALL = {
+    "ncr-net": {"width": 4},
+    "ncr-pyramid": {"width": 4},
+    "regnet": {"width": 4},
+    "voxelmorph": {},
+}
 SIZES = {2: (64, 96), 3: (16, 16, 32)}
 ODD_SIZES = {2: (181, 217), 3: (15, 16, 20)}
 
@@ -121,7 +126,10 @@ def test_a_constant_velocity_moves_the_rim_as_much_as_the_centre(name, dimension
             head.bias.fill_(0.05)
         prediction = network(*pair(*SIZES[dimension]))
     for displacement in prediction.displacement:
-        assert_close(displacement, torch.full_like(displacement, 0.05), rtol=0, atol=1e-6)
+        # A pyramid adds up what its levels say.
+        pushed = displacement.mean()
+        assert 0.05 - 1e-6 < pushed < 1
+        assert_close(displacement, pushed.expand_as(displacement), rtol=0, atol=1e-6)
 
 
 @rows
@@ -234,5 +242,5 @@ def test_settings_out_of_range_are_refused(name):
 
 
 def test_an_unknown_network_is_refused_by_the_known_names():
-    with pytest.raises(ArgumentError, match="ncr-net, regnet, voxelmorph"):
+    with pytest.raises(ArgumentError, match="ncr-net, ncr-pyramid, regnet, voxelmorph"):
         build_network("u-net", dimension=2)
