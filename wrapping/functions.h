@@ -119,13 +119,6 @@ void define_for(py::module_& m, const std::string& suffix) {
                              shape_of(out), at<const T>(grad_moved), samples, channels,
                              Padding{fill, 0}, at<T>(grad_image));
       });
-  def("warp_mse", [](Handle handle, Address image, const Sizes& in, Address displacement,
-                     const Sizes& out, Address fixed, Address weight, int64_t samples,
-                     int64_t channels, Address distances, Address grad_displacement) {
-    warp_mse(machine(handle), at<const T>(image), shape_of(in), at<const T>(displacement),
-             shape_of(out), at<const T>(fixed), at<const T>(weight), samples, channels,
-             at<T>(distances), at<T>(grad_displacement));
-  });
   def("jacobian", [](Handle handle, Address displacement, int64_t samples, const Sizes& sizes,
                      Address result) {
     jacobian(machine(handle), at<const T>(displacement), samples, shape_of(sizes), at<T>(result));
@@ -148,18 +141,6 @@ void define_for(py::module_& m, const std::string& suffix) {
                            const Sizes& old_sizes, const Sizes& sizes, Address grad_image) {
     resize_adjoint(machine(handle), at<const T>(grad_resized), images, shape_of(old_sizes),
                    shape_of(sizes), at<T>(grad_image));
-  });
-  def("local_ncc", [](Handle handle, Address moved, Address fixed, Address weight, int64_t samples,
-                      const Sizes& sizes, int64_t radius, double eps, Address map, Address sums) {
-    local_ncc(machine(handle), at<const T>(moved), at<const T>(fixed), at<const T>(weight), samples,
-              shape_of(sizes), radius, static_cast<T>(eps), at<T>(map), at<T>(sums));
-  });
-  def("local_ncc_adjoint", [](Handle handle, Address moved, Address fixed, Address weight,
-                              Address sums, Address grad_map, int64_t samples, const Sizes& sizes,
-                              int64_t radius, double eps, Address grad_moved) {
-    local_ncc_adjoint(machine(handle), at<const T>(moved), at<const T>(fixed), at<const T>(weight),
-                      at<const T>(sums), at<const T>(grad_map), samples, shape_of(sizes), radius,
-                      static_cast<T>(eps), at<T>(grad_moved));
   });
   def("total_variation_denoise",
       [](Handle handle, Address evidence, int64_t images, const Sizes& sizes, double weight,

@@ -14,11 +14,9 @@
 #include "ncr/cuda.h"
 #include "ncr/exponential.h"
 #include "ncr/jacobian.h"
-#include "ncr/local_ncc.h"
 #include "ncr/resize.h"
 #include "ncr/total_variation.h"
 #include "ncr/warp.h"
-#include "ncr/warp_mse.h"
 
 // The tests set both lower, so that small volumes need many blocks and many rounds.
 #if !defined(NCR_THREADS_PER_BLOCK)
@@ -281,24 +279,6 @@ void warp_nearest_adjoint(const Cuda& cuda, const T* displacement, Shape in, Sha
 }
 
 template <typename T>
-void warp_mse(const Cuda& cuda, const T* image, Shape in, const T* displacement, Shape out,
-              const T* fixed, const T* weight, int64_t samples, int64_t channels, T* distances,
-              T* grad_displacement) {
-  const int64_t count = out.count();
-  const double share = 1.0 / static_cast<double>(count * channels);
-  T* per_voxel = allocate<T>(cuda, samples * count);
-  with_dimension(out, [&](auto dimension) {
-    constexpr int D = dimension;
-    const WarpSquaredDistance<T, D> kernel{
-        image,     displacement,         fixed,          weight,
-        per_voxel, grad_displacement,    grid_of<D>(in), grid_of<D>(out),
-        channels,  static_cast<T>(share)};
-    launch(cuda, kernel, samples * count);
-  });
-  sum_samples(cuda, per_voxel, samples, count, share, distances);
-}
-
-template <typename T>
 void jacobian(const Cuda& cuda, const T* displacement, int64_t samples, Shape shape, T* result) {
   with_dimension(shape, [&](auto dimension) {
     constexpr int D = dimension;
@@ -369,30 +349,6 @@ void resize_adjoint(const Cuda& cuda, const T* grad_resized, int64_t images, Sha
 }
 
 template <typename T>
-void local_ncc(const Cuda& cuda, const T* moved, const T* fixed, const T* weight, int64_t samples,
-               Shape shape, int64_t radius, T eps, T* map, T* sums) {
-  const int64_t count = shape.count();
-  constexpr int kCount = LocalProducts<T>::kCount;
-  T* products = allocate<T>(cuda, samples * kCount * count);
-  launch(cuda, LocalProducts<T>{moved, fixed, weight, products, count}, samples * count);
-  box_sum<T>(cuda, products, samples * kCount, shape, radius, sums);
-  launch(cuda, LocalNcc<T>{sums, map, count, eps}, samples * count);
-}
-
-template <typename T>
-void local_ncc_adjoint(const Cuda& cuda, const T* moved, const T* fixed, const T* weight,
-                       const T* sums, const T* grad_map, int64_t samples, Shape shape,
-                       int64_t radius, T eps, T* grad_moved) {
-  const int64_t count = shape.count();
-  T* slopes = allocate<T>(cuda, samples * 3 * count);
-  T* slope_sums = allocate<T>(cuda, samples * 3 * count);
-  launch(cuda, LocalNccSlopes<T>{sums, grad_map, slopes, count, eps}, samples * count);
-  box_sum<T>(cuda, slopes, samples * 3, shape, radius, slope_sums);
-  launch(cuda, LocalNccAdjoint<T>{moved, fixed, weight, slope_sums, grad_moved, count},
-         samples * count);
-}
-
-template <typename T>
 void total_variation_denoise(const Cuda& cuda, const T* evidence, int64_t images, Shape shape,
                              double weight, int64_t iterations, T* primal, T* dual, T* gap) {
   const int64_t count = shape.count();
@@ -420,33 +376,27 @@ void total_variation_denoise(const Cuda& cuda, const T* evidence, int64_t images
 #define NCR_INSTANTIATE_PIXEL(Pixel, T)                                                           \
   template void warp_nearest(const Cuda&, const Pixel*, Shape, const T*, Shape, int64_t, int64_t, \
                              Padding, Pixel*)
-#define NCR_INSTANTIATE(T)                                                                       \
-  template void exponential(const Cuda&, const T*, int64_t, Shape, Integration, T*, T*);         \
-  template void exponential_adjoint(const Cuda&, const T*, const T*, const T*, int64_t, Shape,   \
-                                    Integration, T*);                                            \
-  template void warp(const Cuda&, const T*, Shape, const T*, Shape, int64_t, int64_t, Padding,   \
-                     const T*, T*);                                                              \
-  template void warp_adjoint(const Cuda&, const T*, Shape, const T*, Shape, const T*, int64_t,   \
-                             int64_t, Padding, bool, T*, T*);                                    \
-  template void warp_nearest_adjoint(const Cuda&, const T*, Shape, Shape, const T*, int64_t,     \
-                                     int64_t, Padding, T*);                                      \
-  template void warp_mse(const Cuda&, const T*, Shape, const T*, Shape, const T*, const T*,      \
-                         int64_t, int64_t, T*, T*);                                              \
-  template void jacobian(const Cuda&, const T*, int64_t, Shape, T*);                             \
-  template void jacobian_adjoint(const Cuda&, const T*, const T*, int64_t, Shape, T*);           \
-  template void box_sum(const Cuda&, const T*, int64_t, Shape, int64_t, T*);                     \
-  template void resize(const Cuda&, const T*, int64_t, Shape, Shape, T*);                        \
-  template void resize_adjoint(const Cuda&, const T*, int64_t, Shape, Shape, T*);                \
-  template void local_ncc(const Cuda&, const T*, const T*, const T*, int64_t, Shape, int64_t, T, \
-                          T*, T*);                                                               \
-  template void local_ncc_adjoint(const Cuda&, const T*, const T*, const T*, const T*, const T*, \
-                                  int64_t, Shape, int64_t, T, T*);                               \
-  template void total_variation_denoise(const Cuda&, const T*, int64_t, Shape, double, int64_t,  \
-                                        T*, T*, T*);                                             \
-  NCR_INSTANTIATE_PIXEL(float, T);                                                               \
-  NCR_INSTANTIATE_PIXEL(double, T);                                                              \
-  NCR_INSTANTIATE_PIXEL(uint8_t, T);                                                             \
-  NCR_INSTANTIATE_PIXEL(int16_t, T);                                                             \
+#define NCR_INSTANTIATE(T)                                                                      \
+  template void exponential(const Cuda&, const T*, int64_t, Shape, Integration, T*, T*);        \
+  template void exponential_adjoint(const Cuda&, const T*, const T*, const T*, int64_t, Shape,  \
+                                    Integration, T*);                                           \
+  template void warp(const Cuda&, const T*, Shape, const T*, Shape, int64_t, int64_t, Padding,  \
+                     const T*, T*);                                                             \
+  template void warp_adjoint(const Cuda&, const T*, Shape, const T*, Shape, const T*, int64_t,  \
+                             int64_t, Padding, bool, T*, T*);                                   \
+  template void warp_nearest_adjoint(const Cuda&, const T*, Shape, Shape, const T*, int64_t,    \
+                                     int64_t, Padding, T*);                                     \
+  template void jacobian(const Cuda&, const T*, int64_t, Shape, T*);                            \
+  template void jacobian_adjoint(const Cuda&, const T*, const T*, int64_t, Shape, T*);          \
+  template void box_sum(const Cuda&, const T*, int64_t, Shape, int64_t, T*);                    \
+  template void resize(const Cuda&, const T*, int64_t, Shape, Shape, T*);                       \
+  template void resize_adjoint(const Cuda&, const T*, int64_t, Shape, Shape, T*);               \
+  template void total_variation_denoise(const Cuda&, const T*, int64_t, Shape, double, int64_t, \
+                                        T*, T*, T*);                                            \
+  NCR_INSTANTIATE_PIXEL(float, T);                                                              \
+  NCR_INSTANTIATE_PIXEL(double, T);                                                             \
+  NCR_INSTANTIATE_PIXEL(uint8_t, T);                                                            \
+  NCR_INSTANTIATE_PIXEL(int16_t, T);                                                            \
   NCR_INSTANTIATE_PIXEL(int32_t, T)
 NCR_INSTANTIATE(float);
 NCR_INSTANTIATE(double);

@@ -1,13 +1,12 @@
 #include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "box.h"
 #include "dispatch.h"
 #include "ncr/box.h"
 #include "ncr/jacobian.h"
 #include "ncr/resize.h"
 #include "ncr/workspace.h"
+#include "simd/rows.h"
 
 namespace ncr::cpu {
 
@@ -44,6 +43,48 @@ void jacobian_adjoint(Cpu cpu, const T* displacement, const T* grad_result, int6
 
 namespace {
 
+/// Planes of a volume, (count, height, length); a 2D image is one plane.
+struct Planes {
+  int64_t count, height, length;
+
+  explicit Planes(const Shape& shape)
+      : count(shape.dimension == 3 ? shape.size[0] : 1),
+        height(shape.size[shape.dimension - 2]),
+        length(shape.size[shape.dimension - 1]) {}
+
+  int64_t size() const { return height * length; }
+};
+
+/// Window sums within one plane: along x, then along y.
+template <typename T>
+void box_plane(const PlainRows<T>& rows, const Planes& planes, const T* plane, int64_t radius,
+               T* sums) {
+  const int64_t length = planes.length, padded = length + 2 * radius;
+  const Workspace space(sizeof(T) * static_cast<size_t>(padded + planes.size()));
+  T* margin = space.as<T>();  // one row with margins of zeros
+  T* along_x = margin + padded;
+  std::fill_n(margin, padded, T(0));
+  for (int64_t y = 0; y < planes.height; ++y) {
+    std::copy_n(plane + y * length, length, margin + radius);
+    rows.sum_rows(margin, 1, 2 * radius + 1, along_x + y * length, length);
+  }
+  for (int64_t y = 0; y < planes.height; ++y) {
+    const int64_t first = std::max<int64_t>(0, y - radius);
+    const int64_t last = std::min(planes.height - 1, y + radius);
+    rows.sum_rows(along_x + first * length, length, last - first + 1, sums + y * length, length);
+  }
+}
+
+/// One row of the sums along z of planes that are summed already.
+template <typename T>
+void sum_along_z(const PlainRows<T>& rows, const Planes& planes, int64_t radius, const T* volume,
+                 int64_t z, int64_t y, T* out) {
+  const int64_t first = std::max<int64_t>(0, z - radius);
+  const int64_t last = std::min(planes.count - 1, z + radius);
+  rows.sum_rows(volume + first * planes.size() + y * planes.length, planes.size(), last - first + 1,
+                out, planes.length);
+}
+
 template <typename T>
 void box_sum_rows(Cpu cpu, const PlainRows<T>& rows, const T* image, int64_t images,
                   const Shape& shape, int64_t radius, T* sums) {
@@ -54,15 +95,7 @@ void box_sum_rows(Cpu cpu, const PlainRows<T>& rows, const T* image, int64_t ima
   launch(
       cpu,
       [&](int64_t i) {
-        const Workspace scratch(
-            sizeof(T) * static_cast<size_t>(box_scratch(planes.height, planes.length, radius)));
-        const T* plane = image + i * planes.size();
-        const auto fill = [&](int64_t y, T* to) {
-          std::memcpy(to, plane + y * planes.length,
-                      sizeof(T) * static_cast<size_t>(planes.length));
-        };
-        box_plane(rows, planes.height, planes.length, radius, fill, scratch.as<T>(),
-                  in_planes + i * planes.size());
+        box_plane(rows, planes, image + i * planes.size(), radius, in_planes + i * planes.size());
       },
       images * planes.count, 1);
   if (!deep) return;

@@ -3,10 +3,8 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
-#include <vector>
 
 #include "dispatch.h"
-#include "ncr/warp_mse.h"
 #include "ncr/workspace.h"
 #include "owned.h"
 #include "simd/rows.h"
@@ -223,78 +221,18 @@ void warp_nearest_adjoint(Cpu cpu, const T* displacement, Shape in, Shape out, c
   with_dimension(out, [&](auto dimension) {
     constexpr int D = dimension;
     const auto grid_in = grid_of<D>(in), grid_out = grid_of<D>(out);
-    // One channel is one thread's: rarely wanted, so simple.
-    launch(
-        cpu,
-        [&](int64_t nc) {
-          const int64_t n = nc / channels;
-          for (int64_t voxel = 0; voxel < count_out; ++voxel) {
-            T position[D];
-            position_of(displacement, grid_out, n, voxel, position);
-            if (padding.fill && outside(position, grid_in)) continue;
-            int64_t offset = 0;
-            for (int axis = 0; axis < D; ++axis) {
-              offset = offset * grid_in.size[axis] +
-                       WarpNearest<T, T, D>::nearest(position[axis], grid_in.size[axis]);
-            }
-            grad_image[nc * count_in + offset] += grad_moved[nc * count_out + voxel];
-          }
-        },
-        samples * channels, 1);
+    for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
+      const T* u = displacement + n * D * count_out;
+      scatter(inner, u, grid_in, grid_out, grad_image + n * channels * count_in,
+              [&](AddOwned<T> add) {
+                return WarpNearestAdjoint<T, D, AddOwned<T>>{
+                    u,           grad_moved + n * channels * count_out,
+                    add,         grid_in,
+                    grid_out,    channels,
+                    padding.fill};
+              });
+    });
   });
-}
-
-template <typename T>
-void warp_mse(Cpu cpu, const T* image, Shape in, const T* displacement, Shape out, const T* fixed,
-              const T* weight, int64_t samples, int64_t channels, T* distances,
-              T* grad_displacement) {
-  const int64_t count = out.count();
-  const double share = 1.0 / static_cast<double>(count * channels);
-  if constexpr (std::is_same_v<T, float>) {
-    if (const Rows* rows = rows_for<T>(in, out)) {
-      const int D = out.dimension;
-      const int64_t row_count = count / out.size[D - 1];
-      for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
-        std::vector<double> sums(static_cast<size_t>(row_count));
-        auto task = task_for<WarpMseRows>(in, out, channels);
-        task.image = image + n * channels * in.count();
-        task.displacement = displacement + n * D * count;
-        task.fixed = fixed + n * channels * count;
-        task.weight = weight == nullptr ? nullptr : weight + n * count;
-        task.row_sums = sums.data();
-        task.grad_displacement =
-            grad_displacement == nullptr ? nullptr : grad_displacement + n * D * count;
-        task.scale = static_cast<float>(2 * share);
-        rows_in_parts(inner, out,
-                      [&](int64_t begin, int64_t end) { rows->warp_mse[D - 2](task, begin, end); });
-        double sum = 0;
-        for (const double row : sums) sum += row;
-        distances[n] = static_cast<T>(sum * share);
-      });
-      return;
-    }
-  }
-  const Workspace space(sizeof(T) * static_cast<size_t>(samples * count));
-  T* per_voxel = space.as<T>();
-  with_dimension(out, [&](auto dimension) {
-    constexpr int D = dimension;
-    const WarpSquaredDistance<T, D> kernel{image,
-                                           displacement,
-                                           fixed,
-                                           weight,
-                                           static_cast<T*>(per_voxel),
-                                           grad_displacement,
-                                           grid_of<D>(in),
-                                           grid_of<D>(out),
-                                           channels,
-                                           static_cast<T>(share)};
-    launch(cpu, kernel, samples * count);
-  });
-  for (int64_t n = 0; n < samples; ++n) {
-    double sum = 0;
-    for (int64_t i = n * count; i < (n + 1) * count; ++i) sum += static_cast<double>(per_voxel[i]);
-    distances[n] = static_cast<T>(sum * share);
-  }
 }
 
 #define NCR_INSTANTIATE(T)                                                                         \
@@ -304,8 +242,6 @@ void warp_mse(Cpu cpu, const T* image, Shape in, const T* displacement, Shape ou
                              Padding, bool, T*, T*);                                               \
   template void warp_nearest_adjoint(Cpu, const T*, Shape, Shape, const T*, int64_t, int64_t,      \
                                      Padding, T*);                                                 \
-  template void warp_mse(Cpu, const T*, Shape, const T*, Shape, const T*, const T*, int64_t,       \
-                         int64_t, T*, T*);                                                         \
   template void warp_nearest(Cpu, const float*, Shape, const T*, Shape, int64_t, int64_t, Padding, \
                              float*);                                                              \
   template void warp_nearest(Cpu, const double*, Shape, const T*, Shape, int64_t, int64_t,         \

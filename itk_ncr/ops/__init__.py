@@ -14,11 +14,9 @@ from itk_ncr.ops.operators import (
     exponential,
     exponential_pair,
     jacobian_determinant,
-    local_ncc,
     resize,
     total_variation_denoise,
     warp,
-    warp_mse,
 )
 
 __all__ = [
@@ -28,10 +26,8 @@ __all__ = [
     "exponential",
     "exponential_pair",
     "jacobian_determinant",
-    "local_ncc",
     "release_memory",
     "resize",
     "total_variation_denoise",
     "warp",
-    "warp_mse",
 ]

@@ -201,61 +201,6 @@ def box_sum(image: Tensor, radius: int) -> Tensor:
     return windows.box_sum(image, radius)
 
 
-def warp_mse(
-    image: Tensor, displacement: Tensor, fixed: Tensor, weight: Tensor | None = None
-) -> Tensor:
-    """Warp and mean squared distance in one pass.
-
-    Parameters
-    ----------
-    image : Tensor, shape (N, C, *spatial_in)
-        The moving image.
-    displacement : Tensor, shape (N, D, *spatial)
-        In voxels of ``image``; border values repeat.
-    fixed : Tensor, shape (N, C, *spatial)
-    weight : Tensor, shape (N, 1, *spatial), optional
-        Factor of every squared difference. Default: 1.
-
-    Returns
-    -------
-    Tensor, shape (N,)
-        ``weight * (moved - fixed)**2`` summed and divided by the number of *all* values. Gradients
-        go to ``image`` and ``displacement``, and to ``fixed`` and ``weight`` where they ask for it.
-
-    Notes
-    -----
-    The gradient to ``image`` is non-deterministic on CUDA, as that of :func:`warp`.
-    """
-    checks.require_field(displacement, "displacement")
-    checks.require_grid(image, "image")
-    checks.require_grid(fixed, "fixed")
-    checks.require_together(displacement, image, "displacement", "image")
-    checks.require_together(displacement, fixed, "displacement", "fixed")
-    expected = (image.shape[0], image.shape[1], *displacement.shape[2:])
-    if tuple(fixed.shape) != expected:
-        raise ShapeError(
-            f"fixed must have the channels of image on the grid of displacement, {expected}; "
-            f"got {tuple(fixed.shape)}. Resample fixed first."
-        )
-    if weight is not None:
-        _require_weight(weight, fixed)
-    if not _is_compiled(image):
-        return reference.warp_mse(image, displacement, fixed, weight)
-    wanted = torch.is_grad_enabled() and displacement.requires_grad
-    return sampling.warp_mse(image, displacement, fixed, weight, wanted)[0]
-
-
-def _require_weight(weight: Tensor, fixed: Tensor) -> None:
-    checks.require_grid(weight, "weight")
-    checks.require_together(fixed, weight, "fixed", "weight")
-    expected = (fixed.shape[0], 1, *fixed.shape[2:])
-    if tuple(weight.shape) != expected:
-        raise ShapeError(
-            f"weight must have one channel on the grid of fixed, {expected}; "
-            f"got {tuple(weight.shape)}. Resample weight first."
-        )
-
-
 def resize(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """Linear interpolation onto another number of voxels; first and last centres coincide.
 
@@ -271,48 +216,6 @@ def resize(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     if not _is_compiled(tensor):
         return reference.resize(tensor, sizes)
     return windows.resize(tensor, list(sizes))
-
-
-def local_ncc(
-    moved: Tensor, fixed: Tensor, weight: Tensor, radius: int, *, eps: float = 1e-5
-) -> Tensor:
-    r"""Map of the squared local correlation, with the weight inside the windows.
-
-    .. math:: cc = s_{fm}^2 / (s_{ff} s_{mm} + \epsilon), \quad
-              s_{ab} = \mathrm{box}(w a b) / n - \bar a \bar b, \; \bar a = \mathrm{box}(w a) / n
-
-    with :math:`n = \mathrm{box}(w)`; 0 where n is 0.
-
-    Parameters
-    ----------
-    moved, fixed : Tensor, shape (N, 1, *spatial)
-    weight : Tensor, shape (N, 1, *spatial)
-        In [0, 1]; voxels of weight 0 are not seen by any window (normalised convolution).
-    radius : int
-        Windows of 2r + 1 voxels per axis.
-    eps : float
-        Added to the product of the variances, in units of intensity to the fourth.
-
-    Returns
-    -------
-    Tensor, shape (N, 1, *spatial)
-        In [0, 1] up to rounding; differentiable through ``moved`` alone.
-    """
-    checks.require_grid(moved, "moved")
-    checks.require_grid(fixed, "fixed")
-    checks.require_together(moved, fixed, "moved", "fixed")
-    checks.require_same_shape(moved, fixed, "moved", "fixed")
-    if moved.shape[1] != 1:
-        raise ShapeError(
-            f"moved must have one channel; got {tuple(moved.shape)}. Call once per channel."
-        )
-    _require_weight(weight, fixed)
-    checks.require_whole_number(radius, "radius", 0, 64)
-    if not eps > 0:
-        raise ArgumentError(f"eps must be positive; got {eps!r}. Pass 1e-5 for images in [0, 1].")
-    if not _is_compiled(moved):
-        return reference.local_ncc(moved, fixed.detach(), weight.detach(), radius, eps)
-    return windows.local_ncc(moved, fixed.detach(), weight.detach(), radius, float(eps))[0]
 
 
 def total_variation_denoise(

@@ -188,16 +188,6 @@ def _box_sum_along(image: Tensor, radius: int, axis: int) -> Tensor:
     return total
 
 
-def warp_mse(
-    image: Tensor, displacement: Tensor, fixed: Tensor, weight: Tensor | None = None
-) -> Tensor:
-    """Mean over all voxels and channels of ``weight * (warp(image, u) - fixed)**2``; shape (N,)."""
-    residual = (warp(image, displacement) - fixed).square()
-    if weight is not None:
-        residual = weight * residual
-    return residual.flatten(1).mean(1)
-
-
 def resize(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Linear interpolation that keeps the first and the last voxel centre of every axis."""
     for axis, size in enumerate(shape, start=2):
@@ -219,23 +209,6 @@ def _resize_along(tensor: Tensor, size: int, axis: int) -> Tensor:
     return tensor.index_select(axis, lower) * (1 - weight) + (
         tensor.index_select(axis, upper) * weight
     )
-
-
-def local_ncc(moved: Tensor, fixed: Tensor, weight: Tensor, radius: int, eps: float) -> Tensor:
-    """Map of the squared local correlation with normalised convolution; 0 where no weight is."""
-    count = box_sum(weight, radius)
-    seen = count > 0
-    safe = count.where(seen, torch.ones_like(count))
-
-    def local_mean(values: Tensor) -> Tensor:
-        return box_sum(weight * values, radius) / safe
-
-    mean_fixed, mean_moved = local_mean(fixed), local_mean(moved)
-    cross = local_mean(fixed * moved) - mean_fixed * mean_moved
-    variance_fixed = (local_mean(fixed * fixed) - mean_fixed * mean_fixed).clamp_min(0)
-    variance_moved = (local_mean(moved * moved) - mean_moved * mean_moved).clamp_min(0)
-    similarity = cross.square() / (variance_fixed * variance_moved + eps)
-    return similarity.where(seen, torch.zeros_like(similarity))
 
 
 def total_variation_denoise(

@@ -6,10 +6,8 @@ Arguments are trusted: :mod:`itk_ncr.ops.operators` has checked them.
 # ruff: noqa: ARG001, ARG005 - fakes and derivatives take what their operator takes.
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from itk_ncr.ops.calls import (
@@ -21,7 +19,7 @@ from itk_ncr.ops.calls import (
     new,
     run,
 )
-from itk_ncr.ops.library import Operator, is_traced
+from itk_ncr.ops.library import Operator
 
 
 def _warp(
@@ -163,89 +161,4 @@ warp_nearest = Operator(
     lambda image, displacement, *_: new(image, *image.shape[:2], *displacement.shape[2:]),
     _warp_nearest_save,
     _warp_nearest_derivative,
-)
-
-
-def _warp_mse(
-    image: Tensor, displacement: Tensor, fixed: Tensor, weight: Tensor | None, with_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    m, u = dense(image), dense(displacement)
-    f = dense(fixed)
-    w = None if weight is None else dense(weight)
-    distances = allocate(m, m.shape[0])
-    gradient = allocate_like(u) if with_gradient else allocate(u, 0)
-    run(
-        "warp_mse", m, m.data_ptr(), m.shape[2:], u.data_ptr(), u.shape[2:], f.data_ptr(),
-        address(w), m.shape[0], m.shape[1], distances.data_ptr(),
-        gradient.data_ptr() if with_gradient else 0,
-    )  # fmt: skip
-    return distances, gradient
-
-
-def _warp_mse_fake(
-    image: Tensor, displacement: Tensor, fixed: Tensor, weight: Tensor | None, with_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    shape = displacement.shape if with_gradient else (0,)
-    return new(image, image.shape[0]), new(displacement, *shape)
-
-
-def _scale_samples(values: Tensor, factors: Tensor) -> Tensor:
-    return torch.mul(values.detach(), factors.detach(), out=allocate_like(values))
-
-
-# A product into the kernels' pool: torch would fault in fresh pages, which takes as long as the
-# warp and the distance together.
-scale_samples = Operator(
-    "scale_samples(Tensor values, Tensor factors) -> Tensor",
-    _scale_samples,
-    lambda values, factors: torch.empty_like(values, memory_format=torch.contiguous_format),
-)
-
-
-def _is_one(grad: Tensor) -> bool:
-    """Whether a gradient changes nothing: that of a sum. Looked at only where that is free."""
-    return not is_traced([grad]) and grad.device.type == "cpu" and bool((grad == 1).all())
-
-
-def _warp_mse_save(ctx: Any, inputs: Any, output: Any) -> None:
-    image, displacement, fixed, weight, ctx.with_gradient = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(image, displacement, fixed, weight, output[1])
-
-
-def _warp_mse_derivative(ctx: Any, grad: Tensor | None, _gradient: Tensor | None) -> Any:
-    image, displacement, fixed, weight, gradient = ctx.saved_tensors
-    if grad is None:
-        return None, None, None, None, None
-    per_sample = grad.view(grad.shape[0], *(1,) * (displacement.ndim - 1))
-    to_image, to_displacement, to_fixed, to_weight = ctx.needs_input_grad[:4]
-    found: list[Tensor | None] = [None, None, None, None]
-    if to_displacement and ctx.with_gradient:
-        found[1] = gradient if _is_one(grad) else scale_samples(gradient, per_sample)
-        to_displacement = False
-    if to_image or to_displacement or to_fixed or to_weight:
-        # Rare (the images are seldom learnt), hence composed of the plain pieces.
-        residual = warp(image, displacement, None, False, 0.0) - fixed
-        scale = per_sample / math.prod(fixed.shape[1:])
-        if to_weight:
-            found[3] = scale * residual.square().sum(1, keepdim=True)
-        by_moved = 2 * scale * residual * (1.0 if weight is None else weight)
-        if to_fixed:
-            found[2] = -by_moved
-        if to_image or to_displacement:
-            grad_u, grad_image = warp_adjoint(
-                by_moved, image, displacement, False, to_displacement, to_image
-            )
-            found[0] = grad_image if to_image else None
-            found[1] = grad_u if to_displacement else found[1]
-    return (*found, None)
-
-
-warp_mse = Operator(
-    "warp_mse(Tensor image, Tensor displacement, Tensor fixed, Tensor? weight, "
-    "bool with_gradient) -> (Tensor distances, Tensor gradient)",
-    _warp_mse,
-    _warp_mse_fake,
-    _warp_mse_save,
-    _warp_mse_derivative,
 )

@@ -113,68 +113,6 @@ resize = Operator(
 )
 
 
-def _local_ncc(
-    moved: Tensor, fixed: Tensor, weight: Tensor, radius: int, eps: float
-) -> tuple[Tensor, Tensor]:
-    m, f, w = (dense(t) for t in (moved, fixed, weight))
-    found, sums = allocate_like(m), allocate(m, m.shape[0], 6, *m.shape[2:])
-    run(
-        "local_ncc", m, m.data_ptr(), f.data_ptr(), w.data_ptr(), m.shape[0], m.shape[2:], radius,
-        eps, found.data_ptr(), sums.data_ptr(),
-    )  # fmt: skip
-    return found, sums
-
-
-def _local_ncc_save(ctx: Any, inputs: Any, output: Any) -> None:
-    moved, fixed, weight, ctx.radius, ctx.eps = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(moved, fixed, weight, output[1])
-
-
-def _local_ncc_derivative(ctx: Any, grad: Tensor | None, _sums: Tensor | None) -> Any:
-    if grad is None:
-        return None, None, None, None, None
-    found = local_ncc_adjoint(grad, *ctx.saved_tensors, ctx.radius, ctx.eps)
-    return found, None, None, None, None
-
-
-def _local_ncc_adjoint(
-    grad: Tensor,
-    moved: Tensor,
-    fixed: Tensor,
-    weight: Tensor,
-    sums: Tensor,
-    radius: int,
-    eps: float,
-) -> Tensor:
-    g, m, f, w, s = (dense(t) for t in (grad, moved, fixed, weight, sums))
-    found = allocate_like(m)
-    run(
-        "local_ncc_adjoint", m, m.data_ptr(), f.data_ptr(), w.data_ptr(), s.data_ptr(),
-        g.data_ptr(), m.shape[0], m.shape[2:], radius, eps, found.data_ptr(),
-    )  # fmt: skip
-    return found
-
-
-local_ncc_adjoint = Operator(
-    "local_ncc_adjoint(Tensor grad, Tensor moved, Tensor fixed, Tensor weight, Tensor sums, "
-    "int radius, float eps) -> Tensor",
-    _local_ncc_adjoint,
-    lambda grad, moved, *_: torch.empty_like(moved, memory_format=torch.contiguous_format),
-)
-local_ncc = Operator(
-    "local_ncc(Tensor moved, Tensor fixed, Tensor weight, int radius, float eps) "
-    "-> (Tensor map, Tensor sums)",
-    _local_ncc,
-    lambda moved, *_: (
-        torch.empty_like(moved, memory_format=torch.contiguous_format),
-        new(moved, moved.shape[0], 6, *moved.shape[2:]),
-    ),
-    _local_ncc_save,
-    _local_ncc_derivative,
-)
-
-
 def _total_variation_denoise(
     evidence: Tensor, weight: float, iterations: int, dual: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,11 +28,6 @@ CASES = {
     "box of radius 6": lambda m, u, x: m.box_sum(x, 6),
     "resize up": lambda m, u, x: m.resize(x, tuple(2 * s for s in x.shape[2:])),
     "resize down": lambda m, u, x: m.resize(x, tuple((s + 1) // 2 for s in x.shape[2:])),
-    "distance": lambda m, u, x: m.warp_mse(x, u, u[:, :2].detach()),
-    "weighted distance": lambda m, u, x: m.warp_mse(x, u, u[:, :2].detach(), u[:, :1].detach()),
-    "local correlation": lambda m, u, x: m.local_ncc(
-        u[:, :1], u[:, 1:2].detach(), (u[:, :1] > 0).to(u).detach(), 2, eps=1e-2
-    ),
 }
 
 
@@ -98,9 +93,7 @@ def agree_with_twins() -> Callable[..., None]:
                     # Rounding has no derivative: the twin gives zeros or nothing.
                     pairs.append((torch.zeros_like(b) if a is None else a, b))
             for a, b in pairs:
-                # Variances are differences of sums.
-                room = 10 if name == "local correlation" else 1
-                bound = room * BOUNDS[dtype] * max(1.0, b.abs().max().item())
+                bound = BOUNDS[dtype] * max(1.0, b.abs().max().item())
                 assert (a.to("cpu") - b).abs().max() <= bound, name
 
     return check

@@ -87,8 +87,6 @@ CASES: dict[str, Callable[..., Tensor]] = {
     "warp": lambda m, u, x: m.warp(x, u),
     "warp and fill": lambda m, u, x: m.warp(x, u, padding="fill", fill_value=0.5),
     "warp nearest": lambda m, u, x: m.warp(x, u, mode="nearest"),
-    "distance": lambda m, u, x: m.warp_mse(x, u, 0.5 * x.detach()),
-    "weighted distance": lambda m, u, x: m.warp_mse(x, u, 0.5 * x.detach(), x[:, :1].detach()),
 }
 SMALL: dict[str, Callable[..., Tensor]] = {
     "exponential": lambda m, u, x: m.exponential(u, 4),
@@ -97,9 +95,6 @@ SMALL: dict[str, Callable[..., Tensor]] = {
     "box": lambda m, u, x: m.box_sum(x, 2),
     "resize up": lambda m, u, x: m.resize(x, tuple(2 * n - 1 for n in x.shape[2:])),
     "resize down": lambda m, u, x: m.resize(x, tuple((n + 1) // 2 for n in x.shape[2:])),
-    "local correlation": lambda m, u, x: m.local_ncc(
-        x[:, :1], 0.5 * x[:, -1:].detach(), (x[:, :1] > 0.3).to(x).detach(), 1, eps=0.1
-    ),
 }
 
 

@@ -50,12 +50,6 @@ template <typename T>
 void warp_nearest_adjoint(Cpu cpu, const T* displacement, Shape in, Shape out, const T* grad_moved,
                           int64_t samples, int64_t channels, Padding padding, T* grad_image);
 
-/// distances[n] = mean of weight |image(p + u[p]) - fixed|^2; weight and gradient may be null.
-template <typename T>
-void warp_mse(Cpu cpu, const T* image, Shape in, const T* displacement, Shape out, const T* fixed,
-              const T* weight, int64_t samples, int64_t channels, T* distances,
-              T* grad_displacement);
-
 // stencils.cpp
 
 template <typename T>
@@ -75,18 +69,6 @@ void resize(Cpu cpu, const T* image, int64_t images, Shape old_shape, Shape shap
 template <typename T>
 void resize_adjoint(Cpu cpu, const T* grad_resized, int64_t images, Shape old_shape, Shape shape,
                     T* grad_image);
-
-// local_ncc.cpp
-
-/// The map and, kept for the adjoint, the window sums (N, 6, grid).
-template <typename T>
-void local_ncc(Cpu cpu, const T* moved, const T* fixed, const T* weight, int64_t samples,
-               Shape shape, int64_t radius, T eps, T* map, T* sums);
-
-template <typename T>
-void local_ncc_adjoint(Cpu cpu, const T* moved, const T* fixed, const T* weight, const T* sums,
-                       const T* grad_map, int64_t samples, Shape shape, int64_t radius, T eps,
-                       T* grad_moved);
 
 // total_variation.cpp
 

@@ -60,11 +60,6 @@ void warp_nearest_adjoint(const Cuda& cuda, const T* displacement, Shape in, Sha
                           T* grad_image);
 
 template <typename T>
-void warp_mse(const Cuda& cuda, const T* image, Shape in, const T* displacement, Shape out,
-              const T* fixed, const T* weight, int64_t samples, int64_t channels, T* distances,
-              T* grad_displacement);
-
-template <typename T>
 void jacobian(const Cuda& cuda, const T* displacement, int64_t samples, Shape shape, T* result);
 
 /// Gathered, hence deterministic.
@@ -84,16 +79,6 @@ void resize(const Cuda& cuda, const T* image, int64_t images, Shape old_shape, S
 template <typename T>
 void resize_adjoint(const Cuda& cuda, const T* grad_resized, int64_t images, Shape old_shape,
                     Shape shape, T* grad_image);
-
-template <typename T>
-void local_ncc(const Cuda& cuda, const T* moved, const T* fixed, const T* weight, int64_t samples,
-               Shape shape, int64_t radius, T eps, T* map, T* sums);
-
-/// By window sums, hence deterministic.
-template <typename T>
-void local_ncc_adjoint(const Cuda& cuda, const T* moved, const T* fixed, const T* weight,
-                       const T* sums, const T* grad_map, int64_t samples, Shape shape,
-                       int64_t radius, T eps, T* grad_moved);
 
 template <typename T>
 void total_variation_denoise(const Cuda& cuda, const T* evidence, int64_t images, Shape shape,

@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "ncr/jacobian.h"
-#include "ncr/local_ncc.h"
 #include "rows.h"
 
 #define NCR_VARIANT_NAME "avx512"

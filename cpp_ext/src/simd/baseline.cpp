@@ -2,7 +2,6 @@
 #include <limits>
 
 #include "ncr/jacobian.h"
-#include "ncr/local_ncc.h"
 #include "rows.h"
 
 namespace ncr::cpu {
@@ -11,9 +10,9 @@ namespace {
 
 /// What every processor of the target has; warps and exponentials run as plain functors.
 const Rows kTable = {
-    "baseline",         {nullptr, nullptr}, {nullptr, nullptr},  {nullptr, nullptr},
-    {nullptr, nullptr}, {nullptr, nullptr}, {nullptr, nullptr},  {nullptr, nullptr},
-    {nullptr, nullptr}, {nullptr, nullptr}, plain_rows<float>(), plain_rows<double>(),
+    "baseline",         {nullptr, nullptr},  {nullptr, nullptr},   {nullptr, nullptr},
+    {nullptr, nullptr}, {nullptr, nullptr},  {nullptr, nullptr},   {nullptr, nullptr},
+    {nullptr, nullptr}, plain_rows<float>(), plain_rows<double>(),
 };
 }  // namespace
 

@@ -188,55 +188,6 @@ void jacobian_row(const T* displacement, T* NCR_RESTRICT result, const int64_t* 
   if (length > 1) at_rim(length - 1);
 }
 
-template <typename T>
-void local_products(const T* NCR_RESTRICT moved, const T* NCR_RESTRICT fixed,
-                    const T* NCR_RESTRICT weight, T* NCR_RESTRICT products, int64_t stride,
-                    int64_t length) {
-  for (int64_t x = 0; x < length; ++x) {
-    const T w = weight[x], f = fixed[x], m = moved[x];
-    products[x] = w;
-    products[stride + x] = w * f;
-    products[2 * stride + x] = w * m;
-    products[3 * stride + x] = w * f * f;
-    products[4 * stride + x] = w * m * m;
-    products[5 * stride + x] = w * f * m;
-  }
-}
-
-template <typename T>
-void local_ncc_row(const T* NCR_RESTRICT sums, int64_t stride, T eps, T* NCR_RESTRICT map,
-                   int64_t length) {
-  for (int64_t x = 0; x < length; ++x) {
-    T here[6];
-    for (int k = 0; k < 6; ++k) here[k] = sums[k * stride + x];
-    map[x] = local_correlation(here, eps).value;
-  }
-}
-
-template <typename T>
-void local_ncc_slopes_row(const T* NCR_RESTRICT sums, int64_t stride,
-                          const T* NCR_RESTRICT grad_map, T eps, T* NCR_RESTRICT slopes,
-                          int64_t slope_stride, int64_t length) {
-  for (int64_t x = 0; x < length; ++x) {
-    T here[6];
-    for (int k = 0; k < 6; ++k) here[k] = sums[k * stride + x];
-    const auto cc = local_correlation(here, eps);
-    slopes[x] = grad_map[x] * cc.slope_f;
-    slopes[slope_stride + x] = grad_map[x] * cc.slope_m;
-    slopes[2 * slope_stride + x] = grad_map[x] * cc.constant;
-  }
-}
-
-template <typename T>
-void local_ncc_adjoint_row(const T* NCR_RESTRICT moved, const T* NCR_RESTRICT fixed,
-                           const T* NCR_RESTRICT weight, const T* NCR_RESTRICT slope_sums,
-                           int64_t stride, T* NCR_RESTRICT grad_moved, int64_t length) {
-  for (int64_t x = 0; x < length; ++x) {
-    grad_moved[x] = weight[x] * (slope_sums[x] * fixed[x] + slope_sums[stride + x] * moved[x] +
-                                 slope_sums[2 * stride + x]);
-  }
-}
-
 template <typename T, int D>
 void primal_row(const T* NCR_RESTRICT evidence, const T* NCR_RESTRICT dual, T* NCR_RESTRICT primal,
                 const int64_t* size, int64_t row) {
@@ -298,10 +249,6 @@ constexpr PlainRows<T> plain_rows() {
           expand_row<T>,
           gather_row<T>,
           {jacobian_row<T, 2>, jacobian_row<T, 3>},
-          local_products<T>,
-          local_ncc_row<T>,
-          local_ncc_slopes_row<T>,
-          local_ncc_adjoint_row<T>,
           {primal_row<T, 2>, primal_row<T, 3>},
           {dual_row<T, 2>, dual_row<T, 3>}};
 }

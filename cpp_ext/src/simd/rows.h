@@ -66,19 +66,6 @@ struct WarpRowsScatter {
   int64_t first, end;
 };
 
-/// Fused warp, squared distance and gradient to the displacement, one sample.
-struct WarpMseRows {
-  const float* image;
-  const float* displacement;
-  const float* fixed;
-  const float* weight;       ///< (1, size_out) or null
-  double* row_sums;          ///< one per row
-  float* grad_displacement;  ///< or null
-  int64_t size_in[3], size_out[3];
-  int64_t channels;
-  float scale;
-};
-
 /// Loops over rows that the compiler vectorises itself, for float and double and any processor.
 template <typename T>
 struct PlainRows {
@@ -98,14 +85,6 @@ struct PlainRows {
   void (*gather_row)(const T* row, const int32_t* index, const T* weight, T* out, int64_t length);
   /// Jacobian determinants of row `row` of one sample.
   void (*jacobian_row[2])(const T* displacement, T* result, const int64_t* size, int64_t row);
-  /// Six products, `stride` apart.
-  void (*local_products)(const T* moved, const T* fixed, const T* weight, T* products,
-                         int64_t stride, int64_t length);
-  void (*local_ncc)(const T* sums, int64_t stride, T eps, T* map, int64_t length);
-  void (*local_ncc_slopes)(const T* sums, int64_t stride, const T* grad_map, T eps, T* slopes,
-                           int64_t slope_stride, int64_t length);
-  void (*local_ncc_adjoint)(const T* moved, const T* fixed, const T* weight, const T* slope_sums,
-                            int64_t stride, T* grad_moved, int64_t length);
   /// One row of the primal variable of a total-variation step, and of its dual.
   void (*primal_row[2])(const T* evidence, const T* dual, T* primal, const int64_t* size,
                         int64_t row);
@@ -127,7 +106,6 @@ struct Rows {
   void (*warp[2])(const WarpRows&, int64_t begin, int64_t end);
   void (*warp_adjoint[2])(const WarpRowsAdjoint&, int64_t begin, int64_t end);
   void (*warp_scatter[2])(const WarpRowsScatter&, int64_t begin, int64_t end);
-  void (*warp_mse[2])(const WarpMseRows&, int64_t begin, int64_t end);
   PlainRows<float> plain_float;
   PlainRows<double> plain_double;
 };

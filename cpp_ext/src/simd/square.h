@@ -213,17 +213,17 @@ template <int D>
 void pack_gradient(const float* planes, int64_t count, float* grad, int64_t begin, int64_t end) {
   if constexpr (D == 2) {
     pack<D>(planes, count, 1.0f, grad, begin, end);
-    return;
-  }
-  int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) {
-    __m256 v[D], out[4];
-    for (int c = 0; c < D; ++c) v[c] = _mm256_loadu_ps(planes + c * count + i);
-    to_fours<D>(v, out);
-    for (int j = 0; j < 4; ++j) _mm256_storeu_ps(grad + 4 * i + 8 * j, out[j]);
-  }
-  for (; i < end; ++i) {
-    for (int c = 0; c < 4; ++c) grad[4 * i + c] = c < D ? planes[c * count + i] : 0.0f;
+  } else {
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) {
+      __m256 v[D], out[4];
+      for (int c = 0; c < D; ++c) v[c] = _mm256_loadu_ps(planes + c * count + i);
+      to_fours(v, out);
+      for (int j = 0; j < 4; ++j) _mm256_storeu_ps(grad + 4 * i + 8 * j, out[j]);
+    }
+    for (; i < end; ++i) {
+      for (int c = 0; c < 4; ++c) grad[4 * i + c] = c < D ? planes[c * count + i] : 0.0f;
+    }
   }
 }
 
@@ -240,7 +240,7 @@ void unpack_gradient(const float* grad, int64_t count, float factor, float* plan
       load_vectors<D>(grad + D * i, raw);
       deinterleave<D>(raw, v);
     } else {
-      from_fours<D>(grad + 4 * i, v);
+      from_fours(grad + 4 * i, v);
     }
     for (int c = 0; c < D; ++c) _mm256_storeu_ps(planes + c * count + i, _mm256_mul_ps(f, v[c]));
   }

@@ -71,8 +71,7 @@ struct Carry {
   }
 };
 
-template <>
-void square_rows_adjoint<2>(const SquareRowsAdjoint& task, int64_t begin, int64_t end) {
+void square_rows_adjoint_2d(const SquareRowsAdjoint& task, int64_t begin, int64_t end) {
   constexpr int D = 2;
   const Bounds<D, kWide> bounds(task.size);
   const CornerStrides<D> strides(task.size, D);

@@ -74,23 +74,6 @@ struct Vec<8> {
                                       _mm256_cmpgt_epi32(index, set(end - 1)));
     return _mm256_blendv_epi8(a, b, outside);
   }
-  static NCR_INLINE F keep_first(F v, int64_t n) {
-    return n >= 8 ? v : _mm256_and_ps(v, _mm256_castsi256_ps(first(n)));
-  }
-  /// Sum of many vectors, in double precision.
-  struct Total {
-    __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
-
-    NCR_INLINE void add(F v) {
-      low = low + _mm256_cvtps_pd(_mm256_castps256_ps128(v));
-      high = high + _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
-    }
-    NCR_INLINE double sum() const {
-      alignas(32) double parts[4];
-      _mm256_store_pd(parts, low + high);
-      return (parts[0] + parts[1]) + (parts[2] + parts[3]);
-    }
-  };
 };
 
 #if defined(__AVX512F__)
@@ -136,7 +119,6 @@ struct Vec<16> {
         _mm512_mask_cmplt_epi32_mask(_mm512_cmpge_epi32_mask(index, set(begin)), index, set(end));
     return _mm512_mask_blend_epi32(inside, b, a);
   }
-  static NCR_INLINE F keep_first(F v, int64_t n) { return _mm512_maskz_mov_ps(first(n), v); }
 };
 constexpr int kWide = 16;
 #else
@@ -243,15 +225,13 @@ NCR_INLINE void spread(__m256 weight, __m256 (&out)[D]) {
   }
 }
 
-/// Rows of a = (v[0], v[1], ...) become vectors of four: out[j] = vectors 2j and 2j + 1.
-template <int D>
-NCR_INLINE void to_fours(const __m256 (&v)[D], __m256 (&out)[4]) {
-  const __m256 third = D == 3 ? v[D - 1] : _mm256_setzero_ps();
+/// Eight vectors of three, by component, as vectors of four: out[j] = vectors 2j and 2j + 1.
+NCR_INLINE void to_fours(const __m256 (&v)[3], __m256 (&out)[4]) {
   const __m256 zero = _mm256_setzero_ps();
   const __m256 a = _mm256_unpacklo_ps(v[0], v[1]);  // x0 y0 x1 y1 | x4 y4 x5 y5
   const __m256 b = _mm256_unpackhi_ps(v[0], v[1]);  // x2 y2 x3 y3 | x6 ..
-  const __m256 c = _mm256_unpacklo_ps(third, zero);
-  const __m256 d = _mm256_unpackhi_ps(third, zero);
+  const __m256 c = _mm256_unpacklo_ps(v[2], zero);
+  const __m256 d = _mm256_unpackhi_ps(v[2], zero);
   const auto join = [](__m256 l, __m256 h, bool upper) {
     const __m256d ld = _mm256_castps_pd(l), hd = _mm256_castps_pd(h);
     return _mm256_castpd_ps(upper ? _mm256_unpackhi_pd(ld, hd) : _mm256_unpacklo_pd(ld, hd));
@@ -264,9 +244,8 @@ NCR_INLINE void to_fours(const __m256 (&v)[D], __m256 (&out)[4]) {
   out[3] = _mm256_permute2f128_ps(e2, e3, 0x31);
 }
 
-/// The first D components of eight vectors of four.
-template <int D>
-NCR_INLINE void from_fours(const float* fours, __m256 (&v)[D]) {
+/// The first three components of eight vectors of four.
+NCR_INLINE void from_fours(const float* fours, __m256 (&v)[3]) {
   const auto pair = [&](int i) {  // vectors i and i + 4
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(fours + 4 * i)),
                                 _mm_loadu_ps(fours + 4 * (i + 4)), 1);
@@ -276,11 +255,9 @@ NCR_INLINE void from_fours(const float* fours, __m256 (&v)[D]) {
   const __m256d b = _mm256_castps_pd(_mm256_unpacklo_ps(p2, p3));
   v[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
   v[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
-  if constexpr (D == 3) {
-    const __m256d c = _mm256_castps_pd(_mm256_unpackhi_ps(p0, p1));  // z0 z1 . .
-    const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(p2, p3));
-    v[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
-  }
+  const __m256d c = _mm256_castps_pd(_mm256_unpackhi_ps(p0, p1));  // z0 z1 . .
+  const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(p2, p3));
+  v[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
 }
 
 /// The limits of positions on a grid, once per call.

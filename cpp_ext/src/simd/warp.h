@@ -360,39 +360,3 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
     }
   });
 }
-
-template <int D>
-void warp_mse_rows(const WarpMseRows& task, int64_t begin, int64_t end) {
-  using V = Vec<8>;
-  const CornerStrides<D> strides(task.size_in, 1);
-  const int64_t count_in = voxels<D>(task.size_in), count_out = voxels<D>(task.size_out);
-  const auto scale = V::set(task.scale);
-  Cells<D> cells;
-  for (int64_t row = begin; row < end; ++row) task.row_sums[row] = 0;
-  for_each_piece<D>(task, task.image, begin, end, cells, [&](int64_t row, int64_t base, int64_t n) {
-    typename V::Total total;
-    for (int64_t i = 0; i < n; i += kLanes) {
-      __m256 gradient[D], slope[D], energy = V::set(0.0f);
-      for (int axis = 0; axis < D; ++axis) gradient[axis] = V::set(0.0f);
-      const auto weight =
-          task.weight != nullptr ? V::load_some(task.weight + base + i, n - i) : V::set(1.0f);
-      for (int64_t c = 0; c < task.channels; ++c) {
-        const auto moved =
-            sample_cells<D, true>(task.image + c * count_in, strides, cells, i, slope);
-        const auto residual = moved - V::load_some(task.fixed + c * count_out + base + i, n - i);
-        const auto weighted = weight * residual;
-        energy = energy + weighted * residual;
-        for (int axis = 0; axis < D; ++axis) {
-          gradient[axis] = gradient[axis] + slope[axis] * weighted;
-        }
-      }
-      total.add(V::keep_first(energy, n - i));
-      if (task.grad_displacement == nullptr) continue;
-      for (int axis = 0; axis < D; ++axis) {
-        const auto found = V::keep(cells.inside[axis][i / kLanes], scale * gradient[axis]);
-        V::store_some(task.grad_displacement + axis * count_out + base + i, found, n - i);
-      }
-    }
-    task.row_sums[row] += total.sum();
-  });
-}
