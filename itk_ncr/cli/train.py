@@ -308,6 +308,12 @@ def _changed(
             f"--{name} must be left out with --variant voxelmorph; got {value}. Its layers are "
             "those that were published."
         )
+    architecture = wanted.get("architecture", recipe.settings.architecture)
+    if architecture == "ncr-pyramid" and chosen.get("dropout"):
+        raise InputError(
+            f"--dropout must be left out with --architecture ncr-pyramid; got {chosen['dropout']}. "
+            "Only ncr-net drops features."
+        )
     recipe = recipe.with_variant(variant)
     if chosen:
         wanted["network_settings"] = {**recipe.settings.network_settings, **chosen}

@@ -31,8 +31,8 @@ def folded(layer: Convolution) -> tuple[Tensor, Tensor]:
 def fold(network: Network) -> Network:
     """A copy of a network, in evaluation mode, whose convolutions contain their normalisation.
 
-    For exporters; what has nothing to fold is copied as it is. The result cannot be trained on:
-    the statistics are gone.
+    What has nothing to fold is copied as it is. The result cannot be trained: the statistics are
+    gone.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in network.modules():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.networks.folding import folded
+from itk_ncr.networks.folding import fold, folded
 from itk_ncr.networks.grids import full_precision, padded, predict, require_pair
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Convolution
 from itk_ncr.networks.ncr import SCALES, Decoder, NCRNet
@@ -36,8 +35,8 @@ def prepare_for_inference(network: nn.Module, *, precision: str = "float32") -> 
     Parameters
     ----------
     network : nn.Module
-        A row of ``NETWORKS``; stays as it is. Other networks than NCR-Net and RegNet are copied
-        and set to evaluation mode.
+        A row of ``NETWORKS``; stays as it is. Of other networks than NCR-Net and RegNet only
+        the normalisation is moved into the convolutions.
     precision : "float32" or "bfloat16"
         Of the convolutions of NCR-Net and RegNet. "bfloat16" is twice as fast where the processor
         has instructions for it (avx512_bf16, amx) and slower elsewhere. In five 2D pairs of brains
@@ -60,7 +59,7 @@ def prepare_for_inference(network: nn.Module, *, precision: str = "float32") -> 
         raise ArgumentError(
             f"precision must be float32 for a {type(network).__name__}; got {precision!r}."
         )
-    return copy.deepcopy(network).eval().requires_grad_(False)
+    return fold(network)
 
 
 class PreparedNCRNet(nn.Module):

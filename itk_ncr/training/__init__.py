@@ -7,15 +7,23 @@ from itk_ncr.training.objective import Objective
 from itk_ncr.training.plan import Plan, code_version, device_of, make_plan
 from itk_ncr.training.recipes import BUDGETS, RECIPES, Recipe, Sampling, recipe
 from itk_ncr.training.rigid import RigidSettings, train_rigid
-from itk_ncr.training.settings import PRECISIONS, VARIANTS, TrainingSettings
+from itk_ncr.training.settings import (
+    ARCHITECTURES,
+    PRECISIONS,
+    SCHEDULES,
+    VARIANTS,
+    TrainingSettings,
+)
 from itk_ncr.training.validation import Validation
 
 __all__ = [
+    "ARCHITECTURES",
     "BUDGETS",
     "FAILED",
     "LOSSES",
     "PRECISIONS",
     "RECIPES",
+    "SCHEDULES",
     "STATE",
     "VARIANTS",
     "Objective",

@@ -142,11 +142,13 @@ class Recipe:
 
     def with_variant(self, variant: str) -> Recipe:
         """The same recipe for another variant; VoxelMorph has filters instead of a width."""
-        settings = dict(self.settings.network_settings)
+        settings, architecture = dict(self.settings.network_settings), self.settings.architecture
         if variant == "voxelmorph":
             settings.pop("width", None)
-            settings["filters"] = "tmi"
-        changed = replace(self.settings, variant=variant, network_settings=settings)
+            settings["filters"], architecture = "tmi", "ncr-net"
+        changed = replace(
+            self.settings, variant=variant, architecture=architecture, network_settings=settings
+        )
         return replace(self, settings=changed)
 
 

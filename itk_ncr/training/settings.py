@@ -131,6 +131,11 @@ class TrainingSettings:
         for name in ("mask_supervision", "displacement_supervision", "head_warm_up"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ArgumentError(f"{name} must not be negative; got {getattr(self, name)}.")
+        if self.variant == "voxelmorph" and self.architecture != "ncr-net":
+            raise ArgumentError(
+                "architecture must be ncr-net with variant voxelmorph, which is a network of its "
+                f"own; got {self.architecture!r}. Leave one of them out."
+            )
         if not 0 <= self.averaging < 1:
             raise ArgumentError(f"averaging must be in [0, 1); got {self.averaging}. Use 0.999.")
         if not 0 <= self.first_part <= 1:

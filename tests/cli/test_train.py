@@ -78,6 +78,8 @@ def test_the_words_of_the_help_are_the_rows_of_the_tables():
     assert training.VARIANTS == train.VARIANTS
     assert training.BUDGETS == train.BUDGETS
     assert training.PRECISIONS == train.PRECISIONS
+    assert training.ARCHITECTURES == train.ARCHITECTURES
+    assert training.SCHEDULES == train.SCHEDULES
 
 
 def test_training_lowers_the_loss_and_aligns_patients_it_has_not_seen(trained):
@@ -306,6 +308,22 @@ def test_synthetic_pairs_are_made_of_a_folder_and_features_dropped_on_demand(ima
     assert content["network_settings"] == {"width": 4, "integration": "half", "dropout": 0.25}
     network, _ = load_model(tmp_path / "run" / "model")
     assert network.registration.dropout == network.segmentation.dropout == 0.25
+
+
+def test_the_pyramid_learns_by_the_same_command_and_its_model_registers(images, tmp_path):
+    words = ["--preset", "mri-2d", "--architecture", "ncr-pyramid", "--variant", "regnet"]
+    words += ["--width", 2, "--batch", 2, "--steps", 2, "--threads", 1, "--averaging", 0.9]
+    result = call("train", images, "-o", tmp_path / "run", *words, "--schedule", "cosine")
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "run" / "model" / "model.json").read_text())["description"]
+    assert content["network"] == "ncr-pyramid"
+    assert content["network_settings"]["segmentation"] is False
+    assert content["training"]["settings"]["averaging"] == 0.9
+    network, _ = load_model(tmp_path / "run" / "model")
+    assert network.segmentation is None
+    result = call("train", images, "-o", tmp_path / "other", *words, "--dropout", 0.5)
+    assert result.exit_code != 0
+    assert "--dropout must be left out with --architecture ncr-pyramid" in result.output
 
 
 @pytest.mark.parametrize(("option", "value"), [("--width", 4), ("--dropout", 0.5)])

@@ -12,7 +12,12 @@ from itk_ncr.networks import NETWORKS, build_network, fold, prepare_for_inferenc
 from itk_ncr.networks.layers import double, repeat_border
 from itk_ncr.networks.slabs import RollingRows, bordered, starts
 
-SMALL = {"ncr-net": {"width": 4}, "regnet": {"width": 4}, "voxelmorph": {}}
+SMALL = {
+    "ncr-net": {"width": 4},
+    "ncr-pyramid": {"width": 4},
+    "regnet": {"width": 4},
+    "voxelmorph": {},
+}
 # Rounding in another order; the lively weights make fields of several voxels out of noise.
 SAME = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -264,6 +265,56 @@ def test_the_learning_rate_falls_to_four_fifths_nine_times(tmp_path, make_traini
     rates = []
     training.run(progress=lambda _: rates.append(training.optimizer.param_groups[0]["lr"]))
     assert rates == pytest.approx([1e-4 * 0.8**k for k in range(10) for _ in range(2)], rel=1e-12)
+
+
+def test_the_cosine_starts_at_the_rate_and_ends_near_a_hundredth_of_it(tmp_path, make_training):
+    settings = make_training(tmp_path, steps=1000, learning_rate=1e-3, schedule="cosine").settings
+    rates = [settings.learning_rate_at(step) for step in range(1000)]
+    assert rates[0] == 1e-3
+    assert rates[500] == pytest.approx(0.505e-3)
+    assert rates[-1] == pytest.approx(1e-5, rel=1e-3)
+    assert all(a > b for a, b in pairwise(rates))
+
+
+def test_the_average_of_the_weights_is_the_result_and_survives_a_stop(
+    tmp_path, make_training, weights_of
+):
+    unbroken = make_training(tmp_path / "one", variant="ncr-b", averaging=0.5)
+    result = unbroken.run().state_dict()
+    part = make_training(tmp_path / "two", variant="ncr-b", averaging=0.5)
+    part.run(stop=lambda: part.step == 3)
+    resumed = make_training(tmp_path / "two", variant="ncr-b", averaging=0.5)
+    assert_same_bits(resumed.run().state_dict(), result)
+    assert_same_bits(weights_of(resumed), weights_of(unbroken))
+    plain = make_training(tmp_path / "three", variant="ncr-b")
+    wanted, steps = weights_of(plain), 0
+    while plain.step < plain.settings.steps:
+        plain.run(stop=lambda: True)
+        decay, steps = min(0.5, (1 + steps) / (10 + steps)), steps + 1
+        for name, tensor in weights_of(plain).items():
+            wanted[name] = decay * wanted[name] + (1 - decay) * tensor
+    for name, tensor in result.items():
+        if tensor.is_floating_point():
+            assert_close(tensor, wanted[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("variant", ["ncr-s", "regnet"])
+def test_the_pyramid_learns_by_the_same_loop(variant, tmp_path, make_training):
+    settings = {"variant": variant, "head_warm_up": 1, "batch": 1, "network_settings": {"width": 4}}
+    training = make_training(tmp_path, architecture="ncr-pyramid", **settings)
+    assert training.settings.network == "ncr-pyramid"
+    before = {name: p.clone() for name, p in training.network.named_parameters()}
+    training.run()
+    still = [n for n, p in training.network.named_parameters() if torch.equal(p, before[n])]
+    assert still == []
+    assert (training.network.segmentation is None) == (variant == "regnet")
+
+
+def test_the_rival_has_an_architecture_of_its_own(make_training, tmp_path):
+    with pytest.raises(ArgumentError, match="architecture must be ncr-net with variant voxelmorph"):
+        make_training(tmp_path, variant="voxelmorph", architecture="ncr-pyramid")
+    with pytest.raises(ArgumentError, match=r"averaging must be in \[0, 1\); got 1"):
+        make_training(tmp_path, averaging=1.0)
 
 
 def test_accumulated_passes_give_the_mean_of_their_gradients(tmp_path, make_training):
