@@ -115,6 +115,7 @@ def table(rows: dict[str, dict[str, list[dict[str, float]]]], versions: tuple[st
         ("dice", "Dice of the mask with the lesion", 3, 1),
         ("grown", "Dice after region growing from a true voxel", 3, 1),
         ("detected", "Lesions detected, %", 1, 100),
+        ("calibration", "Expected calibration error of the probabilities in the brain", 4, 1),
         ("masked", "Masked share of the brain, %", 2, 100),
         ("folding", "Folding voxels, %", 4, 100),
         ("jacobian", "Standard deviation of ln(Jacobian)", 3, 1),

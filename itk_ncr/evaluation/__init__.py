@@ -20,8 +20,6 @@ from itk_ncr.evaluation.metrics import (
     robustness,
     split_by_lesion,
     surface_distance,
-    temperature_scale,
-    tempered,
 )
 from itk_ncr.evaluation.notebook import result_html, result_page
 from itk_ncr.evaluation.report import (
@@ -84,8 +82,6 @@ __all__ = [
     "split_by_lesion",
     "summary",
     "surface_distance",
-    "temperature_scale",
-    "tempered",
     "verdict_of",
     "write_cohort_report",
     "write_pair_report",

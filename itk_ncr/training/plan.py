@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from itk_ncr import __version__
 from itk_ncr.checkpoints import ModelDescription, StoredModel, find_model, load_model, save_model
@@ -31,6 +32,7 @@ from itk_ncr.data.manifest import raise_faults
 from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import orientation_code
 from itk_ncr.images import read_image
+from itk_ncr.training.calibration import finds_mask, temper, temperature_of
 from itk_ncr.training.loop import Training
 from itk_ncr.training.recipes import Recipe
 from itk_ncr.training.validation import Validation
@@ -134,6 +136,9 @@ class Plan:
             "sampling": recipe.sampling.as_dict(),
             "loss_curve": _curve(training.rows, "total"),
         }
+        network, temperature = self._calibrated(training)
+        if temperature is not None:
+            training_record["temperature"] = round(temperature, 4)
         if self.start is not None:
             training_record["start"] = f"{self.start.description.name} ({self.start.sha256})"
         figures = {
@@ -157,7 +162,22 @@ class Plan:
             licence=dict(licence or {}),
             limits="Images like those it was trained on.",
         )
-        return save_model(folder, training.result, description)
+        return save_model(folder, network, description)
+
+    def _calibrated(self, training: Training) -> tuple[nn.Module, float | None]:
+        """The network with the temperature that fits validation patients, and that temperature.
+
+        None where its mask has no truth: no mask, no lesions, or no patients for validation.
+        """
+        network, sampling = training.result, self.recipe.sampling
+        told = sampling.lesions > 0 or any(s.lesion is not None for s in self.manifest.subjects)
+        if self.validation is None or not told or not finds_mask(network):
+            return network, None
+        source = replace(sampling, augmentation=Augmentation()).source(
+            self.manifest, "val", lesion_masks=self.lesion_masks, preload=False
+        )
+        temperature = temperature_of(network, source, self.recipe.settings.seed)
+        return temper(network, temperature), temperature
 
     def summary(self) -> list[tuple[str, str]]:
         """What is about to happen, as pairs of a title and a text."""

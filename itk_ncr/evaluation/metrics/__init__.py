@@ -25,8 +25,6 @@ from itk_ncr.evaluation.metrics.overlap import (
 from itk_ncr.evaluation.metrics.probabilities import (
     average_precision,
     expected_calibration_error,
-    temperature_scale,
-    tempered,
 )
 
 __all__ = [
@@ -48,6 +46,4 @@ __all__ = [
     "robustness",
     "split_by_lesion",
     "surface_distance",
-    "temperature_scale",
-    "tempered",
 ]

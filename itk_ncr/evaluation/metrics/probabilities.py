@@ -6,13 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.evaluation.extra import scipy_part
 from itk_ncr.evaluation.metrics.arrays import alike
-
-# Nearer than this to 0 or 1, a probability says no more than that it is sure.
-SURE = 1e-6
-# Temperatures from a thirtieth to thirty: beyond, all is 1/2, or 0 and 1.
-LOG_TEMPERATURE = 3.4
 
 
 def average_precision(
@@ -90,65 +84,6 @@ def expected_calibration_error(
     place = np.minimum((score * bins).astype(int), bins - 1)
     surplus = np.bincount(place, true, bins) - np.bincount(place, score, bins)
     return float(np.abs(surplus).sum() / score.size)
-
-
-def temperature_scale(
-    probability: ArrayLike, truth: ArrayLike, within: ArrayLike | None = None
-) -> float:
-    """The temperature by which logits must be divided so that probabilities fit the truth best.
-
-    It minimises the cross-entropy, which is convex in its inverse; a soft mask ranks voxels as
-    before.
-
-    Parameters
-    ----------
-    probability, truth, within
-        As of :func:`expected_calibration_error`; pairs that are not used to test.
-
-    Returns
-    -------
-    float
-        More than 1 where the mask is too sure of itself; at most 30, at least 1/30. For
-        :func:`tempered`.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without SciPy.
-
-    References
-    ----------
-    Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
-    """
-    score, true = _chosen(probability, truth, within)
-    _require_probability(score)
-    if not score.size:
-        raise ArgumentError("probability must hold at least one voxel; got none.")
-    logit = _logit(score)
-
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = logit / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0, scaled) - true * scaled))
-
-    found = scipy_part("optimize").minimize_scalar(
-        cross_entropy, bounds=(-LOG_TEMPERATURE, LOG_TEMPERATURE), method="bounded"
-    )
-    return float(np.exp(found.x))
-
-
-def tempered(probability: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Probabilities whose logits are divided by a temperature; 0, 1/2 and 1 stay."""
-    if not temperature > 0:
-        raise ArgumentError(f"temperature must be positive; got {temperature}.")
-    values = np.asarray(probability, np.float64)
-    _require_probability(values)
-    warm = 1 / (1 + np.exp(-_logit(values) / temperature))
-    return np.where((values == 0) | (values == 1), values, warm)
-
-
-def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    safe = np.clip(probability, SURE, 1 - SURE)
-    return np.log(safe) - np.log1p(-safe)
 
 
 def _chosen(
