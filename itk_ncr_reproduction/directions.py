@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.evaluation import holm, signed_rank_test
+from itk_ncr.evaluation import bootstrap_interval, effect_size, holm, signed_rank_test
 from itk_ncr_reproduction.design import LESIONS
 from itk_ncr_reproduction.methods import METHODS
 from itk_ncr_reproduction.run import Measured, Reproduction
@@ -34,6 +34,9 @@ class Direction:
         None: there is nothing to say it from.
     p : float or None
         Of the test behind it, where there is one (one-sided Wilcoxon signed-rank).
+    effect : str
+        Where two methods are compared on the same cases: matched-pairs rank-biserial correlation
+        of their figures, and mean difference with its 95 % bootstrap interval.
     """
 
     statement: str
@@ -41,6 +44,7 @@ class Direction:
     here: str
     holds: bool | None
     p: float | None = None
+    effect: str = ""
 
 
 def directions_of(found: Reproduction, numbers: Sequence[int]) -> list[Direction]:
@@ -61,11 +65,16 @@ def markdown(directions: Sequence[Direction]) -> str:
     """The findings as a Markdown table; p values also corrected for their number (Holm)."""
     tested = [d.p for d in directions if d.p is not None]
     corrected = iter(holm(tested)) if tested else iter(())
-    lines = ["| finding | paper | here | holds | p (Holm) |", "|---|---|---|---|---|"]
+    lines = [
+        "| finding | paper | here | holds | p (Holm) | effect size; difference (95 % interval) |",
+        "|---|---|---|---|---|---|",
+    ]
     words = {True: "yes", False: "**no**", None: "not measured"}
     for d in directions:
         p = "" if d.p is None else f"{d.p:.2g} ({next(corrected):.2g})"
-        lines.append(f"| {d.statement} | {d.paper} | {d.here} | {words[d.holds]} | {p} |")
+        lines.append(
+            f"| {d.statement} | {d.paper} | {d.here} | {words[d.holds]} | {p} | {d.effect} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -167,7 +176,7 @@ def _greater(
         return Direction(statement, paper, "", None)
     p = signed_rank_test(one, two)
     here = f"{METHODS[first].title} {one.mean():.3f}, {METHODS[second].title} {two.mean():.3f}"
-    return Direction(statement, paper, here, bool(p < LEVEL), float(p))
+    return Direction(statement, paper, here, bool(p < LEVEL), float(p), _effect(one, two))
 
 
 def _alike(
@@ -180,7 +189,22 @@ def _alike(
     if not len(one):
         return Direction(statement, paper, "", None)
     difference = float((one - two).mean())
-    return Direction(statement, paper, f"{difference:+.3f}", abs(difference) <= within)
+    return Direction(
+        statement,
+        paper,
+        f"{difference:+.3f}",
+        abs(difference) <= within,
+        effect=_effect(one, two),
+    )
+
+
+def _effect(one: NDArray[np.float64], two: NDArray[np.float64]) -> str:
+    """How large a difference of paired figures is, whatever its significance."""
+    ends = bootstrap_interval(one - two)
+    return (
+        f"{effect_size(one, two):+.2f}; {(one - two).mean():+.3f} "
+        f"({ends.low:+.3f} to {ends.high:+.3f})"
+    )
 
 
 def _drops(cases: Sequence[Measured], key: str) -> dict[str, float]:

@@ -120,6 +120,12 @@ def test_findings_are_answered_by_the_measurements():
     )
     assert better.p == pytest.approx(wilcoxon(one, two, alternative="greater").pvalue)
     assert better.holds
+    size, difference = better.effect.split("; ")
+    assert size == "+1.00"  # better on every pair
+    assert float(difference.split(" ")[0]) == pytest.approx((one - two).mean(), abs=5e-4)
+    low, high = map(float, difference.partition("(")[2].rstrip(")").split(" to "))
+    assert low < (one - two).mean() < high
+    assert high - low < 0.02  # noise of .001, and rounding
     assert answers["NCR-Net s within 0.005 of RegNet, no lesion"].holds
     assert answers["region growing raises the Dice of L4"].holds
 
