@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,12 @@ from itk_ncr.cli import options
 from itk_ncr.cli.console import note
 from itk_ncr.errors import InputError
 from itk_ncr.tables import cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from itk_ncr.images import Image
 
 _TABLES = (".csv", ".tsv", ".txt")
 _TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
@@ -24,6 +32,10 @@ _TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
 @options.output_file("File to write; its ending says the format.")
 @click.option("--inverse", is_flag=True, help="From the fixed to the moving image.")
 @click.option("--labels", is_flag=True, help="INPUT is a label map: keep its numbers as they are.")
+@options.file(
+    "--landmarks",
+    "Where the points of INPUT belong, row by row: prints how far off they come to lie.",
+)
 @click.option(
     "--fill",
     type=float,
@@ -40,6 +52,7 @@ def apply(
     output: Path,
     inverse: bool,
     labels: bool,
+    landmarks: Path | None,
     fill: float,
     overwrite: bool,
     quiet: bool,
@@ -55,21 +68,29 @@ def apply(
     fixed to the moving image; an image travels against them.)
 
     Points are a table (.csv, .tsv) with a heading: columns x, y (and z) in mm, LPS, as ITK has
-    them; other columns are kept.
+    them; other columns are kept. With --landmarks the points are compared with corresponding ones
+    of the image that they are carried to, as BraTS-Reg does: median error, and the fraction of
+    points that are closer than before.
     """
     is_table = any(path.suffix.lower() in _TABLES for path in (input, output))
     if is_table and labels:
         raise click.UsageError("--labels is for images; points have none")
+    if landmarks is not None and not is_table:
+        raise click.UsageError("--landmarks is for a table of points; INPUT is an image")
     field_path = field_file(run, inverse, is_table)
     endings = _TABLES if is_table else runs.FORMATS + runs.PICTURES
-    runs.require_writable(output, overwrite, [field_path, input], endings)
+    sources = [field_path, input, *([] if landmarks is None else [landmarks])]
+    runs.require_writable(output, overwrite, sources, endings)
+    found = ""
     if is_table:
-        text = _carry_points(input, field_path)
+        text, found = _carry_points(input, field_path, landmarks)
         runs.write_text(output, text)
     else:
         _carry_image(input, field_path, output, labels, fill)
     if not quiet:
         click.echo(click.format_filename(output))
+        if found:
+            click.echo(found)
 
 
 def field_file(run: Path, inverse: bool = False, points: bool = False) -> Path:
@@ -127,52 +148,95 @@ def _carry_image(input: Path, field_path: Path, output: Path, labels: bool, fill
     write_image(carried, output)
 
 
-def _carry_points(input: Path, field_path: Path) -> str:
-    """The table with its points carried, as text in the form of the input."""
-    import numpy as np
+@dataclass(frozen=True)
+class _Table:
+    """A table with points: its text by cells, and the points, shape (n, D), mm, LPS."""
 
+    heading: list[str]
+    rows: list[list[str]]
+    delimiter: str
+    columns: list[int]
+    points: NDArray[np.float64]
+
+    def moved(self, points: NDArray[np.float64]) -> str:
+        """The text of the table with other points."""
+        for row, point in zip(self.rows, points, strict=True):
+            for column, value in zip(self.columns, point, strict=True):
+                row[column] = f"{value:.6f}"
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=self.delimiter, lineterminator="\n")
+        writer.writerow(map(cell, self.heading))
+        writer.writerows(map(cell, row) for row in self.rows)
+        return text.getvalue()
+
+
+def _carry_points(input: Path, field_path: Path, landmarks: Path | None) -> tuple[str, str]:
+    """The table with its points carried, as text, and how they fit the landmarks, if given."""
     from itk_ncr.images import read_displacement, transform_points
 
-    heading, rows, dialect = _read_table(input)
     field = read_displacement(field_path)
+    table = _read_points(input, field.dimension)
+    found = "" if landmarks is None else _landmark_errors(table, landmarks, field)
+    return table.moved(transform_points(table.points, field)), found
+
+
+def _landmark_errors(table: _Table, landmarks: Path, field: Image) -> str:
+    """One line: how far the carried points are from where they belong."""
+    import numpy as np
+
+    from itk_ncr.evaluation import landmark_errors, robustness
+
+    there = _read_points(landmarks, field.dimension).points
+    if len(there) != len(table.points) or not len(there):
+        raise InputError(
+            f"landmarks '{landmarks}' must have a row for each of the {len(table.points)} points; "
+            f"got {len(there)}. Give corresponding points in the same order."
+        )
+    before, after = (
+        landmark_errors(table.points, there),
+        landmark_errors(table.points, there, field),
+    )
+    return (
+        f"landmarks: median error {np.median(after):.2f} mm, before {np.median(before):.2f} mm; "
+        f"{robustness(before, after):.0%} are closer"
+    )
+
+
+def _read_points(path: Path, dimension: int) -> _Table:
+    import numpy as np
+
+    heading, rows, delimiter = _read_table(path)
     names = [name.strip().lower() for name in heading]
-    wanted = ["x", "y", "z"][: field.dimension]
+    wanted = ["x", "y", "z"][:dimension]
     missing = [name for name in wanted if names.count(name) != 1]
-    needless = field.dimension == 2 and "z" in names
+    needless = dimension == 2 and "z" in names
     if missing or needless:
         raise InputError(
-            f"points '{input}' must have a heading with the columns {', '.join(wanted)}"
+            f"points '{path}' must have a heading with the columns {', '.join(wanted)}"
             f"{' and no z, for the run is 2D' * needless}; got {', '.join(heading) or 'nothing'}. "
             "Name the columns; the unit is mm, LPS."
         )
     columns = [names.index(name) for name in wanted]
-    points = np.empty((len(rows), field.dimension))
+    points = np.empty((len(rows), dimension))
     for number, (line, row) in enumerate(rows):
-        shown = repr(dialect.join(row))
+        shown = repr(delimiter.join(row))
         if len(row) != len(heading):
             raise InputError(
-                f"points '{input}' must have {len(heading)} cells in a line, as its heading; got "
+                f"points '{path}' must have {len(heading)} cells in a line, as its heading; got "
                 f"{shown} in line {line}. Correct the line."
             )
         try:
             points[number] = [float(row[column]) for column in columns]
         except ValueError:
             raise InputError(
-                f"points '{input}' must hold numbers; got {shown} in line {line}. "
+                f"points '{path}' must hold numbers; got {shown} in line {line}. "
                 "Write decimal points, not commas."
             ) from None
         if not np.isfinite(points[number]).all():
             raise InputError(
-                f"points '{input}' must be finite; got {shown} in line {line}. Remove the line."
+                f"points '{path}' must be finite; got {shown} in line {line}. Remove the line."
             )
-    for (_, row), point in zip(rows, transform_points(points, field), strict=True):
-        for column, value in zip(columns, point, strict=True):
-            row[column] = f"{value:.6f}"
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=dialect, lineterminator="\n")
-    writer.writerow(map(cell, heading))
-    writer.writerows(map(cell, row) for _, row in rows)
-    return text.getvalue()
+    return _Table(heading, [row for _, row in rows], delimiter, columns, points)
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
