@@ -249,11 +249,6 @@ class AffineMap:
         full[:-1, -1] = self.translation
         return full
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether the map moves nothing at all."""
-        return self == AffineMap.identity(self.dimension)
-
     def __call__(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points in mm, shape (..., D), mapped."""
         return np.asarray(points, np.float64) @ np.asarray(self.matrix).T + self.translation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,9 +11,6 @@ from itk_ncr.errors import ShapeError
 from itk_ncr.fields.resizing import require_field
 from itk_ncr.fields.smoothing import per_axis
 from itk_ncr.ops import compose, jacobian_determinant
-
-# The logarithm of a fold does not exist; folds enter the statistics as this determinant.
-SMALLEST_DETERMINANT = 1e-6
 
 
 def inverse_consistency(
@@ -79,56 +75,3 @@ def folding_fraction(displacement: Tensor) -> Tensor:
     """
     determinant = jacobian_determinant(displacement)
     return (determinant <= 0).flatten(1).to(torch.float64).mean(1).to(displacement.dtype)
-
-
-@dataclass(frozen=True)
-class VolumeChange:
-    """How a map changes volumes; every entry has one value per sample, shape (N,)."""
-
-    minimum: Tensor  # of the determinant
-    maximum: Tensor
-    folding_fraction: Tensor  # share of voxels with a determinant <= 0
-    log_mean: Tensor  # of the logarithm of the determinant
-    log_std: Tensor
-
-
-def volume_change_statistics(displacement: Tensor, *, region: Tensor | None = None) -> VolumeChange:
-    """Extremes of the Jacobian determinant, and mean and deviation of its logarithm.
-
-    Folds count as a determinant of 1e-6 in the logarithm, as it does not exist there.
-
-    Parameters
-    ----------
-    displacement : Tensor, shape (N, D, *spatial), in voxels
-    region : Tensor, shape (N, 1, *spatial), optional
-        Voxels to look at, where > 0.5. Default: all. A sample without any gives NaN.
-    """
-    determinant = jacobian_determinant(displacement).flatten(1)
-    inside = torch.ones_like(determinant, dtype=torch.bool)
-    if region is not None:
-        if tuple(region.shape) != (displacement.shape[0], 1, *displacement.shape[2:]):
-            raise ShapeError(
-                f"region must have shape {(displacement.shape[0], 1, *displacement.shape[2:])}; "
-                f"got {tuple(region.shape)}. Give one channel on the grid of the displacement."
-            )
-        inside = region.flatten(1) > 0.5
-    samples = [_statistics(d[keep]) for d, keep in zip(determinant, inside, strict=True)]
-    columns = torch.stack(samples).to(displacement.dtype).unbind(1)
-    return VolumeChange(*columns)
-
-
-def _statistics(determinant: Tensor) -> Tensor:
-    """(minimum, maximum, folding fraction, mean and deviation of the logarithm) of some voxels."""
-    values = determinant.double()
-    if values.numel() == 0:
-        return torch.full((5,), torch.nan, dtype=torch.float64, device=determinant.device)
-    logarithm = values.clamp(min=SMALLEST_DETERMINANT).log()
-    return torch.stack(
-        [
-            values.min(),
-            values.max(),
-            (values <= 0).double().mean(),
-            logarithm.mean(),
-            logarithm.std(correction=0),
-        ]
-    )

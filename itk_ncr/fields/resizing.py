@@ -109,11 +109,6 @@ def downsample(image: Tensor, shape: Sequence[int]) -> Tensor:
     return resize(smooth(image, sigma), new)
 
 
-def pyramid(image: Tensor, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
-    """Give the image on each of several grids, every one made from the image itself."""
-    return tuple(downsample(image, shape) for shape in shapes)
-
-
 def require_field(name: str, field: Tensor) -> None:
     """Raise a :class:`ShapeError` unless ``field`` is (N, D, *spatial) with D spatial axes."""
     if field.ndim not in (4, 5) or field.shape[1] != field.ndim - 2:

@@ -5,7 +5,6 @@ from itk_ncr.losses.functional import (
     FunctionalValue,
     multi_resolution,
 )
-from itk_ncr.losses.kl import velocity_divergence
 from itk_ncr.losses.local_correlation import LocalNCC, local_ncc, local_ncc_map
 from itk_ncr.losses.overlap import dice
 from itk_ncr.losses.presets import PRESETS, PUBLISHED, PublishedWeights
@@ -51,6 +50,5 @@ __all__ = [
     "perimeter",
     "smoothness",
     "total_double",
-    "velocity_divergence",
     "volume",
 ]

@@ -10,7 +10,6 @@ from torch import nn
 from itk_ncr.errors import ArgumentError
 from itk_ncr.networks.backends import BACKENDS, accelerate, write_onnx
 from itk_ncr.networks.folding import fold
-from itk_ncr.networks.importer import import_weights
 from itk_ncr.networks.layers import halve
 from itk_ncr.networks.ncr import NCRNet
 from itk_ncr.networks.prepared import prepare_for_inference
@@ -18,7 +17,7 @@ from itk_ncr.networks.pyramid import NCRPyramid
 from itk_ncr.networks.released import ReleasedNCRNet, warp_released
 from itk_ncr.networks.rigid import RigidPrediction, RigidTransformer
 from itk_ncr.networks.uncertainty import Uncertainty, predict_with_uncertainty
-from itk_ncr.networks.voxelmorph import Posterior, VoxelMorph
+from itk_ncr.networks.voxelmorph import VoxelMorph
 
 COMPATIBLE = ("released",)
 
@@ -72,7 +71,6 @@ __all__ = [
     "NETWORKS",
     "NCRNet",
     "NCRPyramid",
-    "Posterior",
     "ReleasedNCRNet",
     "RigidPrediction",
     "RigidTransformer",
@@ -82,7 +80,6 @@ __all__ = [
     "build_network",
     "fold",
     "halve",
-    "import_weights",
     "predict_with_uncertainty",
     "prepare_for_inference",
     "warp_released",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,34 +30,11 @@ TAILS: dict[str, tuple[tuple[int, ...], bool]] = {
     "tmi": ((32, 16, 16), True),
 }
 SLOPE = 0.2
-SPREAD = 1e-5  # standard deviation of the first weights of both heads, as published
-LOG_VARIANCE_START = -10.0
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Normal distribution of the velocity, on the grid of the head; no covariances.
-
-    Attributes
-    ----------
-    mean : Tensor, shape (N, D, *spatial)
-        Velocity in voxels of the fixed image, whatever the grid of the head.
-    log_variance : Tensor, shape (N, D, *spatial)
-    """
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """One velocity; differentiable through both parameters."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
-        return self.mean + (0.5 * self.log_variance).exp() * noise
+SPREAD = 1e-5  # standard deviation of the first weights of the head, as published
 
 
 class VoxelMorph(nn.Module):
-    """U-Net that predicts one stationary velocity, or a distribution of it.
+    """U-Net that predicts one stationary velocity: the mean of the published distribution.
 
     Parameters
     ----------
@@ -69,9 +45,6 @@ class VoxelMorph(nn.Module):
         resolution; the head is there.
     integration : "full" or "half"
         Where the velocity is exponentiated; "half", as published, enlarges the displacement.
-    probabilistic : bool
-        Adds a head for the logarithm of the variance, see :meth:`posterior`, and
-        ``losses.velocity_divergence`` for its loss.
 
     References
     ----------
@@ -85,7 +58,6 @@ class VoxelMorph(nn.Module):
         *,
         filters: str = "miccai",
         integration: str = "half",
-        probabilistic: bool = False,
     ) -> None:
         super().__init__()
         if dimension not in (2, 3):
@@ -96,11 +68,7 @@ class VoxelMorph(nn.Module):
                 f"{', '.join(INTEGRATIONS)}; got {filters!r} and {integration!r}."
             )
         self.dimension, self.integration = dimension, integration
-        self.settings: dict[str, Any] = {
-            "filters": filters,
-            "integration": integration,
-            "probabilistic": probabilistic,
-        }
+        self.settings: dict[str, Any] = {"filters": filters, "integration": integration}
         convolution = CONVOLUTIONS[dimension]
         tail, self.reaches_full = TAILS[filters]
         self.encoder = nn.ModuleList(
@@ -120,23 +88,12 @@ class VoxelMorph(nn.Module):
             for before, after in zip((first, *tail[:-1]), tail, strict=True)
         )
         self.velocity = convolution(tail[-1], dimension, 3, padding=1)
-        self.log_variance = (
-            convolution(tail[-1], dimension, 3, padding=1) if probabilistic else None
-        )
-        for head, start in ((self.velocity, 0.0), (self.log_variance, LOG_VARIANCE_START)):
-            if head is not None:
-                nn.init.normal_(head.weight, std=SPREAD)
-                nn.init.constant_(head.bias, start)  # type: ignore[arg-type]
+        nn.init.normal_(self.velocity.weight, std=SPREAD)
+        nn.init.zeros_(self.velocity.bias)  # type: ignore[arg-type]
         nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
 
     def forward(
-        self,
-        fixed: Tensor,
-        moving: Tensor,
-        *,
-        scales: int = 1,
-        find_mask: bool = True,
-        generator: torch.Generator | None = None,
+        self, fixed: Tensor, moving: Tensor, *, scales: int = 1, find_mask: bool = True
     ) -> Prediction:
         """Predict for a batch of pairs.
 
@@ -148,38 +105,17 @@ class VoxelMorph(nn.Module):
             Accepted as by the other networks; this one has a single scale.
         find_mask : bool
             Accepted likewise; there is no noncorrespondence to find.
-        generator : torch.Generator, optional
-            Draws the velocity from :meth:`posterior`. Default: its mean.
-        """
-        del scales, find_mask
-        posterior = self.posterior(fixed, moving)
-        velocity = posterior.mean if generator is None else posterior.sample(generator)
-        return self._prediction(velocity, fixed)
-
-    def both_ways(self, fixed: Tensor, moving: Tensor) -> tuple[Prediction, Prediction]:
-        """Moving onto fixed and, by the negative velocity, fixed onto moving.
-
-        For a symmetric loss: warp ``moving`` by the first displacement and ``fixed`` by the second.
-        """
-        velocity = self.posterior(fixed, moving).mean
-        return self._prediction(velocity, fixed), self._prediction(-velocity, fixed)
-
-    def posterior(self, fixed: Tensor, moving: Tensor) -> Posterior:
-        """The distribution of the velocity on the padded grid of the head.
 
         Raises
         ------
         ShapeError
             If the images do not fit.
         """
-        mean, log_variance = self.maps(fixed, moving)
-        return Posterior(mean, log_variance)
+        del scales, find_mask
+        return self._prediction(self.maps(fixed, moving), fixed)
 
-    def maps(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance: the part of the network that is convolutions only.
-
-        Without a head for it the logarithm is minus infinity: a sample is the mean.
-        """
+    def maps(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """Velocity on the padded grid of the head: the part of the network with convolutions."""
         require_pair(fixed, moving, self.dimension)
         pair = padded(torch.cat([moving, fixed], 1))
         features = [pair]
@@ -194,10 +130,7 @@ class VoxelMorph(nn.Module):
             x = torch.cat([double(x, "nearest"), pair], 1)
         for layer in self.tail:
             x = functional.leaky_relu(layer(x), SLOPE)
-        mean = full_precision(self.velocity(x))
-        if self.log_variance is None:
-            return mean, torch.full_like(mean, -torch.inf)
-        return mean, full_precision(self.log_variance(x))
+        return full_precision(self.velocity(x))
 
     def _prediction(self, velocity: Tensor, fixed: Tensor) -> Prediction:
         """From a velocity on the grid of the head, in voxels of the fixed image."""

@@ -10,7 +10,6 @@ from itk_ncr.fields import (
     inverse_consistency,
     smooth,
     vector_length,
-    volume_change_statistics,
 )
 from itk_ncr.ops import exponential_pair
 
@@ -77,33 +76,6 @@ def test_shares_of_folded_voxels_are_counted_per_sample():
     )
 
 
-def test_the_logarithm_of_a_uniform_scaling_is_constant():
-    grow = 0.1 * positions((7, 8, 9))
-    found = volume_change_statistics(torch.cat([grow, torch.zeros_like(grow)]))
-    assert_close(found.minimum, torch.tensor([1.1**3, 1.0], dtype=torch.float64))
-    assert_close(found.maximum, torch.tensor([1.1**3, 1.0], dtype=torch.float64))
-    assert_close(found.log_mean, torch.tensor([3 * math.log(1.1), 0.0], dtype=torch.float64))
-    assert_close(found.log_std, torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12)
-    assert found.folding_fraction.eq(0).all()
-
-
-def test_statistics_look_at_the_region_only():
-    field = torch.zeros(1, 2, 6, 20, dtype=torch.float64)
-    field[..., :10] = (
-        -2 * positions((6, 20))[:, 1:2, :, :10] * torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
-    )
-    region = torch.zeros(1, 1, 6, 20)
-    region[..., 12:] = 1
-    calm = volume_change_statistics(field, region=region)
-    assert calm.folding_fraction == 0
-    assert calm.minimum == 1
-    assert volume_change_statistics(field).folding_fraction > 0.3
-    empty = volume_change_statistics(field, region=torch.zeros_like(region))
-    assert empty.minimum.isnan().all()
-
-
 def test_refuses_fields_on_different_grids():
     with pytest.raises(ShapeError, match="inverse must have the shape"):
         inverse_consistency(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 5))
-    with pytest.raises(ShapeError, match="region must have shape"):
-        volume_change_statistics(torch.zeros(1, 2, 4, 4), region=torch.zeros(1, 1, 4, 5))

@@ -7,7 +7,6 @@ from torch.testing import assert_close
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.fields import (
     downsample,
-    pyramid,
     reduced_shape,
     resize_displacement,
     resize_velocity,
@@ -110,11 +109,7 @@ def test_an_axis_that_is_not_reduced_is_not_smoothed():
     assert_close(downsample(image, (12, 5)), image[..., :5])
 
 
-def test_every_level_of_a_pyramid_is_made_from_the_image_itself():
+def test_a_grid_is_never_enlarged_by_downsampling():
     image = torch.rand(1, 1, 33, 33)
-    fine, half, quarter = pyramid(image, [(33, 33), (17, 17), (9, 9)])
-    assert torch.equal(fine, image)
-    assert torch.equal(half, downsample(image, (17, 17)))
-    assert torch.equal(quarter, downsample(image, (9, 9)))
     with pytest.raises(ShapeError, match="between 1 and"):
         downsample(image, (34, 9))

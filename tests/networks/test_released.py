@@ -1,16 +1,14 @@
-"""compat="released", and weights from files."""
+"""compat="released"."""
 
 from __future__ import annotations
-
-import pickle
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from itk_ncr import ops
-from itk_ncr.errors import ArgumentError, CheckpointError
-from itk_ncr.networks import build_network, import_weights, warp_released
+from itk_ncr.errors import ArgumentError
+from itk_ncr.networks import build_network, warp_released
 from itk_ncr.networks.released import exponential_released, sample_released
 
 
@@ -137,71 +135,6 @@ def test_only_the_rim_of_the_mask_knows_that_the_last_block_pads_with_zeros(live
     assert_close(a[0][..., 2:-2, 2:-2], b[0][..., 2:-2, 2:-2], rtol=0, atol=1e-5)
     assert not torch.allclose(a[0][..., 0, :], b[0][..., 0, :])
     assert_close(a[1], b[1])
-
-
-def foreign(network):
-    """The state under other names, heads last."""
-    state = network.state_dict()
-    heads = {k: v for k, v in state.items() if ".heads." in k}
-    others = {k: v for k, v in state.items() if k not in heads}
-    names, renamed = {}, {}
-    for key, tensor in {**others, **heads}.items():
-        prefix, _, leaf = key.rpartition(".")
-        layer = names.setdefault(prefix, f"layer{len(names)}")
-        renamed[f"{layer}.{leaf}"] = tensor
-    return renamed
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_weights_come_in_by_shape_and_order(inside, lively, tmp_path):
-    origin = lively("ncr-net", 2, width=4)
-    state = foreign(origin)
-    torch.save({"epoch": 3, "state_dict": state} if inside else state, tmp_path / "weights.pt")
-    network = build_network("ncr-net", dimension=2, width=4, compat="released")
-    names = import_weights(network, tmp_path / "weights.pt")
-    for key, tensor in origin.state_dict().items():
-        assert torch.equal(network.state_dict()[key], tensor)
-    assert names["encoder.blocks.0.0.convolution.weight"] == "layer0.weight"
-    assert len(set(names.values())) == len(state)
-
-
-def test_weights_of_another_size_are_refused_by_the_first_tensor(lively, tmp_path):
-    torch.save(lively("ncr-net", 2, width=4).state_dict(), tmp_path / "weights.pt")
-    network = build_network("ncr-net", dimension=2, width=8)
-    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"no layer is left in it for encoder.*8x2x3x3"):
-        import_weights(network, tmp_path / "weights.pt")
-    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
-    with pytest.raises(CheckpointError, match=r"it has no place for segmentation"):
-        import_weights(build_network("regnet", dimension=2, width=4), tmp_path / "weights.pt")
-
-
-class Malicious:
-    def __reduce__(self):
-        return (print, ("executed",))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [Malicious(), {"a": torch.zeros(1), "b": 3}, [torch.zeros(1)], {}, {"model": {"a": "b"}}],
-)
-def test_anything_but_tensors_is_refused_in_one_line(content, tmp_path, capsys):
-    torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError) as caught:
-        import_weights(torch.nn.Linear(1, 1), tmp_path / "weights.pt")
-    assert "\n" not in str(caught.value)
-    assert "weights.pt" in str(caught.value)
-    assert "executed" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("broken", [b"", b"PK\x03\x04 no archive", pickle.dumps({"a": 1})])
-def test_a_broken_file_is_refused_in_one_line(broken, tmp_path):
-    (tmp_path / "weights.pt").write_bytes(broken)
-    with pytest.raises(CheckpointError) as caught:
-        import_weights(torch.nn.Linear(1, 1), tmp_path / "weights.pt")
-    assert "\n" not in str(caught.value)
-    with pytest.raises(CheckpointError, match="there is none at"):
-        import_weights(torch.nn.Linear(1, 1), tmp_path / "missing.pt")
 
 
 def test_settings_that_are_not_there_are_refused():
