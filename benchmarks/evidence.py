@@ -1,4 +1,4 @@
-"""Fit what turns cues into log-odds of noncorrespondence (``itk_ncr/registration/evidence-*``).
+"""Fit what turns cues into log-odds of noncorrespondence (``evidence-*`` of the solver).
 
     python benchmarks/evidence.py brains --data DATA --work FOLDER [--dimension 3] [--pairs 160]
     python benchmarks/evidence.py retinas --work FOLDER --dimension 2 [--pairs 160]
@@ -36,13 +36,17 @@ from itk_ncr.data.store import filled
 from itk_ncr.fields import resize_velocity, smooth
 from itk_ncr.ops import exponential, resize, warp
 from itk_ncr.preprocessing import normalise
-from itk_ncr.registration import evidence, instance
-from itk_ncr.registration.energy import moved_by
-from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.preparation import Aligned, GivenMasks
-from itk_ncr.registration.presets import solver_preset
 from itk_ncr.registration.settings import RegistrationSettings
-from itk_ncr.registration.solver_settings import InstanceSettings
+from itk_ncr.registration.solver import (
+    InstanceSettings,
+    Pair,
+    evidence,
+    moved_by,
+    solve,
+    solver_preset,
+)
+from itk_ncr.registration.solver.solve import walk
 
 # Shares: of healthy pairs, of pairs in their own contrast, of plain lesions, of small ones among
 # the realistic lesions.
@@ -254,7 +258,7 @@ def path_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]:
     pair = pair_of(example)
     settings = solver_of(example)
     half = pair.reduced(evidence.path_factor(pair))
-    path = instance.walk(pair, settings)
+    path = walk(pair, settings)
     x, y = chosen(example, half.foreground, evidence.path_cues(half, path), seed)
     return {"x": x, "y": y}
 
@@ -264,7 +268,7 @@ def final_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]
     pair = pair_of(example)
     settings = solver_of(example)
     half = pair.reduced(evidence.path_factor(pair))
-    solution = instance.solve(pair, settings)
+    solution = solve(pair, settings)
     along = evidence.path_cues(half, solution.path)
     moved = moved_by(solution.velocity, half.moving)
     current = evidence.final_cues(half, moved, half.compared())

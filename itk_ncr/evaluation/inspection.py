@@ -21,8 +21,8 @@ from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, map_values, resample
 from itk_ncr.ops import resize
 from itk_ncr.registration import RegistrationResult
-from itk_ncr.registration.masking import dilate
 from itk_ncr.registration.preparation import seen_from, to_grid, working_grid
+from itk_ncr.registration.solver import dilate
 from itk_ncr.segmentation import components, fill_holes
 
 # Larger images are reduced: a lesion of 2 ml still has some hundred voxels of a head.

@@ -3,9 +3,9 @@
 from itk_ncr.registration.entry import REGISTRATIONS, register
 from itk_ncr.registration.filling import FILLS, fill_lesion
 from itk_ncr.registration.network import NetworkRegistration
-from itk_ncr.registration.presets import CONTRASTS, SOLVER_PRESETS
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
 from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings, affine_of
+from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS
 
 __all__ = [
     "CONTRASTS",

@@ -18,8 +18,6 @@ from itk_ncr.images import Image
 from itk_ncr.images.memory import require_memory, return_memory
 from itk_ncr.ops import release_memory, resize
 from itk_ncr.registration.full_resolution import deferred
-from itk_ncr.registration.instance import Solution, refine, solve
-from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.preparation import (
     AFFINE_SHARE,
     Aligned,
@@ -27,12 +25,19 @@ from itk_ncr.registration.preparation import (
     require_pair,
     working_grid,
 )
-from itk_ncr.registration.presets import solver_preset
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.results import make_result
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
-from itk_ncr.registration.solver_settings import InstanceSettings
-from itk_ncr.registration.start import Start, fill
+from itk_ncr.registration.solver import (
+    InstanceSettings,
+    Pair,
+    Solution,
+    Start,
+    fill,
+    refine,
+    solve,
+    solver_preset,
+)
 
 # Estimated peak per voxel of the fixed, the moving and the working grid, in bytes: 0.69 GB where
 # all three are 96 x 112 x 96; the whole process, torch included, was measured there at 1.05 GB.
@@ -101,15 +106,9 @@ class InstanceOptimization:
 def solver_settings(
     settings: RegistrationSettings, preset: str, dimension: int
 ) -> InstanceSettings:
-    """The solver's settings of a preset, with the two knobs of the user turned."""
-    chosen = solver_preset(preset, dimension)
-    return replace(
-        chosen,
-        alpha=chosen.alpha * settings.smoothness,
-        # Stiffer fields overshoot with steps of the same length.
-        step=chosen.step * min(1.0, settings.smoothness**-0.5),
-        gradient_smoothing=chosen.gradient_smoothing * settings.smoothness**0.5,
-        price=chosen.price * settings.mask_price,
+    """The solver's settings of a preset, with the factors of the user."""
+    return solver_preset(preset, dimension).scaled(
+        smoothness=settings.smoothness, mask_price=settings.mask_price
     )
 
 

@@ -17,7 +17,6 @@ from itk_ncr.images import Image, resample
 from itk_ncr.ops import resize
 from itk_ncr.preprocessing import Normalised, is_layered, match_histogram, normalise
 from itk_ncr.registration.affine import AffineSettings, Alignment, View, align, overlap
-from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.plausibility import (
     doubts_about_motion,
     doubts_about_places,
@@ -25,6 +24,7 @@ from itk_ncr.registration.plausibility import (
 )
 from itk_ncr.registration.reduction import reduced
 from itk_ncr.registration.settings import Progress, RegistrationSettings
+from itk_ncr.registration.solver import Pair
 
 # Less of the fixed image inside the moving one than this is no overlap.
 LEAST_OVERLAP = 0.02

@@ -13,21 +13,12 @@ from torch import Tensor
 from itk_ncr.fields import invert_displacement, resize_velocity
 from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, map_values, resample
-from itk_ncr.ops import exponential_pair, resize, warp
-from itk_ncr.registration.energy import distance_to, features
-from itk_ncr.registration.evidence import evidence_model, final_cues, path_cues, path_factor
+from itk_ncr.ops import exponential_pair, warp
 from itk_ncr.registration.full_resolution import FullResolution, deferred
-from itk_ncr.registration.instance import (
-    Solution,
-    discount,
-    mask_level_set,
-    supported,
-)
-from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.preparation import Aligned
 from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
 from itk_ncr.registration.settings import RegistrationSettings
-from itk_ncr.registration.solver_settings import InstanceSettings
+from itk_ncr.registration.solver import InstanceSettings, Pair, Solution
 
 # A registration that masks more of the foreground than this has more likely failed.
 SUSPICIOUS_SHARE = 0.35
@@ -222,22 +213,13 @@ def _probabilities(
     predicted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """Noncorrespondence in fixed and in (affinely aligned) moving space; distances."""
-    moved = warp(pair.moving, u)
-    there, back = torch.zeros_like(pair.fixed), torch.zeros_like(pair.fixed)
+    functional = solver.functional
     if solution is not None and solution.path:
-        path, support = solution.path, solution.support
-        there = _probability(solver, pair, moved, path, support)
-        seen = warp(pair.foreground, u_inverse, mode="nearest")
-        opposite = tuple(-velocity for velocity in path)
-        swapped = pair.reversed(seen)
-        moved_back = warp(pair.fixed, u_inverse)
-        carried = None if support is None else warp(support, u_inverse)
-        back = _probability(solver, swapped, moved_back, opposite, carried)
-        # Each sees what is new in its own image; what has no partner has none either way.
-        there, back = (
-            torch.maximum(there, _discounted(warp(back, u), moved, pair)),
-            torch.maximum(back, _discounted(warp(there, u_inverse), moved_back, swapped)),
+        there, back = solver.masks.probabilities(
+            pair, solution.path, functional, u, u_inverse, solution.support
         )
+    else:
+        there, back = torch.zeros_like(pair.fixed), torch.zeros_like(pair.fixed)
     if predicted is not None:
         # A network has learnt what lesions look like; the evidence knows what it has never seen.
         there = torch.maximum(there, predicted)
@@ -247,37 +229,14 @@ def _probabilities(
             carried = warp(known, u_inverse if forth else u)
             there = torch.maximum(there, known if forth else carried)
             back = torch.maximum(back, carried if forth else known)
-    fixed, moving = features(solver, pair.fixed), features(solver, pair.moving)
-    before = distance_to(solver, fixed, None, pair.foreground)(moving)
+    fixed, moving = functional.features(pair.fixed), functional.features(pair.moving)
+    before = functional.distance_to(fixed, foreground=pair.foreground)(moving)
     kept = (there <= settings.mask_threshold).to(there.dtype)
     outside = pair.foreground * kept
     if not outside.any():
         return there, back, (float(before), float(before))
-    moved = moved if moving is pair.moving else warp(moving, u)
-    after = distance_to(solver, fixed, kept, outside)(moved)
+    after = functional.distance_to(fixed, kept, foreground=outside)(warp(moving, u))
     return there, back, (float(before), float(after))
-
-
-def _discounted(probability: Tensor, moved: Tensor, pair: Pair) -> Tensor:
-    """A probability that comes from the other image."""
-    less = discount(probability > 0.5, moved, pair.compared())
-    return torch.sigmoid(torch.logit(probability, 1e-6) - less)
-
-
-def _probability(
-    solver: InstanceSettings,
-    pair: Pair,
-    moved: Tensor,
-    path: tuple[Tensor, ...],
-    support: Tensor | None,
-) -> Tensor:
-    """Noncorrespondence of the fixed image of a pair, (1, 1, *spatial); 0 in its background."""
-    along = path_cues(pair.reduced(path_factor(pair)), path)
-    current = final_cues(pair, moved, pair.compared())
-    model = evidence_model(solver.evidence, pair.fixed.ndim - 2)
-    log_odds = model.final([resize(along, pair.fixed.shape[2:]), current])
-    level_set = mask_level_set(supported(log_odds, support), pair, solver, 1.0)
-    return torch.sigmoid(level_set) * pair.foreground
 
 
 def _byte(mask: NDArray[np.bool_], grid: Grid) -> Image:

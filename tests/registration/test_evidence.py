@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from itk_ncr.registration.evidence import (
+from itk_ncr.registration.solver import Pair
+from itk_ncr.registration.solver.evidence import (
     BLOCK,
     LARGEST_RESIDUAL,
     Perceptron,
@@ -12,7 +13,6 @@ from itk_ncr.registration.evidence import (
     path_cues,
     standardised_residual,
 )
-from itk_ncr.registration.pair import Pair
 
 
 def smooth_image(shape, seed):

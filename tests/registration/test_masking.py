@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from itk_ncr.registration.masking import dilate, level_set_function, snap_to_edges
+from itk_ncr.registration.solver.masking import dilate, level_set_function, snap_to_edges
 
 ALL_MASKS = torch.tensor(list(itertools.product((0.0, 1.0), repeat=16))).view(-1, 4, 4).double()
 

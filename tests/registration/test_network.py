@@ -23,10 +23,11 @@ from itk_ncr.networks import build_network
 from itk_ncr.prediction import Prediction
 from itk_ncr.preprocessing import normalise
 from itk_ncr.registration import network as network_module
-from itk_ncr.registration.instance import refinement_levels
 from itk_ncr.registration.orientation import Turn
-from itk_ncr.registration.solver_settings import Level
-from itk_ncr.registration.start import COLLAPSED, MARGIN, Start, doubtful, fill
+from itk_ncr.registration.solver import Level, Start, fill
+from itk_ncr.registration.solver.descent import MomentumDescent
+from itk_ncr.registration.solver.solve import refinement_levels
+from itk_ncr.registration.solver.start import COLLAPSED, MARGIN, doubtful
 
 
 def stored_otherwise(image, order, flipped):
@@ -307,7 +308,8 @@ def test_refinement_keeps_a_guess_that_it_cannot_improve(slice_pair, with_networ
     ]
     # A step that leads astray: refinement ends further away than it began.
     solver = itk_ncr.registration.pairwise.solver_preset("mri-2d", 2)
-    wild = dataclasses.replace(solver, step=5.0, final_step=1.0)
+    descent = MomentumDescent(step=5.0, final_step=1.0)
+    wild = dataclasses.replace(solver, descent=descent)
     monkeypatch.setitem(itk_ncr.registration.SOLVER_PRESETS, "mri-2d", wild)
     truth = Truth(itk_ncr.fields.resize_velocity(known, (54, 48)))
     alone = with_network(truth, fixed, moving, refine=0, mask="none")

@@ -8,7 +8,7 @@ from scipy import fft
 import itk_ncr
 from itk_ncr.errors import ArgumentError, RegistrationError
 from itk_ncr.ops import warp
-from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.solver import Pair
 from itk_ncr.registration.variational import forces, regularisers, schedule
 from itk_ncr.registration.variational.solver import Flow, descend_level
 from itk_ncr.registration.variational.varreg import VarRegOptions

@@ -22,8 +22,6 @@ from itk_ncr.images import Image, require_memory
 from itk_ncr.registration.classical.options import options_of
 from itk_ncr.registration.classical.task import Deformation, Task
 from itk_ncr.registration.filling import require_binary
-from itk_ncr.registration.masking import dilate
-from itk_ncr.registration.pair import Pair
 from itk_ncr.registration.pairwise import (
     SOLVER_SHARE,
     image_bytes,
@@ -43,7 +41,7 @@ from itk_ncr.registration.preparation import (
 from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.results import result_of_displacement
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
-from itk_ncr.registration.start import fill
+from itk_ncr.registration.solver import Pair, dilate, fill
 
 Solve = Callable[[Task], Deformation]
 

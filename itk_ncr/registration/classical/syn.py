@@ -32,7 +32,7 @@ from itk_ncr.registration.classical.task import (
     to_voxels,
     used,
 )
-from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.solver import Pair
 
 FACTORS = (4.0, 2.0, 1.0)
 # Iterations at each level, coarsest first: those of antsRegistrationSyN.

@@ -19,8 +19,7 @@ from torch import Tensor
 from itk_ncr.fields import resize_displacement
 from itk_ncr.geometry import Grid
 from itk_ncr.ops import compose, warp
-from itk_ncr.registration.pair import Pair, level_shape
-from itk_ncr.registration.solver_settings import InstanceSettings
+from itk_ncr.registration.solver import InstanceSettings, Pair, level_shape
 
 
 @dataclass(frozen=True)

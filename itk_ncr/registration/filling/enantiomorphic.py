@@ -21,9 +21,9 @@ from itk_ncr.images import Image
 from itk_ncr.ops import exponential_pair
 from itk_ncr.registration.classical.task import Deformation, Task
 from itk_ncr.registration.filling.fill import NoOtherSide, mirror_filled
-from itk_ncr.registration.instance import solve
 from itk_ncr.registration.preparation import as_tensor
 from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.registration.solver import solve
 
 # Share of the work that goes into each fill, for the progress.
 FILL_SHARE = 0.3

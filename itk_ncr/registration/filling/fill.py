@@ -35,12 +35,12 @@ from itk_ncr.registration.filling.blending import (
     match_on_rim,
     surroundings,
 )
-from itk_ncr.registration.masking import dilate
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.preparation import as_tensor, mask_on
 from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
-from itk_ncr.registration.start import fill as continued
+from itk_ncr.registration.solver import dilate
+from itk_ncr.registration.solver import fill as continued
 
 FILLS = ("smooth", "partner", "mirror")
 # Share of a lesion that may lie on its own mirror image, or opposite to nothing.

@@ -12,7 +12,7 @@ from itk_ncr.errors import RegistrationError
 from itk_ncr.fields import resize_displacement
 from itk_ncr.ops import exponential, warp
 from itk_ncr.registration.classical.task import ignored
-from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.solver import Pair
 from itk_ncr.registration.variational.forces import Force, gradient
 from itk_ncr.registration.variational.regularisers import Regulariser
 from itk_ncr.registration.variational.schedule import RISES, Progressing

@@ -1,4 +1,4 @@
-"""Where the per-pair solver goes on from: somebody else's velocity, with its collapses repaired."""
+"""Initial guess for the solver, with collapsed regions repaired."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from itk_ncr.fields import smooth
 from itk_ncr.ops import exponential, jacobian_determinant
-from itk_ncr.registration.masking import dilate
+from itk_ncr.registration.solver.masking import dilate
 
 # Noncorrespondence above which a velocity is not believed.
 DOUBTFUL = 0.3

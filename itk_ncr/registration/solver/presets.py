@@ -5,26 +5,37 @@ from __future__ import annotations
 from dataclasses import replace
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.registration.solver_settings import InstanceSettings, Level, Stage
+from itk_ncr.registration.solver.levels import Level, Stage
+from itk_ncr.registration.solver.masks import LearntMasks
+from itk_ncr.registration.solver.settings import LOCAL, InstanceSettings
 
 # Slices have few voxels: a coarser level costs nothing and reaches further.
-_SLICES = InstanceSettings(
-    levels=(Level(8, 8, 60), Level(4, 4, 60), Level(2, 2, 60), Level(1, 2, 40), Level(1, 1, 40)),
+_SLICE_MASKS = LearntMasks(
     path=(
         Stage(10.0, (Level(8, 8, 20), Level(4, 4, 30), Level(2, 4, 15))),
         Stage(1.0, (Level(4, 4, 20), Level(2, 4, 15))),
         Stage(0.15, (Level(4, 4, 15), Level(2, 4, 25))),
-    ),
+    )
 )
+_SLICES = InstanceSettings(
+    levels=(Level(8, 8, 60), Level(4, 4, 60), Level(2, 2, 60), Level(1, 2, 40), Level(1, 1, 40)),
+    masks=_SLICE_MASKS,
+)
+_SELF_SIMILARITY = replace(LOCAL, similarity="mse", similarity_settings={}, descriptor="mind")
 
 # The values of "mri-3d" were chosen on lesion-free and lesioned pairs of brains from the benchmark
 # (benchmarks/registration.py); the others take them over, but for what is said beside them.
 SOLVER_PRESETS: dict[str, InstanceSettings] = {
     "mri-3d": InstanceSettings(),
     "mri-2d": _SLICES,
-    # The price has the largest pooled Dice (.44) on sixteen phantoms that nothing was fitted on.
-    "oct": replace(_SLICES, evidence="retinas", price=0.4),
-    "multimodal": InstanceSettings(similarity="mind"),
+    "oct": replace(
+        _SLICES,
+        # This price has the largest pooled Dice (.44) on sixteen phantoms that nothing was fitted
+        # on.
+        functional=replace(LOCAL, tau=0.4),
+        masks=replace(_SLICE_MASKS, learnt_from="retinas"),
+    ),
+    "multimodal": InstanceSettings(functional=_SELF_SIMILARITY),
 }
 
 
@@ -45,5 +56,5 @@ def solver_preset(name: str, dimension: int) -> InstanceSettings:
         names = dict.fromkeys([*CONTRASTS, *SOLVER_PRESETS])
         raise ArgumentError(f"preset must be 'auto' or one of {', '.join(names)}; got {name!r}.")
     if row == "multimodal" and dimension == 2:
-        return replace(_SLICES, similarity=SOLVER_PRESETS[row].similarity)
+        return replace(_SLICES, functional=_SELF_SIMILARITY)
     return SOLVER_PRESETS[row]

@@ -28,8 +28,8 @@ from torch.nn.functional import silu
 
 from itk_ncr.fields import smooth
 from itk_ncr.ops import box_sum, exponential, jacobian_determinant, resize
-from itk_ncr.registration.energy import moved_by
-from itk_ncr.registration.pair import Pair
+from itk_ncr.registration.solver.energy import moved_by
+from itk_ncr.registration.solver.pair import Pair
 
 # Bins of the moving intensity, and the Gaussians that even out their statistics, in bins, one for
 # each round without the outliers of the one before. Wide at first: an intensity that only a lesion

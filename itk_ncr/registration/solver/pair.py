@@ -9,7 +9,7 @@ from torch import Tensor
 
 from itk_ncr.fields import downsample, reduced_shape
 from itk_ncr.ops import resize
-from itk_ncr.registration.masking import dilate
+from itk_ncr.registration.solver.masking import dilate
 
 # Share of unmasked voxels from which a coarse voxel can be made.
 LEAST_CERTAINTY = 0.02
@@ -50,6 +50,12 @@ class Pair:
     def compared(self) -> Tensor:
         """1 where fixed voxels are compared before anything is found, (1, 1, *spatial)."""
         return self.foreground if self.known is None else self.foreground * (1 - self.known)
+
+    def suspecting(self, mask: Tensor) -> Pair:
+        """The pair with a mask, (1, 1, *spatial), besides what is suspected already."""
+        if self.suspected is not None:
+            mask = torch.maximum(mask, self.suspected)
+        return replace(self, suspected=mask if bool(mask.any()) else None)
 
     def reversed(self, foreground: Tensor) -> Pair:
         """The pair with its images swapped.

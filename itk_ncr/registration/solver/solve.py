@@ -1,0 +1,253 @@
+"""Solves one pair: velocity and mask in turn, coarse to fine.
+
+First a short path of unmasked registrations on coarse images, from stiff to soft, shows what has no
+partner (``masks``). Then the velocity descends the functional with the mask held fixed; the mask is
+found once more before the fine levels, with the residual under it. Coarse images are made without
+what is masked: in an ordinary pyramid a lesion blurs into its rim, which is the very tissue that
+has to tell what lies beneath.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from itk_ncr.errors import RegistrationAborted
+from itk_ncr.fields import resize_velocity
+from itk_ncr.registration.settings import Abort, Progress
+from itk_ncr.registration.solver.energy import Energy
+from itk_ncr.registration.solver.evidence import object_scale
+from itk_ncr.registration.solver.levels import Level
+from itk_ncr.registration.solver.masks import nearest
+from itk_ncr.registration.solver.pair import Pair, level_shape
+from itk_ncr.registration.solver.settings import InstanceSettings
+from itk_ncr.registration.solver.start import Start, doubtful, fill
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What the solver found.
+
+    Attributes
+    ----------
+    velocity : Tensor, shape (1, D, *coarser spatial)
+        In voxels of its own grid.
+    energies : tuple of float
+        One per iteration.
+    path : tuple of Tensor
+        Velocities of the stages before anything was masked; empty where no mask was looked for.
+    support : Tensor, shape (1, 1, *spatial), optional
+        Log-odds of another opinion.
+    """
+
+    velocity: Tensor
+    energies: tuple[float, ...]
+    path: tuple[Tensor, ...] = ()
+    support: Tensor | None = None
+
+
+def solve(
+    pair: Pair,
+    settings: InstanceSettings,
+    *,
+    find_mask: bool = True,
+    support: Tensor | None = None,
+    progress: Progress | None = None,
+    abort: Abort | None = None,
+) -> Solution:
+    """Find the velocity and the mask of one pair.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : InstanceSettings
+    find_mask : bool
+        False leaves the mask at what is known: ordinary registration.
+    support : Tensor, shape (1, 1, *spatial), optional
+        Log-odds that are added to those of the pair itself: another opinion.
+    progress : callable, optional
+        Gets the share of the work that is done, and a word about it.
+    abort : callable, optional
+        Asked once per iteration; True stops.
+
+    Raises
+    ------
+    RegistrationAborted
+        If ``abort`` said so.
+    """
+    track = _Track(_iterations(settings, settings.levels, find_mask), progress, abort)
+    known = replace(pair, suspected=pair.known)
+    if not find_mask:
+        return Solution(_descend(known, settings.levels, settings, track), tuple(track.energies))
+    path = walk(known, settings, track)
+    search = settings.masks.search(known, path, settings.functional, support)
+    masked = known.suspecting(search.first())
+    velocity = _descend(masked, settings.coarse_levels, settings, track)
+    masked = known.suspecting(search.second(velocity))
+    velocity = _descend(masked, settings.fine_levels, settings, track, velocity)
+    return Solution(velocity, tuple(track.energies), path, search.support)
+
+
+def refine(
+    pair: Pair,
+    settings: InstanceSettings,
+    start: Start,
+    iterations: int,
+    *,
+    find_mask: bool = True,
+    progress: Progress | None = None,
+    abort: Abort | None = None,
+) -> Solution:
+    """Improve an initial guess: its collapses are filled in, then the finest levels are descended.
+
+    The result is the better one of the refined velocity and the guess itself, by the energy outside
+    the mask that was found.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : InstanceSettings
+    start : Start
+    iterations : int
+        Over both finest levels, half of them each; positive. Fewer when the energy stops falling.
+    find_mask : bool
+        False leaves the mask at what is known, and believes the guess everywhere else.
+    progress, abort : callable, optional
+        As for :func:`solve`.
+
+    Notes
+    -----
+    Why the guess is blanked first: a registration that knew no mask has squeezed away what has no
+    partner, and descent does not find back out of it.
+    """
+    levels = refinement_levels(settings.levels, iterations)
+    track = _Track(_iterations(settings, levels, find_mask), progress, abort)
+    suspected = _suspected(pair, start, find_mask)
+    # What a network takes for masked stays so: it knows lesions that have lost their residual.
+    pair = replace(pair, suspected=suspected, known=suspected)
+    path: tuple[Tensor, ...] = ()
+    if find_mask:
+        path = walk(pair, settings, track)
+        pair = pair.suspecting(settings.masks.search(pair, path, settings.functional).first())
+    blank = None if pair.suspected is None else nearest(pair.suspected, start.velocity.shape[2:])
+    if find_mask:
+        flagged = doubtful(start)
+        blank = flagged if blank is None else torch.maximum(flagged, blank)
+    begin = start.velocity if blank is None else fill(start.velocity, blank)
+    velocity = _descend(pair, levels, settings, track, begin)
+    energy = Energy(pair, settings.functional, settings.dilation)
+    guess = resize_velocity(start.velocity, velocity.shape[2:])
+    with torch.no_grad():
+        energy.update(velocity)
+        better = energy(velocity) <= energy(guess)
+    velocity = velocity if better else guess
+    return Solution(velocity, tuple(track.energies), path)
+
+
+def refinement_levels(levels: tuple[Level, ...], iterations: int) -> tuple[Level, ...]:
+    """The two finest levels with half of the iterations each; the finest alone for a single one.
+
+    The finest alone, or more levels, were worse: steps on a coarser grid lead a good start astray.
+    """
+    counts = (iterations // 2, iterations - iterations // 2)[-len(levels) :]
+    if len(levels) == 1:
+        counts = (iterations,)
+    chosen = zip(levels[-len(counts) :], counts, strict=True)
+    return tuple(replace(level, iterations=count) for level, count in chosen if count > 0)
+
+
+def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) -> tuple[Tensor, ...]:
+    """Velocities of the stages before anything is masked, stiffest first.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : InstanceSettings
+    track : optional
+        Counts the iterations.
+    """
+    track = track or _Track(_iterations(settings, (), True), None, None)
+    velocities: list[Tensor] = []
+    scale = object_scale(pair)
+    for stage in settings.masks.path:
+        stiff = replace(settings, functional=replace(settings.functional, alpha=stage.alpha))
+        start = velocities[-1] if velocities else None
+        levels = tuple(level.scaled(scale) for level in stage.levels)
+        velocities.append(_descend(pair, levels, stiff, track, start))
+    # Energies of other functionals.
+    track.energies.clear()
+    return tuple(velocities)
+
+
+def _suspected(pair: Pair, start: Start, find_mask: bool) -> Tensor | None:
+    """What is known and, if masks are to be found, what the guess takes for masked."""
+    if not find_mask or start.noncorrespondence is None:
+        return pair.known
+    guessed = nearest(start.noncorrespondence, pair.fixed.shape[2:])
+    return guessed if pair.known is None else torch.maximum(guessed, pair.known)
+
+
+def _iterations(settings: InstanceSettings, levels: tuple[Level, ...], find_mask: bool) -> int:
+    """Most iterations of a path and of some levels, in units of equal work as far as is known."""
+    stages = settings.masks.path if find_mask else ()
+    walked = [level for stage in stages for level in stage.levels]
+    return sum(level.iterations for level in (*walked, *levels))
+
+
+class _Track:
+    """Energies so far, and the callbacks of the caller."""
+
+    def __init__(self, total: int, progress: Progress | None, abort: Abort | None) -> None:
+        self.total = total
+        self.done = 0
+        self.energies: list[float] = []
+        self.progress, self.abort = progress, abort
+
+    def before_iteration(self) -> None:
+        """Report to the caller, who may stop."""
+        if self.abort is not None and self.abort():
+            raise RegistrationAborted("registration was stopped by its abort callback.")
+        if self.progress is not None and self.done % 5 == 0:
+            self.progress(min(1.0, self.done / self.total), "solving")
+
+    def after_iteration(self, energy: float) -> None:
+        """Record the energy."""
+        self.energies.append(energy)
+        self.done += 1
+
+
+def _descend(
+    pair: Pair,
+    levels: tuple[Level, ...],
+    settings: InstanceSettings,
+    track: _Track,
+    velocity: Tensor | None = None,
+) -> Tensor:
+    """Velocity after some levels, coarse to fine; on the grid of the last of them."""
+    spatial = pair.fixed.shape[2:]
+    if velocity is None:
+        velocity = pair.fixed.new_zeros(1, len(spatial), *(min(n, 8) for n in spatial))
+    for level in levels:
+        shape = level_shape(spatial, pair.spacing, level.velocity_factor)
+        steps = settings.descent.begin(resize_velocity(velocity, shape), level.iterations)
+        # Coarse images made without the mask are clean up to its rim.
+        clean = pair.suspected is not None and level.image_factor > 1
+        dilation = 0 if clean else settings.dilation
+        energy = Energy(pair.reduced(level.image_factor), settings.functional, dilation)
+        end = track.done + level.iterations
+        means: list[float] = []
+        for iteration in range(level.iterations):
+            track.before_iteration()
+            if iteration % settings.check_every == 0:
+                energy.update(steps.velocity)
+                if iteration:
+                    recent = track.energies[-settings.check_every :]
+                    means.append(sum(recent) / len(recent))
+                if len(means) > 1 and means[-2] - means[-1] < settings.tolerance * abs(means[-2]):
+                    break
+            track.after_iteration(steps.step(energy))
+        track.done = end
+        velocity = steps.velocity
+    return velocity
