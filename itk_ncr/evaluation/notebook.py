@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itk_ncr.evaluation.report.page import Page
-from itk_ncr.evaluation.report.pair import pair_page
+from itk_ncr.evaluation.report.pair_report import pair_page
 from itk_ncr.evaluation.summary import NOTICE, brain_figures, figures, summary
 from itk_ncr.images.preview import Slice, grey, picture, table
 

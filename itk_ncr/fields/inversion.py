@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from itk_ncr.fields.regularity import vector_length
-from itk_ncr.fields.resizing import require_field
 from itk_ncr.ops import compose
+from itk_ncr.ops.checks import require_field
 
 # A smooth map is undone to a hundredth of a voxel in some ten iterations; the rest is for voxels
 # where the map is steep and the step had to be halved.
@@ -48,7 +48,7 @@ def invert_displacement(
     Chen et al., "A simple fixed-point approach to invert a deformation field", Med Phys 35, 2008,
     doi:10.1118/1.2816107.
     """
-    require_field("displacement", displacement)
+    require_field(displacement, "displacement")
     inverse = torch.zeros_like(displacement)
     error = displacement
     length = vector_length(error)

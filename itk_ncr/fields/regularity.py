@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from itk_ncr.errors import ShapeError
-from itk_ncr.fields.resizing import require_field
 from itk_ncr.fields.smoothing import per_axis
 from itk_ncr.ops import compose, jacobian_determinant
+from itk_ncr.ops.checks import require_field
 
 
 def inverse_consistency(
@@ -36,7 +36,7 @@ def inverse_consistency(
     ShapeError
         If the two differ in shape or are no displacements.
     """
-    require_field("displacement", displacement)
+    require_field(displacement, "displacement")
     if inverse.shape != displacement.shape:
         raise ShapeError(
             f"inverse must have the shape of displacement, {tuple(displacement.shape)}; "

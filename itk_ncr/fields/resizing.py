@@ -11,6 +11,7 @@ from torch import Tensor
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.fields.smoothing import smooth
 from itk_ncr.ops import resize
+from itk_ncr.ops.checks import require_field
 
 
 def resize_displacement(displacement: Tensor, shape: Sequence[int]) -> Tensor:
@@ -35,7 +36,7 @@ def resize_displacement(displacement: Tensor, shape: Sequence[int]) -> Tensor:
     ShapeError
         If the field has not one channel per axis, or ``shape`` not one entry per axis.
     """
-    require_field("displacement", displacement)
+    require_field(displacement, "displacement")
     new = tuple(int(n) for n in shape)
     if len(new) != displacement.shape[1] or min(new) < 1:
         raise ShapeError(
@@ -107,15 +108,6 @@ def downsample(image: Tensor, shape: Sequence[int]) -> Tensor:
         0.0 if n == m else 0.5 * (m - 1) / max(n - 1, 1) for n, m in zip(new, old, strict=True)
     ]
     return resize(smooth(image, sigma), new)
-
-
-def require_field(name: str, field: Tensor) -> None:
-    """Raise a :class:`ShapeError` unless ``field`` is (N, D, *spatial) with D spatial axes."""
-    if field.ndim not in (4, 5) or field.shape[1] != field.ndim - 2:
-        raise ShapeError(
-            f"{name} must have shape (N, D, *spatial) with one channel per axis, 2 or 3; "
-            f"got {tuple(field.shape)}. Channel c moves along array axis c."
-        )
 
 
 def _scale_like(field: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:

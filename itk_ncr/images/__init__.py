@@ -25,7 +25,7 @@ from itk_ncr.images.voxel_fields import (
     to_voxel_field,
     write_voxel_field,
 )
-from itk_ncr.images.writing import replacing, write_image
+from itk_ncr.images.writing import atomic_write, write_image
 
 __all__ = [
     "DeferredImage",
@@ -34,6 +34,7 @@ __all__ = [
     "Rows",
     "as_affine",
     "as_image",
+    "atomic_write",
     "available_memory",
     "from_voxel_field",
     "inverse_physical_displacement",
@@ -44,7 +45,6 @@ __all__ = [
     "read_displacement",
     "read_image",
     "read_voxel_field",
-    "replacing",
     "require_memory",
     "resample",
     "slabs",

@@ -24,7 +24,7 @@ from itk_ncr.images.libraries import to_sitk
 from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.resampling import displacement_array
 from itk_ncr.images.transform_files import READABLE, read_linear
-from itk_ncr.images.writing import replacing
+from itk_ncr.images.writing import atomic_write
 
 WRITABLE = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 # Only these hold a displacement field with its geometry and full precision.
@@ -71,7 +71,7 @@ def write_transform(
     transform = to_sitk_transform(affine, deformation, affine_first=affine_first)
     probes = _probes(affine, deformation, affine_first)
     expected = [transform.TransformPoint(point) for point in probes]
-    with replacing(target, suffix) as temporary:
+    with atomic_write(target, suffix) as temporary:
         import SimpleITK as sitk
 
         _require_room(temporary.parent, deformation)

@@ -30,7 +30,7 @@ from itk_ncr.images.formats.nifti import INTENTS_IN_MM, read_nifti_array
 from itk_ncr.images.image import Image
 from itk_ncr.images.locales import numeric_locale
 from itk_ncr.images.resampling import require_displacement
-from itk_ncr.images.writing import replacing
+from itk_ncr.images.writing import atomic_write
 
 READABLE = (".nii", ".nii.gz", ".npz")
 WRITABLE = (".nii", ".nii.gz")
@@ -156,7 +156,7 @@ def write_voxel_field(
             f"cannot write {str(target)!r}: its name must end in one of {', '.join(WRITABLE)}"
         )
     field = to_voxel_field(displacement, moving)
-    with replacing(target, suffix) as temporary:
+    with atomic_write(target, suffix) as temporary:
         import SimpleITK as sitk
 
         try:

@@ -58,7 +58,7 @@ def write_image(image: Any, path: str | os.PathLike[str]) -> None:
         raise ImageWriteError(
             _line(target, f"has {image.components} components; {image.dimension} can be written")
         )
-    with replacing(target, suffix) as temporary:
+    with atomic_write(target, suffix) as temporary:
         import SimpleITK as sitk
 
         # A deferred image is in memory once while it is written, and gone when it is read back.
@@ -78,7 +78,7 @@ def write_image(image: Any, path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def replacing(target: Path, suffix: str) -> Iterator[Path]:
+def atomic_write(target: Path, suffix: str) -> Iterator[Path]:
     """A hidden temporary name beside ``target`` that takes its place if all goes well.
 
     The name keeps ``suffix``, by which writers choose a format.

@@ -29,8 +29,9 @@ from itk_ncr.losses.regions import perimeter, volume
 from itk_ncr.losses.self_similarity import mind_descriptor
 from itk_ncr.losses.similarity import SIMILARITIES
 from itk_ncr.losses.smoothness import smoothness
-from itk_ncr.losses.weighting import require_same_shape, require_weight
+from itk_ncr.losses.weighting import require_weight
 from itk_ncr.ops import resize
+from itk_ncr.ops.checks import require_same_shape
 
 VOLUME_REDUCTIONS = ("mean", "paper-sum", "mean-as-released")
 

@@ -25,16 +25,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.losses.weighting import (
-    extent,
-    product,
-    require_same_shape,
-    require_weight,
-    total,
-    total_double,
-    weighted,
-)
+from itk_ncr.losses.weighting import extent, product, require_weight, total, total_double, weighted
 from itk_ncr.ops import box_sum
+from itk_ncr.ops.checks import require_same_shape
 
 
 class LocalNCC:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from itk_ncr.losses.weighting import require_same_shape, total
+from itk_ncr.losses.weighting import total
+from itk_ncr.ops.checks import require_same_shape
 
 
 def dice(moved: Tensor, fixed: Tensor, *, per_class: bool = False, smooth: float = 1e-5) -> Tensor:

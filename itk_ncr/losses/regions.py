@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.fields import vector_length
-from itk_ncr.losses.weighting import extent, mean_over, require_same_shape, require_weight, total
+from itk_ncr.losses.weighting import extent, mean_over, require_weight, total
+from itk_ncr.ops.checks import require_same_shape
 
 
 def volume(noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:

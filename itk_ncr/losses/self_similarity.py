@@ -21,15 +21,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.losses.weighting import (
-    extent,
-    mean_over,
-    require_same_shape,
-    require_weight,
-    total,
-    weighted,
-)
+from itk_ncr.losses.weighting import extent, mean_over, require_weight, total, weighted
 from itk_ncr.ops import box_sum
+from itk_ncr.ops.checks import require_same_shape
 
 
 def mind(

@@ -23,11 +23,11 @@ from itk_ncr.losses.weighting import (
     extent,
     mean_over,
     product,
-    require_same_shape,
     require_weight,
     total_double,
     weighted,
 )
+from itk_ncr.ops.checks import require_same_shape
 
 # (moved, fixed, correspondence=None, *, foreground=None, **settings) -> (N,); a map for evidence.
 Similarity = Callable[..., Tensor]

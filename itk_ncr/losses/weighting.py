@@ -14,22 +14,6 @@ from torch import Tensor
 from itk_ncr.errors import ShapeError
 
 
-def require_same_shape(**tensors: Tensor) -> None:
-    """Raise a :class:`ShapeError` that names the first tensor unlike the first one."""
-    (first, model), *others = tensors.items()
-    if model.ndim not in (4, 5):
-        raise ShapeError(
-            f"{first} must have shape (N, C, y, x) or (N, C, z, y, x); got {tuple(model.shape)}. "
-            "Add a batch and a channel axis."
-        )
-    for name, tensor in others:
-        if tensor.shape != model.shape:
-            raise ShapeError(
-                f"{name} must have the shape of {first}, {tuple(model.shape)}; "
-                f"got {tuple(tensor.shape)}. Resample {name} onto the grid of {first} first."
-            )
-
-
 def require_weight(name: str, weight: Tensor | None, image: Tensor) -> None:
     """Raise a :class:`ShapeError` unless ``weight`` is None or one channel on the image's grid."""
     shape = (image.shape[0], 1, *image.shape[2:])

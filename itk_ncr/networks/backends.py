@@ -17,7 +17,7 @@ from itk_ncr.errors import ArgumentError, MissingDependencyError
 from itk_ncr.files import replacing
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.graph import maps_graph
-from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pair
+from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pairs
 from itk_ncr.networks.ncr import SCALES, NCRNet
 from itk_ncr.networks.prepared import PRECISIONS, PreparedNCRNet, prepare_for_inference
 from itk_ncr.prediction import Prediction
@@ -92,7 +92,7 @@ class ElsewhereNCRNet(nn.Module):
         self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES, find_mask: bool = True
     ) -> Prediction:
         """As :meth:`NCRNet.forward`, without gradients."""
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         with torch.no_grad():
             pair = [padded(x.float()).contiguous() for x in (fixed, moving)]
             key = (tuple(pair[0].shape), scales, find_mask)

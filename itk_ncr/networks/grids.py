@@ -17,7 +17,7 @@ POOLINGS = 4
 INTEGRATIONS = ("full", "half")
 
 
-def require_pair(fixed: Tensor, moving: Tensor, dimension: int) -> None:
+def require_pairs(fixed: Tensor, moving: Tensor, dimension: int) -> None:
     """Raise ShapeError unless both have one shape (N, 1, *spatial) with ``dimension`` axes."""
     if fixed.shape != moving.shape or fixed.ndim != dimension + 2 or fixed.shape[1] != 1:
         raise ShapeError(

@@ -15,7 +15,7 @@ from itk_ncr.networks.grids import (
     full_precision,
     padded,
     predict,
-    require_pair,
+    require_pairs,
 )
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Head, double
 from itk_ncr.prediction import Prediction
@@ -200,7 +200,7 @@ class NCRNet(nn.Module):
 
         All on the padded grid: the part of the network that is convolutions only.
         """
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))
         velocities = self.registration(features, scales, generator=generator)
         velocities = [full_precision(v) for v in velocities]

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from itk_ncr.errors import ArgumentError
 from itk_ncr.networks.folding import fold, folded
-from itk_ncr.networks.grids import full_precision, padded, predict, require_pair
+from itk_ncr.networks.grids import full_precision, padded, predict, require_pairs
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Convolution
 from itk_ncr.networks.ncr import SCALES, Decoder, NCRNet
 from itk_ncr.networks.slabs import RollingRows, bordered, empty, interior, repeat_inside, starts
@@ -114,7 +114,7 @@ class PreparedNCRNet(nn.Module):
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
         """As :meth:`NCRNet.maps`."""
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         if len(fixed) > 1 and self.dimension == 3:
             # A slab of one pair is a piece of memory, a slab of several is not.
             pairs = zip(fixed.split(1), moving.split(1), strict=True)

@@ -16,7 +16,7 @@ from itk_ncr.networks.grids import (
     full_precision,
     integrate_doubled,
     padded,
-    require_pair,
+    require_pairs,
 )
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Convolution, Head, double, repeat_border
 from itk_ncr.ops import exponential, warp
@@ -213,7 +213,7 @@ class NCRPyramid(nn.Module):
         self, fixed: Tensor, moving: Tensor, scales: int, find_mask: bool
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Velocities in voxels of their scales, displacements in voxels of the grid, masks."""
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         count = len(fixed)
         both = self.encoder(padded(torch.cat([moving, fixed])))
         of_moving = [full_precision(x[:count]) for x in both]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.networks.grids import cut_back, padded, require_pair
+from itk_ncr.networks.grids import cut_back, padded, require_pairs
 from itk_ncr.networks.layers import double
 from itk_ncr.networks.ncr import SCALES, Decoder, NCRNet
 from itk_ncr.prediction import Prediction
@@ -97,7 +97,7 @@ class ReleasedNCRNet(nn.Module):
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Velocities in the released units, at half the size of their scales, and masks."""
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))
         repeats = self.dimension == 2 and self.segmentation is None
         mode = "nearest" if repeats else None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.networks.grids import require_pair
+from itk_ncr.networks.grids import require_pairs
 from itk_ncr.networks.layers import CONVOLUTIONS
 from itk_ncr.ops import warp
 
@@ -118,7 +118,7 @@ class RigidTransformer(nn.Module):
         self, fixed: Tensor, moving: Tensor, *, spacing: Sequence[float] | None = None
     ) -> Iterator[RigidPrediction]:
         """The predictions after one pass, two passes, ...; gradients go through the last alone."""
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         spacing = tuple(spacing) if spacing is not None else (1.0,) * self.dimension
         if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):
             raise ArgumentError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.networks.grids import padded, predict, require_pair
+from itk_ncr.networks.grids import padded, predict, require_pairs
 from itk_ncr.networks.ncr import NCRNet
 
 
@@ -75,7 +75,7 @@ def predict_with_uncertainty(
         )
     if passes < 2:
         raise ArgumentError(f"passes must be at least 2; got {passes}. Use 20.")
-    require_pair(fixed, moving, network.dimension)
+    require_pairs(fixed, moving, network.dimension)
     was_training = network.training
     network.eval()
     try:

@@ -15,7 +15,7 @@ from itk_ncr.networks.grids import (
     full_precision,
     integrate_doubled,
     padded,
-    require_pair,
+    require_pairs,
 )
 from itk_ncr.networks.layers import CHANNELS_LAST, CONVOLUTIONS, double, halve
 from itk_ncr.ops import exponential
@@ -116,7 +116,7 @@ class VoxelMorph(nn.Module):
 
     def maps(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Velocity on the padded grid of the head: the part of the network with convolutions."""
-        require_pair(fixed, moving, self.dimension)
+        require_pairs(fixed, moving, self.dimension)
         pair = padded(torch.cat([moving, fixed], 1))
         features = [pair]
         for layer in self.encoder:

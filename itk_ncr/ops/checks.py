@@ -50,13 +50,20 @@ def require_field(field: Tensor, name: str) -> None:
         )
 
 
-def require_same_shape(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
-    """Both shapes are equal, axis by axis."""
-    if a.shape != b.shape:
+def require_same_shape(**tensors: Tensor) -> None:
+    """Raise a :class:`ShapeError` that names the first tensor unlike the first one."""
+    (first, model), *others = tensors.items()
+    if model.ndim not in (4, 5):
         raise ShapeError(
-            f"{name_b} must have the shape of {name_a}, {tuple(a.shape)}; got {tuple(b.shape)}. "
-            f"Resample {name_b} onto the grid of {name_a} first."
+            f"{first} must have shape (N, C, y, x) or (N, C, z, y, x); got {tuple(model.shape)}. "
+            "Add a batch and a channel axis."
         )
+    for name, tensor in others:
+        if tensor.shape != model.shape:
+            raise ShapeError(
+                f"{name} must have the shape of {first}, {tuple(model.shape)}; "
+                f"got {tuple(tensor.shape)}. Resample {name} onto the grid of {first} first."
+            )
 
 
 def require_together(

@@ -165,7 +165,7 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     checks.require_field(outer, "outer")
     checks.require_field(inner, "inner")
     checks.require_together(outer, inner, "outer", "inner")
-    checks.require_same_shape(outer, inner, "outer", "inner")
+    checks.require_same_shape(outer=outer, inner=inner)
     if not _is_compiled(outer):
         return reference.compose(outer, inner)
     return sampling.warp(outer, inner, inner, False, 0.0)

@@ -16,9 +16,9 @@ from itk_ncr.runs.outputs import (
     require_writable,
     write_text,
 )
-from itk_ncr.runs.pair import PairRun, run_pair, save_result
 from itk_ncr.runs.planning import plan_cohort, run_cohort
 from itk_ncr.runs.record import voxels_hash
+from itk_ncr.runs.single import PairRun, run_pair, save_result
 from itk_ncr.runs.table import Pair, read_pairs
 from itk_ncr.runs.threads import limit_threads
 

@@ -17,8 +17,8 @@ from itk_ncr.files import holds_files, sole_run
 from itk_ncr.runs.job import DONE, FAILED, WAITING, Job, Row
 from itk_ncr.runs.messages import reason
 from itk_ncr.runs.outputs import RECORD, OutputFolder, remove_unfinished, write_text
-from itk_ncr.runs.pair import Note
 from itk_ncr.runs.record import read_record
+from itk_ncr.runs.single import Note
 from itk_ncr.runs.table import Pair
 from itk_ncr.tables import cell
 

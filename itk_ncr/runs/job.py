@@ -14,9 +14,9 @@ from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.memory import forget_peak_memory
 from itk_ncr.runs.messages import reason
 from itk_ncr.runs.outputs import RECORD
-from itk_ncr.runs.pair import Progress, run_pair
 from itk_ncr.runs.record import read_record
-from itk_ncr.runs.results import Note
+from itk_ncr.runs.single import Progress, run_pair
+from itk_ncr.runs.writing import Note
 
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 Row = dict[str, Any]

@@ -286,7 +286,7 @@ def _umask() -> int:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file at once: never a part of it is visible."""
-    from itk_ncr.images import replacing
+    from itk_ncr.images import atomic_write
 
-    with replacing(path, path.suffix) as temporary:
+    with atomic_write(path, path.suffix) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")

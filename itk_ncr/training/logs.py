@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from itk_ncr.images import replacing
+from itk_ncr.images import atomic_write
 
 Row = Mapping[str, float]
 LOSSES = "losses.csv"
@@ -29,7 +29,7 @@ def write_losses(folder: Path, rows: Sequence[Row]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
-    with replacing(folder / LOSSES, ".csv") as temporary:
+    with atomic_write(folder / LOSSES, ".csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 

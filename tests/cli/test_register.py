@@ -116,7 +116,7 @@ def test_the_overview_is_a_picture(registered, read):
 
 
 def test_no_more_threads_than_processors(pair, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("itk_ncr.runs.pair.cpus", lambda: 1)
+    monkeypatch.setattr("itk_ncr.runs.single.cpus", lambda: 1)
     quick = ("--method", "affine", "--affine", "none", "--no-report")
     result = run("register", *pair, "-o", tmp_path / "run", "--threads", 999, *quick)
     assert result.exit_code == 0, result.output

@@ -10,7 +10,7 @@ import torch
 
 from itk_ncr.data import OctGrowth, OctPhantoms, collate, surfaces
 from itk_ncr.data.phantoms.oct.anatomy import DEPTH_MM
-from itk_ncr.data.phantoms.oct.rendering import paint
+from itk_ncr.data.phantoms.oct.painting import paint
 from itk_ncr.errors import ArgumentError, ShapeError
 from tests.data.conftest import seeded
 

@@ -2,7 +2,7 @@
 
 from itk_ncr.evaluation.report.cohort import write_cohort_report
 from itk_ncr.evaluation.report.page import Page
-from itk_ncr.evaluation.report.pair import pair_page, write_pair_report
+from itk_ncr.evaluation.report.pair_report import pair_page, write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
 from itk_ncr.evaluation.report.verdict import Check, Verdict, judge, verdict_of
 

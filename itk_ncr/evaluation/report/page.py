@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.evaluation.summary import NOTICE
-from itk_ncr.images import replacing
+from itk_ncr.images import atomic_write
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +37,7 @@ class Page:
         # What is no text (a file name of a foreign encoding) is shown as its bytes.
         data = self.text.encode("utf-8", "backslashreplace")
         target = Path(path)
-        with replacing(target, target.suffix) as temporary:
+        with atomic_write(target, target.suffix) as temporary:
             temporary.write_bytes(data)
 
     def __repr__(self) -> str:

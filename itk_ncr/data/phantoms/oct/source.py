@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itk_ncr.data.augmentation import affine_displacement, rotation, uniform
 from itk_ncr.data.phantoms.oct.anatomy import DEPTH_MM, WIDTH_MM, OctGrowth, Scan
-from itk_ncr.data.phantoms.oct.rendering import paint, photographed
+from itk_ncr.data.phantoms.oct.painting import paint, photographed
 from itk_ncr.data.rendering import random_velocity
 from itk_ncr.data.sample import Sample
 from itk_ncr.errors import ArgumentError, ShapeError

@@ -17,8 +17,8 @@ from itk_ncr.runs.labels import as_labels
 from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.messages import heard_warnings
 from itk_ncr.runs.outputs import FORMATS, OutputFolder, format_for
-from itk_ncr.runs.results import Note, names, write_results
 from itk_ncr.runs.threads import limit_threads, usable_threads
+from itk_ncr.runs.writing import Note, names, write_results
 
 if TYPE_CHECKING:
     from itk_ncr.images import Image
