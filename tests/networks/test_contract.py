@@ -16,7 +16,7 @@ from itk_ncr.networks import NETWORKS, build_network
 
 SMALL = {
     "ncr-net": {"width": 4},
-    "ncr-pyramid": {"width": 4},
+    "ncr-pyramid": {"width": 8},
     "regnet": {"width": 4},
     "voxelmorph": {},
 }
