@@ -37,7 +37,6 @@ from itk_ncr.fields import resize_velocity, smooth
 from itk_ncr.ops import exponential, resize, warp
 from itk_ncr.preprocessing import normalise
 from itk_ncr.registration.preparation import Aligned, GivenMasks
-from itk_ncr.registration.settings import RegistrationSettings
 from itk_ncr.registration.solver import (
     InstanceSettings,
     Pair,
@@ -47,6 +46,7 @@ from itk_ncr.registration.solver import (
     solver_preset,
 )
 from itk_ncr.registration.solver.solve import walk
+from itk_ncr.settings import RegistrationSettings
 
 # Shares: of healthy pairs, of pairs in their own contrast, of plain lesions, of small ones among
 # the realistic lesions.

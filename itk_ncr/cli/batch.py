@@ -44,13 +44,7 @@ class InterruptedCohort(click.ClickException):
     help="Folder of the cohort; made if it does not exist, gone on with if it holds this one.",
 )
 @options.method_options
-@click.option(
-    "--affine",
-    type=click.Choice(["auto", "none"]),
-    default="auto",
-    show_default=True,
-    help="Align first, or trust the headers; PAIRS may name a file for a pair.",
-)
+@options.setting("affine", help="Align first, or trust the headers; PAIRS may name a file.")
 @options.knobs
 @options.output_options
 @click.option(

@@ -10,9 +10,7 @@ from itk_ncr import runs
 from itk_ncr.cli import options
 from itk_ncr.cli.console import progress_bar
 from itk_ncr.errors import NCRError
-
-# Named here so that the help need not import the solver; a test holds them to its table.
-KINDS = ("smooth", "partner", "mirror")
+from itk_ncr.settings import FILLS
 
 
 @click.command(
@@ -24,7 +22,7 @@ KINDS = ("smooth", "partner", "mirror")
 @options.output_file("Image to write; its ending says the format.")
 @click.option(
     "--kind",
-    type=click.Choice(KINDS),
+    type=click.Choice(FILLS),
     default="smooth",
     show_default=True,
     help="smooth continues the surroundings; partner takes the tissue from --partner, registered "

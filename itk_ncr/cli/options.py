@@ -9,27 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from itk_ncr import runs
+from itk_ncr.settings import SETTINGS
 
-# Named here so that the help need not import the solver; a test holds them to its table.
-PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
-ENGINES = ("auto", "network", "instance")
-METHODS = (
-    "ncr",
-    "network",
-    "instance",
-    "affine",
-    "demons",
-    "symmetric-demons",
-    "bspline",
-    "syn",
-    "ants-syn",
-    "elastix",
-    "greedy",
-    "enantiomorphic",
-    "varreg",
-)
 LIST = "list"
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -48,16 +30,6 @@ def output_file(help: str) -> Callable[[_Function], _Function]:
         metavar="FILE",
         help=help,
     )
-
-
-seed_option = click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of every random draw.",
-)
 
 
 def _list_methods(context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -83,99 +55,48 @@ def _pairs(
     return given or None
 
 
+def setting(name: str, **changes: Any) -> Callable[[_Function], _Function]:
+    """The option of a setting of a registration; ``changes`` are keywords of ``click.option``."""
+    about = SETTINGS[name]
+    kind: click.ParamType | None = None
+    if about.words:
+        kind = click.Choice(about.words, case_sensitive=False)
+    elif about.kind == "float":
+        least = 0 if about.positive else about.least
+        kind = click.FloatRange(least, about.most, min_open=about.positive)
+    elif about.kind == "int":
+        kind = click.IntRange(about.least, about.most)
+    usual = {} if about.optional else {"default": about.default, "show_default": True}
+    options = {"type": kind, "metavar": about.metavar, "help": about.help, **usual, **changes}
+    return click.option(f"--{name.replace('_', '-')}", **options)
+
+
+seed_option = setting("seed")
 _METHOD = (
-    click.option(
-        "--method",
-        type=click.Choice((*METHODS, LIST), case_sensitive=False),
-        default="ncr",
-        show_default=True,
-        metavar="NAME",
+    setting(
+        "method",
+        type=click.Choice((*SETTINGS["method"].words, LIST), case_sensitive=False),
         is_eager=True,
         callback=_list_methods,
-        help="ncr is ours, by a network or by the pair alone (network, instance: one of them). "
-        f"Others: {', '.join(METHODS[3:])}. list prints what each finds, needs and costs.",
     ),
     click.option(
         "--option",
         "method_options",
         multiple=True,
-        metavar="NAME=VALUE",
+        metavar=SETTINGS["method_options"].metavar,
         callback=_pairs,
-        help="Option that the method alone has; --method list names them. May be repeated.",
+        help=f"{SETTINGS['method_options'].help} May be repeated.",
     ),
-    click.option(
-        "--preset",
-        type=click.Choice(PRESETS, case_sensitive=False),
-        default="auto",
-        show_default=True,
-        help="What the images show, or how to solve; auto goes by the number of axes.",
-    ),
-    click.option(
-        "--engine",
-        type=click.Choice(ENGINES, case_sensitive=False),
-        default="auto",
-        show_default=True,
-        help="Begin with a trained network, or solve the pair alone; auto takes the network where "
-        "--model or --preset names one that fits.",
-    ),
-    click.option(
-        "--model",
-        metavar="NAME|DIR",
-        help="Network to begin with: see `itk-ncr models list`, or a folder of your own.",
-    ),
-    click.option(
-        "--refine",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Iterations of the solver after the network; 0 takes the network as it is. "
-        "Default: what the model recommends.",
-    ),
+    *map(setting, ("preset", "engine", "model", "refine")),
 )
-_KNOBS = (
-    click.option(
-        "--smoothness",
-        type=_POSITIVE,
-        metavar="X",
-        default=1.0,
-        show_default=True,
-        help="Stiffness of the deformation; 2 is twice as stiff.",
-    ),
-    click.option(
-        "--mask-price",
-        type=_POSITIVE,
-        metavar="X",
-        default=1.0,
-        show_default=True,
-        help="Price of calling a voxel without counterpart; larger means smaller masks.",
-    ),
-    click.option(
-        "--mask",
-        type=click.Choice(["auto", "none"]),
-        default="auto",
-        show_default=True,
-        help="Find what has no counterpart, or register as usual.",
-    ),
-    click.option(
-        "--mask-threshold",
-        type=click.FloatRange(0, 1),
-        metavar="P",
-        default=0.5,
-        show_default=True,
-        help="Probability above which a voxel is in the mask.",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="CPU threads; results do not change.",
-    ),
-    click.option(
-        "--working-voxels",
-        type=click.IntRange(min=4096),
-        metavar="N",
-        help="Solve larger images on a coarser grid of so many voxels.",
-    ),
-    seed_option,
+_KNOBS = tuple(
+    map(
+        setting,
+        (
+            *("smoothness", "mask_price", "mask", "mask_threshold"),
+            *("threads", "working_voxels", "seed"),
+        ),
+    )
 )
 _OUTPUT = (
     click.option(

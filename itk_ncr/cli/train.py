@@ -21,28 +21,13 @@ from itk_ncr import runs
 from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
 from itk_ncr.cli.options import seed_option
 from itk_ncr.errors import InputError
+from itk_ncr.settings import ARCHITECTURES, BUDGETS, PRECISIONS, RECIPES, SCHEDULES, VARIANTS
 from itk_ncr.tables import cell
 
 if TYPE_CHECKING:
     from itk_ncr.data import Manifest
     from itk_ncr.training import Recipe, Report
 
-# Named here so that the help need not import torch; a test holds them to their tables.
-PRESETS = (
-    "mri-2d",
-    "mri-3d",
-    "oct",
-    "brain-t1-2d",
-    "brain-t1-3d",
-    "synthetic-2d",
-    "synthetic-3d",
-    "oct-2d",
-)
-VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
-BUDGETS = ("full", "small")
-PRECISIONS = ("float32", "bfloat16")
-ARCHITECTURES = ("ncr-net", "ncr-pyramid")
-SCHEDULES = ("steps", "cosine")
 MODEL, SPLIT = "model", "split.csv"
 # Options that change the settings of a recipe under the same name.
 CHANGES = (
@@ -74,7 +59,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     help="Folder of the training; made if it does not exist, gone on with if it holds this one.",
 )
 @click.option(
-    "--preset", type=click.Choice(PRESETS), required=True, help="Settings by kind of image."
+    "--preset", type=click.Choice(RECIPES), required=True, help="Settings by kind of image."
 )
 @click.option(
     "--budget",

@@ -6,7 +6,6 @@ They are the fields of ``RegistrationSettings``: a new one gets its accessors he
 # ruff: noqa: D102 - what each setting means stands in RegistrationSettings
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from itk_ncr.errors import ArgumentError
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import as_affine
-from itk_ncr.registration import RegistrationResult, RegistrationSettings, affine_of
+from itk_ncr.registration import RegistrationResult, affine_of
+from itk_ncr.settings import SETTINGS
 
 # GetMask is the output, so the setting ``mask`` is called by what it chooses.
 ACCESSORS = {"mask": "MaskMode"}
@@ -39,10 +39,7 @@ class Parameters:
     """
 
     def __init__(self) -> None:
-        usual = RegistrationSettings()
-        self._values: dict[str, Any] = {
-            field.name: getattr(usual, field.name) for field in dataclasses.fields(usual)
-        }
+        self._values: dict[str, Any] = {name: s.default for name, s in SETTINGS.items()}
         self._values["initial_transform"] = None
         self.registration: Callable[..., RegistrationResult] | None = None
 
@@ -56,10 +53,7 @@ class Parameters:
             value = None if value is None else as_affine(value, name)
         else:
             word, given = affine_of(value) if name == "affine" else (value, None)
-            # Refuses what is out of range, and makes numbers of numpy those of Python.
-            setting: dict[str, Any] = {name: word}
-            checked = getattr(RegistrationSettings(**setting), name)
-            value = checked if given is None else given
+            value = SETTINGS[name].checked(word) if given is None else given
         changed = bool(value != self._values[name])
         self._values[name] = value
         return changed
@@ -116,29 +110,28 @@ class Accessors:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for field in dataclasses.fields(RegistrationSettings):
-            camel = ACCESSORS.get(field.name, camel_case(field.name))
+        for setting in SETTINGS.values():
+            camel = ACCESSORS.get(setting.name, camel_case(setting.name))
             for verb, make in (("Set", _setter), ("Get", _getter)):
                 if not hasattr(cls, f"{verb}{camel}"):
-                    accessor = make(field.name, field.default)
+                    accessor = make(setting.name)
                     accessor.__name__ = f"{verb}{camel}"
                     accessor.__qualname__ = f"{cls.__qualname__}.{accessor.__name__}"
+                    accessor.__doc__ = f"{setting.help} Default: {setting.default!r}."
                     setattr(cls, accessor.__name__, accessor)
 
 
-def _setter(name: str, default: Any) -> Callable[..., None]:
+def _setter(name: str) -> Callable[..., None]:
     def setter(self: Any, value: Any) -> None:
         self._set(name, value)
 
-    setter.__doc__ = f"Set ``{name}`` of RegistrationSettings (default {default!r})."
     return setter
 
 
-def _getter(name: str, default: Any) -> Callable[..., Any]:
+def _getter(name: str) -> Callable[..., Any]:
     def getter(self: Any) -> Any:
         return self._get(name)
 
-    getter.__doc__ = f"Value of ``{name}`` of RegistrationSettings (default {default!r})."
     return getter
 
 

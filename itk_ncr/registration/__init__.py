@@ -2,10 +2,12 @@
 
 from itk_ncr.registration.entry import REGISTRATIONS, register
 from itk_ncr.registration.filling import FILLS, fill_lesion
+from itk_ncr.registration.inputs import affine_of
 from itk_ncr.registration.network import NetworkRegistration
+from itk_ncr.registration.request import GivenMasks, Request
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
-from itk_ncr.registration.settings import ENGINES, METHODS, RegistrationSettings, affine_of
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS
+from itk_ncr.settings import ENGINES, METHODS, RegistrationSettings
 
 __all__ = [
     "CONTRASTS",
@@ -14,12 +16,14 @@ __all__ = [
     "METHODS",
     "REGISTRATIONS",
     "SOLVER_PRESETS",
+    "GivenMasks",
     "ModelRecord",
     "NetworkRegistration",
     "Quality",
     "Registration",
     "RegistrationResult",
     "RegistrationSettings",
+    "Request",
     "affine_of",
     "fill_lesion",
     "register",

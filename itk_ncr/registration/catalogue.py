@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from itk_ncr.registration.classical import CLASSICAL
-from itk_ncr.registration.settings import METHODS
+from itk_ncr.settings import METHODS
 
 
 @dataclass(frozen=True)

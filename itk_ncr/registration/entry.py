@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,12 +15,16 @@ from itk_ncr.images import Image, as_affine, as_image
 from itk_ncr.registration.classical import CLASSICAL, classical
 from itk_ncr.registration.classical.options import options_of
 from itk_ncr.registration.hint import network_opinion
-from itk_ncr.registration.inputs import Inputs, sources_of
+from itk_ncr.registration.inputs import Inputs, affine_of, sources_of
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.preparation import mask_on
+from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.result import Registration, RegistrationResult
-from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings, affine_of
+from itk_ncr.settings import SETTINGS, RegistrationSettings, SettingKeywords, document
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
     "network": NetworkRegistration,
@@ -33,12 +37,6 @@ def register(
     fixed: Any,
     moving: Any,
     *,
-    method: str = "ncr",
-    method_options: Mapping[str, Any] | None = None,
-    preset: str = "auto",
-    engine: str = "auto",
-    model: str | os.PathLike[str] | None = None,
-    refine: int | None = None,
     lesion_mask: Any = None,
     moving_lesion_mask: Any = None,
     roi_mask: Any = None,
@@ -47,15 +45,9 @@ def register(
     moving_brain_mask: Any = None,
     affine: Any = "auto",
     initial_transform: Any = None,
-    smoothness: float = 1.0,
-    mask_price: float = 1.0,
-    mask: str = "auto",
-    mask_threshold: float = 0.5,
-    seed: int = 0,
-    threads: int | None = None,
-    working_voxels: int = RegistrationSettings.working_voxels,
     progress: Progress | None = None,
     abort: Abort | None = None,
+    **settings: Unpack[SettingKeywords],
 ) -> RegistrationResult:
     """Register a moving to a fixed image and find where they do not correspond.
 
@@ -66,26 +58,6 @@ def register(
         :func:`itk_ncr.images.as_image` takes. A path is a file or a folder with one DICOM series.
         Two scalar images of the same dimension, 2 or 3, each with its own spacing, origin,
         direction and size. Plain arrays have spacing 1 and origin 0.
-    method : str
-        "ncr" is ours. Every row of ``itk_ncr.registration.REGISTRATIONS`` is a method too:
-        "network" and "instance" are the two halves of ours, the rest are the pipelines of other
-        toolkits with the same inputs, masks and outputs; see docs/methods.md. They find no masks
-        and know neither ``engine``, ``model``, ``refine``, ``smoothness`` nor ``mask_price``.
-    method_options : mapping, optional
-        Options that this method alone has, by name; `itk-ncr register --method list` names them.
-    preset : str
-        "auto" goes by the number of axes. "brain-t1" and "oct" (``CONTRASTS``) say what the images
-        show, and also pick the network trained on it. A row of
-        ``SOLVER_PRESETS`` says how to solve.
-    engine : "auto", "network" or "instance"
-        "network" lets a trained network guess and the per-pair solver refine; "instance" is the
-        solver alone. "auto" is the network if ``model`` is given or the preset is a contrast that
-        a shipped model was trained on, in this dimension and at this size; else the solver.
-    model : str or path, optional
-        A shipped model (``itk_ncr.checkpoints.shipped_models()``) or the folder of your own.
-    refine : int, optional
-        Iterations of the solver after the network: 0 takes the network as it is. Default: what the
-        model's description recommends.
     lesion_mask : image, optional
         Not 0 where the fixed image is known to have no partner (1 = ignore), in the physical space
         of the fixed image.
@@ -107,24 +79,11 @@ def register(
     initial_transform : AffineMap or path, optional
         Where the affine starts from, with ``affine="auto"``; with "none" it is used as it is. The
         same types will do.
-    smoothness : float
-        Factor on the smoothness of the velocity, positive.
-    mask_price : float
-        Factor on the price of a masked voxel, positive; larger means smaller masks.
-    mask : "auto" or "none"
-        "none" finds no mask: ordinary registration, but for masks that are given.
-    mask_threshold : float
-        Where the probabilities are cut, in [0, 1].
-    seed : int
-        Seed of every random draw.
-    threads : int, optional
-        CPU threads. The result does not depend on it.
-    working_voxels : int
-        Images with more voxels are solved on a coarser grid.
     progress : callable, optional
         ``progress(share, text)`` with a share in [0, 1].
     abort : callable, optional
         Asked often; True stops with :class:`~itk_ncr.errors.RegistrationAborted`.
+    {settings}
 
     Returns
     -------
@@ -152,22 +111,7 @@ def register(
     Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4.
     """
     affine_word, given_affine = affine_of(affine)
-    settings = RegistrationSettings(
-        method=method,
-        method_options=method_options or {},  # type: ignore[arg-type]  # kept as pairs
-        preset=preset,
-        engine=engine,
-        model=model if model is None else os.fspath(model),
-        refine=refine,
-        affine=affine_word,
-        smoothness=smoothness,
-        mask_price=mask_price,
-        mask=mask,
-        mask_threshold=mask_threshold,
-        seed=seed,
-        threads=threads,
-        working_voxels=working_voxels,
-    )
+    record = RegistrationSettings(affine=affine_word, **settings)  # type: ignore[arg-type]  # kept as pairs
     images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
     start = _start(given_affine, initial_transform, images[0].dimension)
     inputs = Inputs(
@@ -195,9 +139,9 @@ def register(
             }
         ),
     )
-    chosen, remark = _choose(settings, images[0])
-    solver = REGISTRATIONS[chosen](settings)
-    if isinstance(solver, InstanceOptimization) and (settings.method, settings.engine) == (
+    chosen, remark = _choose(record, images[0])
+    solver = REGISTRATIONS[chosen](record)
+    if isinstance(solver, InstanceOptimization) and (record.method, record.engine) == (
         "ncr",
         "auto",
     ):
@@ -214,6 +158,22 @@ def register(
             abort=abort,
         )
     return dataclasses.replace(result, warnings=(*remark, *result.warnings), inputs=inputs)
+
+
+def _signature() -> inspect.Signature:
+    """The signature with the settings by name, for ``help`` and editors at run time."""
+    own = inspect.signature(register)
+    named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    settings = [
+        inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=s.default)
+        for s in SETTINGS.values()
+        if s.name != "affine"
+    ]
+    return own.replace(parameters=[*named, *settings])
+
+
+register.__signature__ = _signature()  # type: ignore[attr-defined]
+register.__doc__ = document(register.__doc__, without=("affine",))
 
 
 def _both(roi: Image | None, brain: Image | None) -> Image | None:

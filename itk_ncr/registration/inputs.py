@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from itk_ncr.errors import ArgumentError
 from itk_ncr.files import fingerprint
 from itk_ncr.geometry import AffineMap
-from itk_ncr.images import Image
+from itk_ncr.images import Image, as_affine
+from itk_ncr.images.transform_files import READABLE
+from itk_ncr.settings import GIVEN, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,24 @@ class Inputs:
         roles = [entry.name for entry in fields(self) if entry.name != "sources"]
         given = {role: getattr(self, role) for role in roles}
         return {role: value for role, value in given.items() if value is not None}
+
+
+def affine_of(value: Any) -> tuple[str, AffineMap | None]:
+    """What ``affine`` says: the word for the settings, and the map if the caller brought one.
+
+    Raises
+    ------
+    ArgumentError, GeometryError
+        If it is neither a word nor an affine map.
+    """
+    if not isinstance(value, str) or value.lower().endswith(READABLE):
+        return GIVEN, as_affine(value)
+    if value not in SETTINGS["affine"].words:
+        raise ArgumentError(
+            "affine must be 'auto', 'none', an AffineMap or the path of a transform file "
+            f"({', '.join(READABLE)}); got {value!r}. Correct the word."
+        )
+    return value, None
 
 
 def sources_of(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

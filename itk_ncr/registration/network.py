@@ -22,9 +22,10 @@ from itk_ncr.networks import prepare_for_inference
 from itk_ncr.registration.orientation import Turn
 from itk_ncr.registration.pairwise import register_pair, solver_settings, threads
 from itk_ncr.registration.preparation import Aligned, GivenMasks, as_tensor
+from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
-from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS, Start
+from itk_ncr.settings import RegistrationSettings
 
 # An image is this many times larger or smaller than what a network saw, along no axis: beyond, it
 # shows something else, or its header is wrong.

@@ -25,9 +25,9 @@ from itk_ncr.registration.preparation import (
     require_pair,
     working_grid,
 )
+from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.results import make_result
-from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 from itk_ncr.registration.solver import (
     InstanceSettings,
     Pair,
@@ -38,6 +38,7 @@ from itk_ncr.registration.solver import (
     solve,
     solver_preset,
 )
+from itk_ncr.settings import RegistrationSettings
 
 # Estimated peak per voxel of the fixed, the moving and the working grid, in bytes: 0.69 GB where
 # all three are 96 x 112 x 96; the whole process, torch included, was measured there at 1.05 GB.

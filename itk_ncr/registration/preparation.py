@@ -23,8 +23,9 @@ from itk_ncr.registration.plausibility import (
     doubts_about_share,
 )
 from itk_ncr.registration.reduction import reduced
-from itk_ncr.registration.settings import Progress, RegistrationSettings
+from itk_ncr.registration.request import GivenMasks, Progress
 from itk_ncr.registration.solver import Pair
+from itk_ncr.settings import RegistrationSettings
 
 # Less of the fixed image inside the moving one than this is no overlap.
 LEAST_OVERLAP = 0.02
@@ -34,20 +35,6 @@ GOOD_OVERLAP = 0.5
 STRANGE_EXTENT = 20
 # Share of the work that is done when the images are aligned, for the progress.
 AFFINE_SHARE = 0.15
-
-
-@dataclass(frozen=True)
-class GivenMasks:
-    """What the caller knows; each in its own space, None where there is nothing to say."""
-
-    lesion: Image | None = None
-    moving_lesion: Image | None = None
-    roi: Image | None = None
-    moving_roi: Image | None = None
-
-    def all(self) -> tuple[Image | None, Image | None, Image | None, Image | None]:
-        """All four."""
-        return self.lesion, self.moving_lesion, self.roi, self.moving_roi
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from itk_ncr.registration.inputs import Inputs
 
 if TYPE_CHECKING:
     from itk_ncr.evaluation import Page
-    from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
+    from itk_ncr.registration.request import Abort, Progress
+    from itk_ncr.settings import RegistrationSettings
 
 
 IMAGES = (

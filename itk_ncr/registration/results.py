@@ -17,8 +17,8 @@ from itk_ncr.ops import exponential_pair, warp
 from itk_ncr.registration.full_resolution import FullResolution, deferred
 from itk_ncr.registration.preparation import Aligned
 from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
-from itk_ncr.registration.settings import RegistrationSettings
 from itk_ncr.registration.solver import InstanceSettings, Pair, Solution
+from itk_ncr.settings import RegistrationSettings
 
 # A registration that masks more of the foreground than this has more likely failed.
 SUSPICIOUS_SHARE = 0.35

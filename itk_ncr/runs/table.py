@@ -11,13 +11,13 @@ from pathlib import Path
 
 from itk_ncr.errors import InputError
 from itk_ncr.runs.inputs import PairFiles
+from itk_ncr.settings import SETTINGS
 from itk_ncr.tables import IMAGE_NAME, Line, read_table
 
 ROLES = tuple(entry.name for entry in fields(PairFiles))
 REQUIRED = ("fixed", "moving")
 NAMES = ("name", "subject")
 COLUMNS = (*NAMES, *ROLES)
-AFFINE_WORDS = ("auto", "none")
 NAME_BYTES = 200  # most file systems hold 255 in a name
 # What a name must not hold on one of the systems that may see the folder.
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -90,7 +90,7 @@ def _pair(line: Line, folder: Path, faults: list[str]) -> list[Pair]:
     row, before = line.cells, len(faults)
     missing = []
     files: dict[str, Path] = {}
-    affine = row.get("affine") if row.get("affine") in AFFINE_WORDS else None
+    affine = row.get("affine") if row.get("affine") in SETTINGS["affine"].words else None
     for role in ROLES:
         cell = row.get(role, "")
         if not cell:

@@ -22,9 +22,8 @@ from itk_ncr.data import (
 )
 from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS, Functional
+from itk_ncr.settings import BUDGETS
 from itk_ncr.training.settings import TrainingSettings
-
-BUDGETS = ("full", "small")
 
 
 @dataclass(frozen=True)

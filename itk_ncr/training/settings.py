@@ -10,15 +10,12 @@ from typing import Any
 
 from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS, Functional
+from itk_ncr.settings import ARCHITECTURES, PRECISIONS, SCHEDULES, VARIANTS
 
-VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
 # Those that model no noncorrespondence, and those that are told no labels.
 WITHOUT_MASK = ("regnet", "voxelmorph")
 WITHOUT_LABELS = ("ncr-u", "voxelmorph")
 LABELS = ("none", "foreground", "all")
-PRECISIONS = ("float32", "bfloat16")
-ARCHITECTURES = ("ncr-net", "ncr-pyramid")
-SCHEDULES = ("steps", "cosine")
 # The cosine ends at this share of the first rate.
 LAST_RATE = 0.01
 

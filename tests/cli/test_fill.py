@@ -6,8 +6,6 @@ from click.testing import CliRunner
 
 import itk_ncr
 from itk_ncr.cli import command_line
-from itk_ncr.cli.fill import KINDS
-from itk_ncr.registration import FILLS
 
 
 @pytest.fixture
@@ -24,10 +22,6 @@ def files(tmp_path):
 
 def fill(folder, *words):
     return CliRunner().invoke(command_line, ["fill", *map(str, words)])
-
-
-def test_the_kinds_of_the_help_are_those_of_the_table():
-    assert KINDS == FILLS
 
 
 def test_a_filled_image_is_written_in_its_own_type(files):

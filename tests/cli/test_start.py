@@ -145,12 +145,10 @@ def test_lists_of_commands_are_in_the_order_of_use_and_cut_nothing_off(run, word
 
 def test_the_presets_offered_are_those_of_the_solver():
     from itk_ncr import registration
-    from itk_ncr.cli.options import ENGINES, METHODS, PRESETS
+    from itk_ncr.settings import PRESETS
 
     rows = dict.fromkeys([*registration.CONTRASTS, *registration.SOLVER_PRESETS])
     assert list(PRESETS) == ["auto", *rows]
-    assert ENGINES == registration.ENGINES
-    assert METHODS == registration.METHODS
 
 
 def test_without_the_source_reproduce_says_where_it_is(tmp_path):

@@ -38,10 +38,11 @@ from itk_ncr.registration.preparation import (
     require_pair,
     working_grid,
 )
+from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.results import result_of_displacement
-from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 from itk_ncr.registration.solver import Pair, dilate, fill
+from itk_ncr.settings import RegistrationSettings
 
 Solve = Callable[[Task], Deformation]
 

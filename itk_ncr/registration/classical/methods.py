@@ -14,8 +14,8 @@ from itk_ncr.registration.classical.frame import ClassicalRegistration, Method
 from itk_ncr.registration.classical.greedy import greedy
 from itk_ncr.registration.classical.syn import syn
 from itk_ncr.registration.filling.enantiomorphic import enantiomorphic
-from itk_ncr.registration.settings import RegistrationSettings
 from itk_ncr.registration.variational.varreg import VarRegOptions, varreg
+from itk_ncr.settings import RegistrationSettings
 
 CLASSICAL: dict[str, Method] = {
     "affine": Method(affine_only, "our affine", multimodal=True),

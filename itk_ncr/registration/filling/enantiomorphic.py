@@ -22,8 +22,8 @@ from itk_ncr.ops import exponential_pair
 from itk_ncr.registration.classical.task import Deformation, Task
 from itk_ncr.registration.filling.fill import NoOtherSide, mirror_filled
 from itk_ncr.registration.preparation import as_tensor
-from itk_ncr.registration.settings import RegistrationSettings
 from itk_ncr.registration.solver import solve
+from itk_ncr.settings import RegistrationSettings
 
 # Share of the work that goes into each fill, for the progress.
 FILL_SHARE = 0.3

@@ -37,12 +37,12 @@ from itk_ncr.registration.filling.blending import (
 )
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.preparation import as_tensor, mask_on
+from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.result import RegistrationResult
-from itk_ncr.registration.settings import Abort, Progress, RegistrationSettings
 from itk_ncr.registration.solver import dilate
 from itk_ncr.registration.solver import fill as continued
+from itk_ncr.settings import FILLS, RegistrationSettings
 
-FILLS = ("smooth", "partner", "mirror")
 # Share of a lesion that may lie on its own mirror image, or opposite to nothing.
 MOST_OVERLAP, MOST_OUTSIDE = 0.2, 0.2
 # Correlation of an image with its mirror image, after the affine, below which it has no symmetry:

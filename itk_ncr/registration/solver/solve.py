@@ -16,7 +16,7 @@ from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
 from itk_ncr.fields import resize_velocity
-from itk_ncr.registration.settings import Abort, Progress
+from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.solver.energy import Energy
 from itk_ncr.registration.solver.evidence import object_scale
 from itk_ncr.registration.solver.levels import Level

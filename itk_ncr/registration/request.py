@@ -1,0 +1,70 @@
+"""What a registration is asked for: a pair, what is known about it, and whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from itk_ncr.errors import RegistrationAborted
+from itk_ncr.geometry import AffineMap
+from itk_ncr.images import Image
+
+Progress = Callable[[float, str], None]
+"""Gets the share of the work that is done, in [0, 1], and a word about it."""
+
+Abort = Callable[[], bool]
+"""Says whether to stop."""
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """What the caller knows; each in its own space, None where there is nothing to say.
+
+    Attributes
+    ----------
+    lesion, moving_lesion : Image, optional
+        Not 0 where it is known that the image has no partner.
+    roi, moving_roi : Image, optional
+        Not 0 where the image takes part at all.
+    """
+
+    lesion: Image | None = None
+    moving_lesion: Image | None = None
+    roi: Image | None = None
+    moving_roi: Image | None = None
+
+    def all(self) -> tuple[Image | None, Image | None, Image | None, Image | None]:
+        """All four."""
+        return self.lesion, self.moving_lesion, self.roi, self.moving_roi
+
+
+@dataclass(frozen=True)
+class Request:
+    """One pair to be registered.
+
+    Attributes
+    ----------
+    fixed, moving : Image
+    masks : GivenMasks
+    initial : AffineMap, optional
+        The affine that the caller brought, or where it starts from.
+    progress, abort : callable, optional
+        As for :func:`itk_ncr.register`.
+    """
+
+    fixed: Image
+    moving: Image
+    masks: GivenMasks = field(default_factory=GivenMasks)
+    initial: AffineMap | None = None
+    progress: Progress | None = None
+    abort: Abort | None = None
+
+    def report(self, share: float, text: str) -> None:
+        """Tell the caller how much is done."""
+        if self.progress is not None:
+            self.progress(share, text)
+
+    def check(self) -> None:
+        """Raise :class:`RegistrationAborted` if the caller wants to stop."""
+        if self.abort is not None and self.abort():
+            raise RegistrationAborted("registration was stopped by its abort callback.")

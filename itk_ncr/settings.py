@@ -1,0 +1,348 @@
+"""Every setting of a registration, stated once: name, default, bounds and help.
+
+The command line, and the ``Set`` and ``Get`` of the filters, are made from
+:class:`RegistrationSettings`; :func:`itk_ncr.register` takes its fields as keywords, and a test
+holds the table of docs/command-line.md to it. This module imports no torch, so that ``--help`` is
+quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import os
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+from itk_ncr.errors import ArgumentError
+
+METHODS = (
+    "ncr",
+    "network",
+    "instance",
+    "affine",
+    "demons",
+    "symmetric-demons",
+    "bspline",
+    "syn",
+    "ants-syn",
+    "elastix",
+    "greedy",
+    "enantiomorphic",
+    "varreg",
+)
+"""What ``method`` may be: "ncr", or a row of ``itk_ncr.registration.REGISTRATIONS``."""
+
+ENGINES = ("auto", "network", "instance")
+PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
+"""What ``preset`` may be: "auto", or a row of ``CONTRASTS`` or ``SOLVER_PRESETS``."""
+
+FILLS = ("smooth", "partner", "mirror")
+"""How :func:`itk_ncr.fill_lesion` may fill."""
+
+# Of a training.
+RECIPES = (
+    "mri-2d",
+    "mri-3d",
+    "oct",
+    "brain-t1-2d",
+    "brain-t1-3d",
+    "synthetic-2d",
+    "synthetic-3d",
+    "oct-2d",
+)
+BUDGETS = ("full", "small")
+VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
+PRECISIONS = ("float32", "bfloat16")
+ARCHITECTURES = ("ncr-net", "ncr-pyramid")
+SCHEDULES = ("steps", "cosine")
+
+GIVEN = "given"
+"""The word for an affine that the caller brought, in a record of settings."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        "str", "int", "float" or "mapping".
+    optional : bool
+        Whether it may be None.
+    default : any
+    help : str
+        For the command line, the docs and ``help(itk_ncr.register)``.
+    words : tuple of str
+        All that it may be; empty for a number or any text.
+    least, most : int, optional
+        Bounds that it may reach.
+    positive : bool
+        Whether it must be greater than 0.
+    advice : str
+        Last sentence of the error.
+    metavar : str
+        Placeholder of its value on the command line.
+    """
+
+    name: str
+    kind: str
+    optional: bool
+    default: Any
+    help: str
+    words: tuple[str, ...] = ()
+    least: int | None = None
+    most: int | None = None
+    positive: bool = False
+    advice: str = "Correct the value."
+    metavar: str | None = None
+
+    @property
+    def rule(self) -> str:
+        """What a value must do, for the error."""
+        if self.words:
+            listed = [repr(word) for word in self.words]
+            return "be " + (
+                " or ".join(listed) if len(listed) == 2 else f"one of {', '.join(listed)}"
+            )
+        if self.kind == "mapping":
+            return "map names to values"
+        if self.kind == "str":
+            return "be a name, a folder or None"
+        if self.kind == "float":
+            return (
+                "be a positive number" if self.positive else f"lie in [{self.least}, {self.most}]"
+            )
+        bounds = (
+            f", {self.least} or more" if self.most is None else f" from {self.least} to {self.most}"
+        )
+        return f"be a whole number{bounds}"
+
+    def checked(self, value: Any) -> Any:
+        """A value with numpy's numbers made Python's, paths text and mappings pairs.
+
+        Raises
+        ------
+        ArgumentError
+            If it is out of bounds or of another type.
+        """
+        given = value
+        if value is None and self.optional:
+            return None
+        if self.kind == "mapping":
+            value = _pairs(() if value is None else value)
+        elif self.kind == "str" and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        elif self.kind == "float" and isinstance(value, numbers.Real):
+            value = float(value)
+        elif self.kind == "int" and isinstance(value, numbers.Integral):
+            value = int(value)
+        if isinstance(given, bool) or not self._holds(value):
+            raise ArgumentError(f"{self.name} must {self.rule}; got {_short(given)}. {self.advice}")
+        return value
+
+    def _holds(self, value: Any) -> bool:
+        wanted: dict[str, type] = {"str": str, "int": int, "float": float, "mapping": tuple}
+        fits = isinstance(value, wanted[self.kind])
+        if not fits or (self.words and value not in self.words):
+            return False
+        if self.positive and not 0 < value < float("inf"):
+            return False
+        above = self.least is None or value >= self.least
+        return above and (self.most is None or value <= self.most)
+
+    @property
+    def documented(self) -> str:
+        """The setting in numpydoc."""
+        kind = " or ".join(map(repr, self.words)) if 0 < len(self.words) < 4 else self.kind
+        usual = "optional" if self.default in (None, ()) else f"default {self.default!r}"
+        lines = textwrap.wrap(self.help, 92, initial_indent="    ", subsequent_indent="    ")
+        return "\n".join([f"{self.name} : {kind}, {usual}", *lines])
+
+
+def _pairs(value: Any) -> tuple[tuple[str, Any], ...] | None:
+    """A mapping as pairs, which a frozen record can hold; None for anything else."""
+    try:
+        pairs = dict(value)
+    except (TypeError, ValueError):
+        return None
+    return tuple(pairs.items()) if all(isinstance(name, str) for name in pairs) else None
+
+
+def _short(value: Any) -> str:
+    return repr(value) if isinstance(value, (str, int, float)) else type(value).__name__
+
+
+def _setting(default: Any, help: str, **details: Any) -> Any:
+    return field(default=default, metadata={"help": help, **details})
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """Settings of one registration; the defaults suit two images of one contrast.
+
+    Attributes
+    ----------
+    {settings}
+
+    Raises
+    ------
+    ArgumentError
+        If a value is outside its bounds.
+    """
+
+    method: str = _setting(
+        "ncr",
+        "Who registers. ncr is ours, by a network or by the pair alone (network, instance: one of "
+        f"them). Others: {', '.join(METHODS[3:])}. `itk-ncr register --method list` prints what "
+        "each finds, needs and costs.",
+        words=METHODS,
+        metavar="NAME",
+    )
+    method_options: tuple[tuple[str, Any], ...] = _setting(
+        (),
+        "Options that the method alone has, by name; --method list names them.",
+        advice="Give a dictionary, {'alpha': 1.0} for example.",
+        metavar="NAME=VALUE",
+    )
+    preset: str = _setting(
+        "auto",
+        "What the images show (brain-t1, oct), which also picks the network that was trained on "
+        "it, or how to solve (the others); auto goes by the number of axes and by the images.",
+        words=PRESETS,
+    )
+    engine: str = _setting(
+        "auto",
+        "Begin with a trained network, or solve the pair alone (instance); auto takes the network "
+        "where model or preset names one that fits.",
+        words=ENGINES,
+    )
+    model: str | None = _setting(
+        None,
+        "Network to begin with: a name of `itk-ncr models list`, or the folder of one. Default: "
+        "that of the preset.",
+        advice="Save a network with itk_ncr.checkpoints.save_model first.",
+        metavar="NAME|DIR",
+    )
+    refine: int | None = _setting(
+        None,
+        "Iterations of the solver after the network; 0 takes the network as it is. Default: what "
+        "the model recommends.",
+        least=0,
+        advice="0 takes the network as it is.",
+        metavar="N",
+    )
+    affine: str = _setting(
+        "auto",
+        "Align the whole images first (auto), or trust the headers (none).",
+        words=("auto", "none"),
+    )
+    smoothness: float = _setting(
+        1.0,
+        "Factor on the stiffness of the deformation; 2 is twice as stiff.",
+        positive=True,
+        advice="1 is the usual choice.",
+        metavar="X",
+    )
+    mask_price: float = _setting(
+        1.0,
+        "Factor on the price of a masked voxel; larger means smaller masks.",
+        positive=True,
+        advice="1 is the usual choice.",
+        metavar="X",
+    )
+    mask: str = _setting(
+        "auto",
+        "Find what has no counterpart, or register as usual (none).",
+        words=("auto", "none"),
+        advice="Give a known lesion as lesion_mask instead.",
+    )
+    mask_threshold: float = _setting(
+        0.5,
+        "Probability above which a voxel is in the mask.",
+        least=0,
+        most=1,
+        advice="0.5 is the usual cut.",
+        metavar="P",
+    )
+    # What the generators of all tools take. The per-pair solver draws nothing: the seed is recorded
+    # for methods that do.
+    seed: int = _setting(
+        0,
+        "Seed of every random draw.",
+        least=0,
+        most=2**31 - 1,
+        advice="0 is the usual choice.",
+        metavar="N",
+    )
+    # The bound is far above what any machine has; as many as cannot start end the process.
+    threads: int | None = _setting(
+        None,
+        "CPU threads; results do not change. Default: all cores.",
+        least=1,
+        most=1024,
+        advice="Leave it out for all cores.",
+        metavar="N",
+    )
+    # A working grid has 8 voxels along every axis, where the fixed image has them.
+    working_voxels: int = _setting(
+        1_500_000,
+        "Solve larger images on a coarser grid of at most this many voxels.",
+        least=8**3,
+        advice="Leave it out for the default.",
+        metavar="N",
+    )
+
+    def __post_init__(self) -> None:
+        for name, setting in SETTINGS.items():
+            value = getattr(self, name)
+            if (name, value) != ("affine", GIVEN):
+                object.__setattr__(self, name, setting.checked(value))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {**dataclasses.asdict(self), "method_options": dict(self.method_options)}
+
+
+def _read(entry: dataclasses.Field[Any]) -> Setting:
+    kind, *others = str(entry.type).split(" | ")
+    kind = "mapping" if kind.startswith("tuple") else kind
+    return Setting(entry.name, kind, others == ["None"], entry.default, **entry.metadata)
+
+
+SETTINGS = {entry.name: _read(entry) for entry in dataclasses.fields(RegistrationSettings)}
+"""All settings by name."""
+
+
+def document(text: str | None, without: tuple[str, ...] = ()) -> str:
+    """A docstring with the settings in place of its line ``{settings}``."""
+    parts = "\n".join(s.documented for s in SETTINGS.values() if s.name not in without)
+    return re.sub(
+        r"^( *)\{settings\}", lambda found: textwrap.indent(parts, found[1]), text or "", flags=re.M
+    )
+
+
+RegistrationSettings.__doc__ = document(RegistrationSettings.__doc__)
+
+
+class SettingKeywords(TypedDict, total=False):
+    """The settings as keywords, for type checkers; ``affine`` may be more than a word there."""
+
+    method: str
+    method_options: Mapping[str, Any] | None
+    preset: str
+    engine: str
+    model: str | os.PathLike[str] | None
+    refine: int | None
+    smoothness: float
+    mask_price: float
+    mask: str
+    mask_threshold: float
+    seed: int
+    threads: int | None
+    working_voxels: int
