@@ -48,6 +48,7 @@ def command_line(context: click.Context, traceback: bool) -> None:
 COMMANDS = (
     "register",
     "batch",
+    "bids",
     "apply",
     "convert",
     "segment",

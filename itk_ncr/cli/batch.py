@@ -107,6 +107,18 @@ def batch(
         for title, text in plan.summary():
             click.echo(f"{title:<10} {text}")
         return
+    run_plan(plan.run, output, len(plan.pairs), as_json=as_json, quiet=quiet)
+
+
+def run_plan(
+    run: Callable[..., Cohort], output: Path, pairs: int, *, as_json: bool, quiet: bool
+) -> None:
+    """Run a plan of a cohort, show how far it is and what became of it.
+
+    Raises
+    ------
+    FailedPairs, InterruptedCohort
+    """
     last: list[CohortProgress] = []
     try:
         with _listener(as_json, quiet) as listen:
@@ -115,18 +127,16 @@ def batch(
                 last[:] = [progress]
                 listen(progress)
 
-            cohort = plan.run(listener, note=note)
+            cohort = run(listener, note=note)
     except KeyboardInterrupt:
         done = last[0].done if last else 0
         raise InterruptedCohort(
-            f"interrupted; {done} of {len(plan.pairs)} pairs are done, the same command goes on"
+            f"interrupted; {done} of {pairs} pairs are done, the same command goes on"
         ) from None
     if not (quiet or as_json):
         _print(cohort, output)
     if failed := cohort.count("failed"):
-        raise FailedPairs(
-            f"{failed} of {len(plan.pairs)} pairs failed; '{output / 'summary.csv'}' says why"
-        )
+        raise FailedPairs(f"{failed} of {pairs} pairs failed; '{output / 'summary.csv'}' says why")
 
 
 @contextlib.contextmanager

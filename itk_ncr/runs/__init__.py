@@ -1,6 +1,7 @@
 """Files in, folder out: one pair, or many; light to import, each call imports what it needs."""
 
 from itk_ncr.files import fingerprint, holds_files, sole_run
+from itk_ncr.runs.bids import BidsGroup, BidsImage, BidsPlan, plan_bids, summarise_bids
 from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
@@ -27,6 +28,9 @@ __all__ = [
     "FOR_PEOPLE",
     "PICTURES",
     "RECORD",
+    "BidsGroup",
+    "BidsImage",
+    "BidsPlan",
     "Cohort",
     "CohortPlan",
     "CohortProgress",
@@ -42,6 +46,7 @@ __all__ = [
     "heard_warnings",
     "holds_files",
     "limit_threads",
+    "plan_bids",
     "plan_cohort",
     "read_pairs",
     "reason",
@@ -51,6 +56,7 @@ __all__ = [
     "run_pair",
     "save_result",
     "sole_run",
+    "summarise_bids",
     "voxels_hash",
     "write_text",
 ]

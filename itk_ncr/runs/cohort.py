@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,17 +219,22 @@ class _Books:
     def write(self) -> None:
         self.written = time.monotonic()
         carried = dict.fromkeys(column for pair in self.plan.pairs for column in pair.carried)
-        text = io.StringIO()
-        writer = csv.DictWriter(
-            text,
-            [OWN_COLUMNS[0], *carried, *OWN_COLUMNS[1:]],
-            lineterminator="\n",
-            extrasaction="ignore",
-        )
-        writer.writerow({name: cell(name) for name in writer.fieldnames})
-        for row in self.rows:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
-        write_text(self.plan.output / SUMMARY, text.getvalue())
+        write_rows(self.plan.output / SUMMARY, self.rows, tuple(carried))
+
+
+def write_rows(path: Path, rows: Iterable[Row], carried: Sequence[str] = ()) -> None:
+    """Write ``summary.csv``: one line per pair, what the table said besides after the name."""
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text,
+        [OWN_COLUMNS[0], *carried, *OWN_COLUMNS[1:]],
+        lineterminator="\n",
+        extrasaction="ignore",
+    )
+    writer.writerow({name: cell(name) for name in writer.fieldnames})
+    for row in rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    write_text(path, text.getvalue())
 
 
 def _cell(value: Any) -> Any:

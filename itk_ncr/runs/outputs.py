@@ -23,9 +23,12 @@ from itk_ncr.files import (
     require_free_folder,
 )
 
+# Endings of images that hold vectors in 3D, and can be asked for as output.
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
+# Endings of grey pictures: 2D, scalar.
 PICTURES = (".png", ".tif", ".tiff")
 _KIN = {".nhdr": ".nrrd", ".mhd": ".mha"}  # one file rather than header and data apart
+# The file of a folder that says how its results were made.
 RECORD = "summary.json"
 # What a record of ours says in "tool", by which it is known from others' files of that name.
 TOOL = "itk-ncr "

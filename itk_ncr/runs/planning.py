@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,47 @@ def plan_cohort(
     """
     table, output = Path(table), Path(output)
     pairs = read_pairs(table, reserved=(*OWN_FILES, *OWN_COLUMNS))
+    plan = plan_pairs(
+        pairs,
+        output,
+        settings,
+        ending=ending,
+        report=report,
+        overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    for name in (SUMMARY, PAGE, MARK):
+        if (output / name).exists() and table.samefile(output / name):
+            raise InputError(f"pairs '{table}' would be overwritten. Give another output folder.")
+    return plan
+
+
+def plan_pairs(
+    pairs: Sequence[Pair],
+    output: Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    ending: str | None = None,
+    report: bool = True,
+    page: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> CohortPlan:
+    """Check a cohort whose pairs are known.
+
+    Parameters and errors are those of :func:`plan_cohort`, and:
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    folder : Path, optional
+        Where the folders of the pairs are. Default: ``output``.
+    page : bool
+        Draw ``cohort.html``, if ``report`` says so too.
+    """
     settings = _settled(settings or {})
     changed, model = _changed(settings), _model(settings.get("model"))
     asked = {"settings": changed, "model": model}
@@ -91,21 +132,27 @@ def plan_cohort(
         "format": ending,
     }
     require_cohort_folder(output, mark, overwrite)
-    for name in (SUMMARY, PAGE, MARK):
-        if (output / name).exists() and table.samefile(output / name):
-            raise InputError(f"pairs '{table}' would be overwritten. Give another output folder.")
     threads = settings.get("threads")
     notes: tuple[str, ...] = ()
     if scheduler is None:
         workers, threads, notes = share_processors(workers, threads, pairs)
         settings["threads"] = threads
     notes = (*_missing(pairs), *notes)
+    place = folder or output
     jobs = tuple(
-        _job(pair, output, settings, asked, ending=ending, report=report, overwrite=overwrite)
+        _job(pair, place, settings, asked, ending=ending, report=report, overwrite=overwrite)
         for pair in pairs
     )
     return CohortPlan(
-        tuple(pairs), jobs, output, mark, report, workers or 0, threads or 0, scheduler, notes
+        tuple(pairs),
+        jobs,
+        output,
+        mark,
+        report and page,
+        workers or 0,
+        threads or 0,
+        scheduler,
+        notes,
     )
 
 
