@@ -1,5 +1,5 @@
-# What there is: make demo | test | test-slow | fuzz | lint | sanitize | coverage | bench | models | reproduce | cuda | cxx
-# | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
+# What there is: make demo | test | test-slow | fuzz | lint | docs | sanitize | coverage | bench | models | reproduce | cuda
+# | cxx | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
 # changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
@@ -52,7 +52,7 @@ PROBE := 'import os, sys, threading, urllib.request as r; \
   limit = threading.Timer(float(sys.argv[2]), os._exit, [1]); limit.daemon = True; limit.start(); \
   r.urlopen(sys.argv[1])'
 
-.PHONY: help demo test test-slow fuzz lint sanitize coverage bench models reproduce cuda cxx clean torch-index
+.PHONY: help demo test test-slow fuzz lint docs sanitize coverage bench models reproduce cuda cxx clean torch-index
 
 help:
 	@sed -n '1,13s/^# \{0,1\}//p' Makefile
@@ -92,6 +92,13 @@ $(DEVELOPS): $(RUNS)
 	rm -f $(VENV)/.develops-*
 	touch $@
 
+DOCUMENTS := $(VENV)/.documents-$(MODULES)
+$(DOCUMENTS): $(DEVELOPS)
+	@echo "Installing what the documentation needs ..."
+	$(INSTALL) --no-build-isolation -e '.[docs]'
+	rm -f $(VENV)/.documents-*
+	touch $@
+
 demo: $(RUNS)
 	@echo "Registering $(MOVING) to $(FIXED) ..."
 	$(BIN)/itk-ncr register $(FIXED) $(MOVING) $(addprefix --labels ,$(LABELS)) \
@@ -100,7 +107,7 @@ demo: $(RUNS)
 	echo "Open demo-output/report.html in a browser first (demo-output/overview.png is one picture of it);"
 	echo "demo-output/summary.json has the figures."
 	echo "In 3D Slicer or ITK-SNAP: demo-output/warped.nii.gz over $(FIXED),"
-	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/README.md"
+	echo "with demo-output/mask.nii.gz as a segmentation. Where the images come from: examples/data/SOURCES.md"
 
 JOBS ?= 2
 test: $(DEVELOPS)
@@ -123,6 +130,15 @@ lint: $(DEVELOPS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(ITK_NATIVE))
+
+# The documentation site, examples executed, in build/docs/html: a warning or a broken link is an error. DOCS_QUICK=1
+# executes nothing.
+DOCS_QUICK ?=
+docs: $(DOCUMENTS)
+	@$(BIN)/python -m sphinx -q -W --keep-going -d build/docs/doctrees \
+	  $(if $(DOCS_QUICK),-D sphinx_gallery_conf.plot_gallery=0 -D nb_execution_mode=off) docs build/docs/html
+	$(BIN)/python docs/_extensions/links.py build/docs/html
+	echo "Open build/docs/html/index.html"
 
 # Another build of the package beside the installed one, in build/NAME, and the tests of its kernels. Python's -S leaves
 # out the editable install, which would be found first; the CUDA source is compiled by its test, without instruments.

@@ -1,6 +1,10 @@
-"""Register a table of pairs, and say which of them somebody should look at.
+"""
+A cohort from Python
+====================
 
-Usage: python cohort.py PAIRS.csv FOLDER; the same call goes on where an earlier one stopped.
+Register a table of pairs, and list those that need a look. Not executed here: it needs a table.
+
+Usage: python cohort.py PAIRS.csv FOLDER; the same call resumes an interrupted one.
 """
 
 from __future__ import annotations

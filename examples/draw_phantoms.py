@@ -1,4 +1,8 @@
-"""Phantoms in one picture: eyes at two visits, one healthy brain with four lesions, and all models.
+"""
+Phantoms of brains and retinas
+==============================
+
+Eyes at two visits, one healthy brain with four lesions, and all models in one picture.
 
 Usage: python draw_phantoms.py [PICTURE.png]; needs matplotlib.
 """
@@ -54,7 +58,7 @@ for row, index in zip(parts[0].subplots(len(SHOWN), 3), SHOWN, strict=True):
     titles = ("", "", "")
     print(f"{pair.name}: {100 * float(pair.lesion.mean()):.2f} % of the image is new")
 
-healthy = read_image(Path(__file__).parent / "data" / "moving_t1.nii.gz")
+healthy = read_image(Path(sys.argv[0]).parent / "data" / "moving_t1.nii.gz")
 top = float(np.quantile(healthy.array[healthy.array > 0], 0.99))
 for axes, kind in zip(parts[1].subplots(1, 5), ("healthy", *LESIONS), strict=True):
     if kind == "healthy":

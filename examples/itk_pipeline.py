@@ -1,4 +1,8 @@
-"""Registration as one stage of a longer ITK pipeline: from files, through filters, to files.
+"""
+A stage of an ITK pipeline
+==========================
+
+From files, through filters, to files; needs the extra ``itk``.
 
 Run: python examples/itk_pipeline.py [folder for the results]
 """
@@ -10,9 +14,10 @@ from pathlib import Path
 
 import itk
 from phantom import healthy, patient
+from pictures import show
 
 import itk_ncr
-from itk_ncr.images import to_itk
+from itk_ncr.images import as_image, to_itk
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "example_results")
 folder.mkdir(parents=True, exist_ok=True)
@@ -60,3 +65,10 @@ difference = itk.array_from_image(resample.GetOutput()) - itk.array_from_image(w
 print(f"read back and resampled: mean difference {abs(difference).mean():.4f} of 140")
 itk.imwrite(registration.GetInverseDisplacementField(), folder / "displacement_inverse.nrrd")
 print("written:", ", ".join(sorted(path.name for path in folder.iterdir())))
+
+show(
+    fixed=as_image(fixed.GetOutput()),
+    moving=as_image(moving.GetOutput()),
+    warped=as_image(warp.GetOutput()),
+    mask=as_image(mask),
+)

@@ -1,4 +1,8 @@
-"""Register two arrays and use everything that comes out.
+"""
+Register two arrays
+===================
+
+A slice of a head with a lesion, a healthy one, and everything that comes out.
 
 Run: python examples/register_arrays.py
 """
@@ -7,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from phantom import healthy, lesion_mask, patient
+from pictures import show
 
 import itk_ncr
 from itk_ncr.images import as_image
@@ -43,3 +48,11 @@ points = np.array([[-20.0, 10.0], [5.0, 40.0]])
 there = result.transform_points(points)
 back = result.transform_points(there, inverse=True)
 print(f"points there and back again: off by {np.abs(back - points).max():.2f} mm")
+
+show(
+    patient=fixed,
+    healthy=moving,
+    warped=result.warped,
+    mask_probability=result.noncorrespondence,
+    Jacobian=result.jacobian,
+)

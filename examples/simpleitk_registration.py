@@ -1,4 +1,8 @@
-"""Register two retinal scans with SimpleITK images, files and transforms.
+"""
+Retinal scans with SimpleITK
+============================
+
+SimpleITK images, files and transforms, on two scans of one eye.
 
 Run: python examples/simpleitk_registration.py [folder for the results]
 """
@@ -9,14 +13,16 @@ import sys
 from pathlib import Path
 
 import SimpleITK as sitk
+from pictures import show
 
+from itk_ncr.images import as_image
 from itk_ncr.sitk import NCRRegistration
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "example_results")
 folder.mkdir(parents=True, exist_ok=True)
 
 # Two scans of one eye with age-related macular degeneration: fluid comes and goes.
-data = Path(__file__).parent / "data"
+data = Path(sys.argv[0]).parent / "data"
 fixed, moving = (sitk.ReadImage(data / f"oct_{name}.png") for name in ("fixed", "moving"))
 
 registration = NCRRegistration()
@@ -42,3 +48,9 @@ sitk.WriteImage(registration.GetMask(), folder / "mask.nii.gz")
 sitk.WriteImage(carried, folder / "labels.nii.gz")
 sitk.WriteTransform(registration.GetTransform(composite=True), folder / "transform.h5")
 print("written:", ", ".join(sorted(path.name for path in folder.iterdir())))
+
+show(fixed=as_image(fixed), moving=as_image(moving))
+show(
+    warped=as_image(registration.GetWarpedImage()),
+    mask=as_image(registration.GetMask()),
+)

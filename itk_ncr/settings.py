@@ -37,6 +37,7 @@ METHODS = (
 """What ``method`` may be: "ncr", or a row of ``itk_ncr.registration.REGISTRATIONS``."""
 
 ENGINES = ("auto", "network", "instance")
+"""What ``engine`` may be: whichever fits, a trained network, the solver alone."""
 PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
 """What ``preset`` may be: "auto", or a row of ``CONTRASTS`` or ``SOLVER_PRESETS``."""
 
@@ -54,11 +55,17 @@ RECIPES = (
     "synthetic-3d",
     "oct-2d",
 )
+"""What ``preset`` of a training may be."""
 BUDGETS = ("full", "small")
+"""How long a recipe trains: as it was meant, or what two CPU cores can do."""
 VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
+"""What a training makes; see docs/training.md."""
 PRECISIONS = ("float32", "bfloat16")
+"""Number types of the convolutions."""
 ARCHITECTURES = ("ncr-net", "ncr-pyramid")
+"""Networks that a training can make."""
 SCHEDULES = ("steps", "cosine")
+"""How the learning rate goes."""
 
 GIVEN = "given"
 """The word for an affine that the caller brought, in a record of settings."""

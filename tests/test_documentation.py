@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -21,7 +22,12 @@ from itk_ncr.cli import command_line
 from itk_ncr.images import to_sitk
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "tasks").glob("*.md")),
+]
+EXTENSIONS = ROOT / "docs" / "_extensions"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -137,3 +143,52 @@ def test_the_python_about_aligning_for_a_training_runs(pair):
     shutil.copy("healthy.nii.gz", "raw/ann.nii.gz")
     run("docs/training.md", 0, {})
     assert itk_ncr.read_image("images/ann.nii.gz").grid.equals(pair["fixed"].grid)
+
+
+def extension(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(EXTENSIONS / f"{name}.py"))
+
+
+def test_every_error_text_of_the_troubleshooting_page_is_in_the_source():
+    source = " ".join(path.read_text(encoding="utf-8") for path in ROOT.glob("itk_ncr/**/*.py"))
+    # Texts that go over several literals, or have a value in them, still read as one line.
+    source = re.sub(r'"\s*f?"', "", source)
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    texts = re.findall(r"^`(.+?)`$", page, re.MULTILINE)
+    assert len(texts) > 15
+    assert [text for text in texts if text not in source] == []
+
+
+def test_every_public_name_is_in_the_reference(tmp_path):
+    reference = extension("reference")
+    reference["write"](tmp_path)
+    text = "".join(path.read_text() for path in tmp_path.glob("*.rst"))
+    described = set(re.findall(r"^\.\. auto(?:class|function|data):: (\S+)$", text, re.MULTILINE))
+    for name in itk_ncr.__all__:
+        home = itk_ncr._HOMES.get(name, name)
+        if name == "__version__":
+            continue
+        assert (tmp_path / f"{home}.rst").exists(), name
+        assert home == name or f"itk_ncr.{home}.{name}" in described
+    for room in reference["rooms"]():
+        offered = getattr(import_module(f"itk_ncr.{room}"), "__all__", [])
+        assert {f"itk_ncr.{room}.{name}" for name in offered} <= described
+    # Each has a line that says what it is, constants too.
+    assert re.findall(r"\* - :py:obj:`~([\w.]+)`\n     - *$", text, re.MULTILINE) == []
+    index = (tmp_path / "index.rst").read_text()
+    assert all(f"   {room}\n" in index for room in reference["rooms"]())
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path):
+    problems = extension("links")["problems"]
+    (tmp_path / "good.html").write_text('<h1 id="top">Good</h1><a href="good.html#top">up</a>')
+    assert list(problems(tmp_path)) == []
+    (tmp_path / "bad.html").write_text(
+        '<a href="gone.html">a</a><a href="good.html#gone">b</a>'
+        '<script src="https://cdn.example/x.js"></script><a href="https://example.org">far</a>'
+    )
+    (tmp_path / "site.css").write_text("@font-face {src: url(https://fonts.example/a.woff)}")
+    found = list(problems(tmp_path))
+    assert len(found) == 4
+    for word in ("gone.html", "#gone", "cdn.example", "fonts.example"):
+        assert any(word in line for line in found)

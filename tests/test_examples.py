@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def run(
     """Runs an example as a script, in this process: importing ITK takes longer than registering."""
 
     def run_script(name: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *arguments])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
 
@@ -35,6 +37,31 @@ def run(
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def run_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Runs the cells of a notebook in this process: its names come back, and what it printed."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+
+    def run_cells(name: str) -> tuple[dict[str, Any], str]:
+        notebook = json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
+        assert not any(cell.get("outputs") for cell in notebook["cells"]), "clear the outputs"
+        namespace: dict[str, Any] = {}
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), name, "exec"), namespace)
+        return namespace, capsys.readouterr().out
+
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(EXAMPLES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield run_cells
+    torch.set_num_threads(threads)
+    pyplot.close("all")
+
+
 def number(pattern: str, text: str) -> float:
     found = re.search(pattern, text)
     assert found is not None, f"{pattern} is not in\n{text}"
@@ -43,7 +70,9 @@ def number(pattern: str, text: str) -> float:
 
 def test_every_example_is_tested():
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text()))
-    assert {path.name for path in EXAMPLES.glob("*.py")} - {"phantom.py"} <= tested
+    notebooks = set(re.findall(r'run_notebook\("(\w+\.ipynb)"', Path(__file__).read_text()))
+    assert {path.name for path in EXAMPLES.glob("*.ipynb")} == notebooks
+    assert {path.name for path in EXAMPLES.glob("*.py")} - {"phantom.py", "pictures.py"} <= tested
 
 
 def test_arrays(run: Run):
@@ -119,3 +148,25 @@ def test_cohort(run: Run, tmp_path: Path):
     assert re.search(r"dark: .*moving image", out)
     before, after = re.search(r"good: distance (\S+) -> (\S+)", out).groups()
     assert float(after) < float(before)
+
+
+def test_the_notebook_about_a_stroke(run_notebook: Run):
+    names, out = run_notebook("stroke.ipynb")
+    assert number(r"Dice of the mask found: ([\d.]+)", out) > 0.6
+    masked = number(r"with mask +mean change .*: ([\d.]+)", out)
+    assert masked < number(r"usual +mean change .*: ([\d.]+)", out)
+    assert names["in_template"].grid.equals(names["template"].grid)
+
+
+def test_the_notebook_about_a_follow_up(run_notebook: Run):
+    _, out = run_notebook("follow_up.ipynb")
+    found = [int(n) for n in re.findall(r"(\d+)% of the change", out)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 40
+
+
+def test_the_notebook_about_a_retina(run_notebook: Run):
+    names, out = run_notebook("oct.ipynb")
+    before, after = re.search(r"distance outside the mask: ([\d.]+) -> ([\d.]+)", out).groups()
+    assert float(after) < 0.8 * float(before)
+    assert set(np.unique(names["carried"].array)) == {0, 1}

@@ -31,7 +31,7 @@ def test_only_a_checkout_brings_the_experiments_of_the_paper():
 
 
 def test_the_extra_all_is_all_of_them():
-    assert named_extras(EXTRAS["all"][0]) == set(EXTRAS) - {"all", "dev"}
+    assert named_extras(EXTRAS["all"][0]) == set(EXTRAS) - {"all", "dev", "docs"}
 
 
 def test_every_extra_that_is_named_is_there():

@@ -18,6 +18,7 @@ PARTS = {
     "outside": "outside the brain",
     "moving_brain": "in the moving brain",
 }
+# What every page and terminal says about use.
 NOTICE = "research use only; not for diagnosis or treatment"
 
 

@@ -75,6 +75,7 @@ class PublishedWeights:
         )
 
 
+# The weights that the paper prints, by the name of their experiment.
 PUBLISHED: dict[str, PublishedWeights] = {
     "oct": PublishedWeights(
         alpha=0.8,
@@ -117,4 +118,5 @@ PUBLISHED: dict[str, PublishedWeights] = {
     ),
 }
 
+# The published weights in canonical units, by the name of their experiment.
 PRESETS: dict[str, Functional] = {name: weights.canonical() for name, weights in PUBLISHED.items()}

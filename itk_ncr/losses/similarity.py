@@ -241,6 +241,7 @@ def _less_mean(image: Tensor, weight: Tensor | None) -> Tensor:
     return image - mean
 
 
+# Each similarity by its name in settings.
 SIMILARITIES: dict[str, Similarity] = {
     "mse": masked_mse,
     "ncc": masked_ncc,

@@ -37,6 +37,7 @@ def _regnet(dimension: int, **settings: Any) -> nn.Module:
     return _ncr_net(dimension, segmentation=False, **settings)
 
 
+# Each network by the name that its description has.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ncr-net": _ncr_net,
     "ncr-pyramid": NCRPyramid,

@@ -22,6 +22,7 @@ from itk_ncr.networks.ncr import SCALES, NCRNet
 from itk_ncr.networks.prepared import PRECISIONS, PreparedNCRNet, prepare_for_inference
 from itk_ncr.prediction import Prediction
 
+# Libraries that can run the convolutions of a network.
 BACKENDS = ("torch", "openvino", "onnxruntime")
 OPSET = 18
 EXTRAS = {"openvino": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}

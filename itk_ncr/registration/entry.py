@@ -26,6 +26,7 @@ from itk_ncr.settings import SETTINGS, RegistrationSettings, SettingKeywords, do
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+# Each method by its name, made from settings.
 REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
     "network": NetworkRegistration,
     "instance": InstanceOptimization,

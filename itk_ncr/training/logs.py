@@ -10,6 +10,7 @@ from pathlib import Path
 from itk_ncr.images import atomic_write
 
 Row = Mapping[str, float]
+# The table of losses in the folder of a training.
 LOSSES = "losses.csv"
 EVENTS = "tensorboard"
 # Columns of a row in this order, others behind them by name: a state that is read again has its

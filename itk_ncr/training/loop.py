@@ -28,7 +28,9 @@ from itk_ncr.training.settings import TrainingSettings
 from itk_ncr.training.streams import generator_of
 from itk_ncr.training.validation import Validation
 
+# The file that holds a whole training.
 STATE = "state.safetensors"
+# The state before a step that failed.
 FAILED = "failed.safetensors"
 # Streams of random numbers: of the pairs, and of the features that are dropped.
 PAIRS, DROPOUT = 1, 3

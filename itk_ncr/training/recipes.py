@@ -185,6 +185,7 @@ _LEARNT: dict[str, Any] = {
 _LEARNT_2D = _LEARNT | {"functional": _LOCAL, "batch": 4}
 _LEARNT_3D = _LEARNT | {"functional": _LOCAL_3D, "batch": 1, "precision": "bfloat16"}
 
+# The presets of ``itk-ncr train``, by name.
 RECIPES: dict[str, Recipe] = {
     "mri-2d": Recipe(
         TrainingSettings(2, functional=PRESETS["mri-2d"], steps=_PAPER_MRI_STEPS, batch=10),

@@ -53,6 +53,7 @@ class Appearance:
             )
 
 
+# How a lesion of an even look appears, by its kind.
 APPEARANCES: dict[str, Appearance] = {
     "acute": Appearance(gain=(0.7, 0.9), texture=0.03),
     "chronic": Appearance(level=(0.25, 0.4), texture=0.1, rim_mm=(0.8, 1.2)),

@@ -49,6 +49,7 @@ class Jitter:
     flip: bool = True
 
 
+# Leaves a mask as it was drawn.
 NO_JITTER = Jitter(shift_mm=0, scale=0, rotate_degrees=0, flip=False)
 
 

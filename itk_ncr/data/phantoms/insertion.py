@@ -32,6 +32,7 @@ from itk_ncr.preprocessing import Normalised, normalise
 
 # Draws one of LESION_MODELS.
 ANY_MODEL = "realistic"
+# The kinds that :func:`make_phantom` knows.
 LESION_KINDS = (*NAMED_LESIONS, *APPEARANCES, ANY_MODEL, *LESION_MODELS)
 # Radius of a lesion whose size nobody gave, in mm; drawn on a logarithmic scale.
 RADIUS_MM = (5.0, 20.0)

@@ -93,6 +93,7 @@ class LesionModel:
     real_shapes: float = 0.5
 
 
+# Lesions with structure and surroundings, by their kind.
 LESION_MODELS: dict[str, LesionModel] = {
     # A chronic infarct: fluid crossed by strands of tissue, a gliotic rim, neighbours drawn in.
     "cavity": LesionModel(
