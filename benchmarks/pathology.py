@@ -7,8 +7,8 @@ figure is the area under the precision-recall curve of the noncorrespondence aga
 chance reaches the share of changed voxels. "difference" is the plain absolute difference of the
 images as they come (they are aligned), the least one should beat.
 
-Retina: pairs of the test patients. Nobody knows what corresponds there, so the figures are those
-that need no truth, and --figures writes an overview of each pair to be looked at.
+Retina: pairs of the test patients. The true correspondence is unknown there, so the figures are
+those that need no truth, and --figures writes an overview of each pair to be looked at.
 """
 
 from __future__ import annotations

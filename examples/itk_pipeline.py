@@ -49,7 +49,7 @@ for threshold in (0.3, 0.5, 0.7):
     print(f"masked at {threshold}: {itk.array_view_from_image(mask).sum()} pixels")
 print("after three thresholds:", runs)
 
-# A change of the registration's own settings makes it run again, when somebody pulls.
+# A change of the registration's own settings makes it run again, when an update is requested.
 registration.SetSmoothness(3)
 writer.Update()
 print("after a new smoothness:", runs)

@@ -38,7 +38,7 @@ class CheckpointError(NCRError, OSError):
 
 
 class TrainingError(NCRError, RuntimeError):
-    """A training cannot go on; what it had learnt is on the disk."""
+    """A training cannot continue; its last state is saved."""
 
 
 class MemoryLimitError(NCRError, MemoryError):
@@ -50,7 +50,7 @@ class MissingDependencyError(NCRError, ImportError):
 
 
 class RegistrationError(NCRError, RuntimeError):
-    """A registration tool gave up, or gave back what is no map of space."""
+    """A registration tool failed, or returned an invalid transform."""
 
 
 class RegistrationAborted(NCRError, RuntimeError):

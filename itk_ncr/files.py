@@ -1,4 +1,4 @@
-"""Files that are complete, or as they were before: never a part of one under its own name."""
+"""Atomic file writing, locks of output folders, and fingerprints of inputs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import Any
 from itk_ncr import processes
 from itk_ncr.errors import InputError
 
-# Names of unfinished files and folders begin with it, and go on with the process that writes them.
+# Prefix of unfinished files and folders; the signature of the writing process follows.
 PREFIX = ".itk-ncr-"
 # Ending of folders that hold what a run replaces; they are put back, not removed.
 REPLACED = ".replaced"
 
 
 def hidden_name(ending: str = "") -> str:
-    """A new name for something unfinished, which says what process writes it."""
+    """Unique hidden name for an unfinished file or folder; it encodes the writing process."""
     return f"{PREFIX}{processes.signature()}-{secrets.token_hex(4)}{ending}"
 
 
 @contextlib.contextmanager
 def replacing(target: Path, suffix: str = "") -> Iterator[Path]:
-    """A hidden temporary name beside ``target`` that takes its place if all goes well.
+    """Temporary file beside ``target`` that replaces it on success (context manager).
 
     What was written is on the disk before it is seen. The temporary file exists, empty, from the
     start: Python says what is wrong with a folder or a disk; other writers often do not.
@@ -44,7 +44,7 @@ def replacing(target: Path, suffix: str = "") -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the system refuses; ``target`` is as before, and nothing is left beside it.
+        If it cannot be written; ``target`` is as before, and nothing is left beside it.
     """
     temporary = target.with_name(hidden_name(f".partial{suffix}"))
     try:
@@ -61,7 +61,7 @@ def replacing(target: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too."""
+    """Flush a folder's entries to disk."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -72,7 +72,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def holds_files(folder: Path) -> bool:
-    """Whether a folder holds more than what unfinished runs have begun to write."""
+    """Whether a folder holds anything but leftovers of unfinished runs."""
     try:
         return any(not name.startswith(PREFIX) for name in os.listdir(folder))
     except OSError:
@@ -81,7 +81,7 @@ def holds_files(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: float | None = None) -> Iterator[None]:
-    """Keep other runs of this program out of a folder, until the block or the process ends.
+    """Lock a folder against other runs until the block or the process ends.
 
     POSIX only; Windows and some network file systems have no such lock, and nothing happens there.
 
@@ -121,7 +121,7 @@ def locked(folder: Path, *, wait: float | None = None) -> Iterator[None]:
 
 
 def require_free_folder(folder: Path) -> None:
-    """Check that no other run is at work in a folder.
+    """Raise an error if another run is using a folder.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _refusing(folder: Path, wait: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_run(folder: Path) -> Iterator[None]:
-    """Be the only run in a folder, which is made if it does not exist.
+    """Create a folder if necessary and lock it for this run.
 
     What runs that were killed had begun to write in it, and in the folders below, is removed.
 
@@ -173,14 +173,14 @@ def sole_run(folder: Path) -> Iterator[None]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of some folders that hold nothing, the inner ones first."""
+    """Remove empty folders, innermost first."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that are no more had begun to write in a folder."""
+    """Remove leftovers of processes of this machine that have ended."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             if name.startswith(PREFIX) and not name.endswith(REPLACED):
@@ -190,7 +190,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether something unfinished belongs to a process that surely is no more."""
+    """Whether an unfinished file belongs to a process that has certainly ended."""
     name = path.name.removeprefix(PREFIX)
     ended = processes.ended(name)
     if ended is None and processes.is_ours(name) and path.is_dir():
@@ -235,7 +235,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _parts(path: Path) -> list[Path]:
-    """The files an image is made of: those of a DICOM folder, a header and its data."""
+    """Files of an image: those of a DICOM folder, or a header and its data."""
     if path.is_dir():
         return sorted(p for p in path.iterdir() if p.is_file())
     suffix = path.suffix.lower()

@@ -1,4 +1,4 @@
-"""Voxels and millimetres: where a grid of voxels lies in space, and affine maps of that space.
+"""Voxel grids in physical space and affine maps between points in millimetres.
 
 Arrays are ``(z, y, x)``; indices, points and vectors of this module are ``(x, y, z)``, in LPS and
 millimetres, as in ITK. Two dimensions work the same with ``(y, x)`` and ``(x, y)``.
@@ -309,7 +309,7 @@ def nearest_axes(matrix: ArrayLike) -> tuple[int, ...]:
 
 
 def _orthonormal(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest orthonormal matrix, if it is near enough."""
+    """Nearest orthonormal matrix, within a tolerance."""
     left, values, right = np.linalg.svd(direction)
     if values[-1] < 1e-6:
         raise GeometryError(

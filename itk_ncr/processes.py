@@ -1,4 +1,4 @@
-"""Processes: which one writes a file, whether it still runs, how a child ends with its parent."""
+"""Process identities: who wrote a file, whether it still runs, and ending with the parent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGNATURE = re.compile(r"([A-Za-z0-9]*)-(\d+)-(\d+)n(\d+)(?:-|$)")
 
 
 def signature() -> str:
-    """Names this process among those of all machines that may see a folder.
+    """Signature of this process, unique among the machines that share a folder.
 
     Process ids are used again, in containers at once; with the time of the start they are unique.
     """
@@ -32,13 +32,13 @@ def _signature(process: int) -> str:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a signature says that a process of this machine, under its present name, wrote it."""
+    """Whether a signature is that of a process on this machine."""
     found = _SIGNATURE.match(name)
     return found is not None and found[1] == _machine()
 
 
 def ended(name: str) -> bool | None:
-    """Whether the process of a signature runs no more.
+    """Whether the process of a signature has ended.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _machine() -> str:
 
 
 def _start(process: int) -> int | None:
-    """When a process started, in ticks since the machine did; None if it is none (or not Linux)."""
+    """Start time of a process in ticks since boot; None if there is none (or not on Linux)."""
     try:
         # The name of the program, in brackets, may hold anything.
         fields = (_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()
@@ -89,7 +89,7 @@ def _namespace() -> int:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let this process be killed when its parent ends, in whatever way that happens.
+    """Kill this process when its parent ends, however that happens.
 
     Linux only; elsewhere a child has to notice the end of a pipe. The call belongs at the very
     beginning of a child.

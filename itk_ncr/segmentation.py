@@ -1,4 +1,4 @@
-"""From a probability to regions: thresholds, connected components, growing from seeds.
+"""Regions from probabilities: thresholds, connected components, region growing.
 
 Everything here takes and gives plain arrays, 2D or 3D, in array order (z, y, x); a voxel that is
 not a number belongs to nothing. SimpleITK labels the components, in linear time.
@@ -176,7 +176,7 @@ def grow_even(
     deviations: float = 3.0,
     connectivity: Connectivity = "faces",
 ) -> Mask:
-    """Grow from seeds, keep what looks alike, fill holes, and take the rim up to half contrast.
+    """Grow a region of similar intensity from seeds, fill holes, extend it to half contrast.
 
     The probability alone lets a region run into tissue that the lesion displaced or resembles.
     So of every component of the seeds only the largest part of even intensity is kept. That loses
@@ -243,7 +243,7 @@ def _rim(body: Mask, values: NDArray, middle: float) -> Mask:
 
 
 def _one_wider(mask: Mask) -> Mask:
-    """The mask and the voxels that share a face with it."""
+    """The mask dilated by one voxel (face neighbours)."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
@@ -260,7 +260,7 @@ def _blurred(values: NDArray) -> NDArray:
 def largest_component(
     mask: ArrayLike, weight: ArrayLike | None = None, connectivity: Connectivity = "faces"
 ) -> Mask:
-    """The component with the largest sum of ``weight``: the lesion when nobody gives a seed.
+    """The component with the largest sum of ``weight``, where no seed is given.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The SimpleITK face: registration as one of SimpleITK's filters."""
+"""SimpleITK-style filter class for registration."""
 
 from __future__ import annotations
 
@@ -152,11 +152,11 @@ class NCRRegistration(Accessors):
         return initial
 
     def SetRegistration(self, registration: Callable[..., RegistrationResult] | None) -> None:
-        """Who registers: a callable like :func:`itk_ncr.register`, or None for that itself."""
+        """Set the registration: a callable like :func:`itk_ncr.register`; None for the default."""
         self._parameters.set_registration(registration)
 
     def GetRegistration(self) -> Callable[..., RegistrationResult] | None:
-        """Who registers; None for the default."""
+        """The registration callable; None for the default."""
         return self._parameters.registration
 
     # Results
@@ -201,7 +201,7 @@ class NCRRegistration(Accessors):
         return to_sitk(self.GetResult().jacobian)
 
     def GetInverseError(self) -> sitk.Image:
-        """How far there and back again misses, mm."""
+        """Inverse-consistency error in mm."""
         return to_sitk(self.GetResult().inverse_error)
 
     def GetTransform(self, composite: bool = False) -> sitk.Transform:
@@ -230,7 +230,7 @@ class NCRRegistration(Accessors):
         return self.GetResult().quality
 
     def GetResult(self) -> RegistrationResult:
-        """Everything as arrays.
+        """The whole result, as arrays.
 
         Raises
         ------
@@ -262,7 +262,7 @@ class NCRRegistration(Accessors):
         return 0
 
     def RemoveAllCommands(self) -> None:
-        """Forget every command."""
+        """Remove all commands."""
         self._commands.clear()
 
     def HasCommand(self, event: int) -> bool:
@@ -270,7 +270,7 @@ class NCRRegistration(Accessors):
         return any(event == other for other, _ in self._commands)
 
     def GetProgress(self) -> float:
-        """Share of the registration that is done, in [0, 1]."""
+        """Progress of the registration, in [0, 1]."""
         return self._progress
 
     def GetProgressMessage(self) -> str:

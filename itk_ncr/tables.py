@@ -1,4 +1,4 @@
-"""Tables that people write and read: CSV files checked as a whole, and cells that stay text."""
+"""CSV tables: checked reading, and cells that spreadsheets do not execute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from itk_ncr.errors import InputError
 
-# Faults that are told one by one; the others are counted.
+# Faults that are listed one by one; the others are counted.
 TOLD = 20
 # As `lesion_msk` and `lesion_mask` are (0.95), and `moving_id` and `moving` are not (0.80).
 ALIKE = 0.85
@@ -72,7 +72,7 @@ class Table:
         mistaken: Mapping[str, str] | None = None,
         alike: float = ALIKE,
     ) -> list[str]:
-        """What is wrong with the heading.
+        """Faults of the heading.
 
         Parameters
         ----------
@@ -106,11 +106,11 @@ class Table:
         return faults
 
     def further(self, known: Iterable[str]) -> list[str]:
-        """Columns that are none of the known ones, in their order."""
+        """Unknown columns, in their order."""
         return [name for name in dict.fromkeys(self.heading) if name not in set(known)]
 
     def refuse(self, faults: Iterable[str]) -> None:
-        """Raise one error that tells all faults, if there are any.
+        """Raise one error that lists all faults, if any.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Table:
 
 
 def read_table(path: Path, name: str) -> Table:
-    """Read a CSV file as people save it: comma, semicolon or tab; UTF-8 with or without mark.
+    """Read a CSV file: comma, semicolon or tab; UTF-8 with or without byte order mark.
 
     Blanks around cells, empty lines, and empty cells after the last column are read over.
 
@@ -185,7 +185,7 @@ def read_table(path: Path, name: str) -> Table:
 
 
 def cell(value: object) -> object:
-    """A value as a cell of a CSV that a spreadsheet shows and does not execute.
+    """A value as a CSV cell that no spreadsheet executes.
 
     Text that would be read as a formula gets an apostrophe in front, which spreadsheets take as
     the mark of text; numbers stay numbers.

@@ -1,4 +1,4 @@
-"""The paper's experiments: networks trained, tables and figures made, beside what the paper prints.
+"""The paper's experiments: trains its networks and makes its tables and figures.
 
 Nothing is imported here, so that the command line can ask for ``command`` without cost.
 """

@@ -1,4 +1,4 @@
-"""The pairs that are tested, with what is true about them."""
+"""Test pairs with their ground truth."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OCT_TRAINING_EYES = 400
 
 @dataclass(frozen=True)
 class CaseKey:
-    """Which pair in which version.
+    """Identifies a test pair and its version.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class CaseKey:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One pair and what is true about it.
+    """A test pair with its ground truth.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is trained and measured for a budget: all that a reproduction depends on but the images."""
+"""Design of a reproduction: everything it depends on except the images."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Dealing:
-    """How patients are dealt to folds.
+    """Assignment of patients to folds.
 
     Attributes
     ----------

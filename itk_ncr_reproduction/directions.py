@@ -1,4 +1,4 @@
-"""What the paper found, put as questions to what was measured here."""
+"""The paper's findings, tested on the measurements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALIKE, UNSUPERVISED_ALIKE, LEAST_EXTRA_DROP = 0.005, 0.01, 0.03
 
 @dataclass(frozen=True)
 class Direction:
-    """One finding of the paper and what became of it.
+    """One finding of the paper and whether it holds here.
 
     Attributes
     ----------

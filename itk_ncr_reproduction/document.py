@@ -1,4 +1,4 @@
-"""The reproduction written down: one page, the tables as CSV, the figures, all measurements."""
+"""Output of a reproduction: page, tables as CSV, figures, measurements."""
 
 from __future__ import annotations
 

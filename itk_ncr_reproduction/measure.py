@@ -1,4 +1,4 @@
-"""One method on one case: registration, and every figure that the tables need."""
+"""Measurement of one method on one case."""
 
 from __future__ import annotations
 

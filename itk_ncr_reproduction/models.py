@@ -55,7 +55,7 @@ def train(
     device: str = "cpu",
     progress: Callable[[Report], None] | None = None,
 ) -> None:
-    """Train one network and save it as a model, or go on where that was interrupted."""
+    """Train one network and save it as a model; resumes an interrupted training."""
     folder = model_folder(output, experiment.name, variant, fold)
     folder.mkdir(parents=True, exist_ok=True)
     # A worker of a run that was killed may be about to end still.

@@ -1,4 +1,4 @@
-"""What the paper prints, to be set beside what is measured here.
+"""Values printed in the paper, for comparison.
 
 Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4. Means; keys are those of
 ``METHODS`` or the paper's own name of a method that is not here.

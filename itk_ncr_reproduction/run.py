@@ -1,4 +1,4 @@
-"""The whole reproduction: train, measure, write; it goes on where it was interrupted."""
+"""The whole reproduction: train, measure, write; resumable."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TRAINING_WEIGHT = 15
 
 @dataclass(frozen=True)
 class Measured:
-    """One case and what every method made of it."""
+    """One case with the figures of every method."""
 
     key: CaseKey
     figures: dict[str, Figures]
@@ -56,7 +56,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Everything that was measured, and where it came from.
+    """All measurements and their origin.
 
     Attributes
     ----------
@@ -329,7 +329,7 @@ def _single_threads() -> Iterator[None]:
 
 
 class _Share:
-    """Adds up what is done."""
+    """Accumulates progress."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress, self.total, self.done = progress, max(total, 1), 0
@@ -341,7 +341,7 @@ class _Share:
 
 
 def _begin(data: Path, output: Path, chosen: Design, command: str) -> dict[str, Any]:
-    """The record of this reproduction: a new one, or the one to go on with."""
+    """The record of this reproduction, new or resumed."""
     wanted = {"design": chosen.as_dict(), "data_hash": _hash(data, chosen)}
     path = output / RECORD
     if path.is_file():
@@ -400,7 +400,7 @@ def _hash(data: Path, chosen: Design) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file atomically."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 

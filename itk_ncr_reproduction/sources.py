@@ -1,4 +1,4 @@
-"""The data folder: what is in it, and manifests of it for training and testing.
+"""The data folder and its manifests for training and testing.
 
 The folder holds ``ixi_dlmuse`` (brains with labels), ``stroke_lesions/masks``, ``oct_octdl_pairs``
 and ``ship_samples``. The split of ixi_dlmuse is the one that comes with it. The OCT pairs come

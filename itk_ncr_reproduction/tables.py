@@ -147,7 +147,7 @@ def make_table(
     paper: Mapping[str, Sequence[float | None]] | None = None,
     notes: Sequence[str] = (),
 ) -> Table:
-    """Fill a table; methods that failed on a case are compared with nobody in its column."""
+    """Fill a table; methods that failed on a case are not compared in its column."""
     cells: dict[str, list[Cell | None]] = {key: [] for key in keys}
     for column in columns:
         values = values_of(cases, keys, column.figure, column.version)

@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kMostKept = size_t{1} << 30;
-/// A block that nobody wanted for so long goes back at the next call.
+/// A block that has been unused for this long is freed at the next call.
 constexpr std::chrono::seconds kLongestIdle{3};
 using Clock = std::chrono::steady_clock;
 constexpr size_t kHugePage = size_t{2} << 20;
@@ -59,7 +59,7 @@ void* allocate(size_t* bytes) {
   return data;
 }
 
-/// The address sanitizer takes kept blocks for what they are, memory of nobody, and of a used one
+/// The address sanitizer treats kept blocks as freed memory, and of a used one
 /// the end beyond what was asked for.
 void permit([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes,
             [[maybe_unused]] size_t block) {

@@ -1,4 +1,4 @@
-"""Weights on the disk: training states, trained models, and the models that come with the package.
+"""Checkpoints: training states, trained models, and the models shipped with the package.
 
 Light to import: torch is loaded when tensors are read or written.
 """

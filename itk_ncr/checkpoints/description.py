@@ -1,4 +1,4 @@
-"""What there is to know about a trained model, beside its weights."""
+"""Description of a trained model: everything but its weights."""
 
 from __future__ import annotations
 

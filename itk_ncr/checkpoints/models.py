@@ -38,7 +38,7 @@ LARGEST_DESCRIPTION = 4_000_000  # bytes; ours have some thousand
 
 @dataclass(frozen=True)
 class StoredModel:
-    """Where a model lies and what it is; nothing of it is loaded.
+    """Location and description of a model; its weights are not loaded.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def save_model(
     description: ModelDescription,
     half: bool = False,
 ) -> StoredModel:
-    """Write a model: weights, description, card. ``model.json`` comes last, so it is never partial.
+    """Write weights, description and card; ``model.json`` last, so a model is never partial.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def save_model(
     ArgumentError
         If a weight is not finite, or too large for half precision.
     CheckpointError
-        If the system refuses.
+        If a file cannot be written.
     """
     settings = dict(getattr(network, "settings", description.network_settings))
     description = dataclasses.replace(description, network_settings=settings)
@@ -156,7 +156,7 @@ def shipped_models() -> dict[str, ModelDescription]:
 
 
 def verify_model(model: str | os.PathLike[str]) -> str:
-    """Check that the files of a model are what was written, and return its SHA-256.
+    """Verify the checksums of a model's files and return its SHA-256.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def verify_model(model: str | os.PathLike[str]) -> str:
 
 
 def find_model(model: str | os.PathLike[str]) -> StoredModel:
-    """Where a model lies, by its name or folder; nothing of it is loaded.
+    """Find a model by name or folder, without loading it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Named tensors and a record in one file that is either complete and right, or not there.
+"""Named tensors and a JSON record in one file, written atomically with a checksum.
 
 The file is a safetensors file, which holds numbers and cannot hold code. Its metadata has one
 entry: JSON with the record, a version, and a SHA-256 over record and tensors, for a flipped bit in
@@ -50,7 +50,7 @@ def write_state(
     ArgumentError
         If the record is no JSON.
     CheckpointError
-        If the system refuses the file. Nothing is left behind.
+        If the file cannot be written. Nothing is left behind.
     """
     from safetensors.torch import save
 
@@ -114,7 +114,7 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text that is finite and not nested deeper than a person would.
+    """Parse JSON that is finite and not deeply nested.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def read_json(text: str) -> Any:
 
 
 def _require_shallow(value: Any) -> None:
-    """Refuse lists in lists beyond what a record has, which recursion could not follow."""
+    """Refuse nesting beyond what a record has, which recursion could not follow."""
     layer = [value]
     for _ in range(DEEPEST):
         layer = [
@@ -152,7 +152,7 @@ def _require_shallow(value: Any) -> None:
 
 
 def require_no_pickle(path: Path) -> None:
-    """Refuse what may run code when it is opened, by its name."""
+    """Refuse file names of formats that can execute code when opened."""
     if path.suffix.lower() in PICKLES:
         raise CheckpointError(
             f"weights must be a .safetensors file or a model's folder; got '{path}'. Files of this "
@@ -161,12 +161,12 @@ def require_no_pickle(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place in one step, on the disk before it is seen.
+    """Replace a file atomically, flushed to disk first.
 
     Raises
     ------
     CheckpointError
-        If the system refuses; the old file is still there.
+        If the file cannot be replaced; the old one stays.
     """
     try:
         with replacing(path) as temporary:

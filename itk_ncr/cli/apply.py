@@ -1,4 +1,4 @@
-"""``itk-ncr apply``: carry images, label maps and points along a registration done before."""
+"""``itk-ncr apply``: apply an earlier registration to images, label maps and points."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ _TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
 @click.argument("input", type=click.Path(path_type=Path))
 @options.output_file("File to write; its ending says the format.")
 @click.option("--inverse", is_flag=True, help="From the fixed to the moving image.")
-@click.option("--labels", is_flag=True, help="INPUT is a label map: keep its numbers as they are.")
+@click.option(
+    "--labels", is_flag=True, help="INPUT is a label map: nearest-neighbour interpolation."
+)
 @options.file(
     "--landmarks",
-    "Where the points of INPUT belong, row by row: prints how far off they come to lie.",
+    "Table of corresponding points, row by row: prints the distances to the carried points.",
 )
 @click.option(
     "--fill",
@@ -94,7 +96,7 @@ def apply(
 
 
 def field_file(run: Path, inverse: bool = False, points: bool = False) -> Path:
-    """The displacement field to use; points travel along the arrows, images against them."""
+    """File of the displacement field to use for images or for points."""
     if not run.exists():
         raise InputError(f"run '{run}' does not exist. Give a folder of `itk-ncr register`.")
     if not run.is_dir():

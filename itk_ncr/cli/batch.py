@@ -1,4 +1,4 @@
-"""``itk-ncr batch``: a table of pairs in, a folder for each and a summary of all of them out."""
+"""``itk-ncr batch``: register a table of pairs and summarise the results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FailedPairs(click.ClickException):
 
 
 class InterruptedCohort(click.ClickException):
-    """What is finished stays; the rest is done by the same command."""
+    """Interrupted; finished pairs stay, and the same command does the rest."""
 
     exit_code = INTERRUPTED
 
@@ -41,7 +41,7 @@ class InterruptedCohort(click.ClickException):
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Folder of the cohort; made if it does not exist, gone on with if it holds this one.",
+    help="Folder of the cohort; made if it does not exist, resumed if it holds this one.",
 )
 @options.method_options
 @options.setting("affine", help="Align first, or trust the headers; PAIRS may name a file.")
@@ -57,7 +57,7 @@ class InterruptedCohort(click.ClickException):
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Let a Dask scheduler have the pairs registered by its workers instead.",
+    help="Register the pairs on the workers of a Dask scheduler instead.",
 )
 @click.option("--overwrite", is_flag=True, help="Do pairs again that are done.")
 @click.option("--dry-run", is_flag=True, help="Check PAIRS, say what would be done, and stop.")
@@ -86,12 +86,12 @@ def batch(
     \b
     DIR/NAME/        what `itk-ncr register` writes, one folder per pair
     DIR/summary.csv  one line per pair: status, error, figures of quality, time, memory
-    DIR/cohort.html  the same to look at
+    DIR/cohort.html  the same as a page for the browser
     DIR/cohort.json  settings
 
     A pair that fails is a line in the summary, the others are done; the exit status is then 1. The
-    same command goes on where an earlier one stopped: pairs whose folder holds the results of the
-    same files and settings are not done again.
+    same command resumes: pairs whose folder holds the results of the same files and settings
+    are not done again.
     """  # noqa: D301
     plan = runs.plan_cohort(
         pairs,
@@ -131,7 +131,7 @@ def run_plan(
     except KeyboardInterrupt:
         done = last[0].done if last else 0
         raise InterruptedCohort(
-            f"interrupted; {done} of {pairs} pairs are done, the same command goes on"
+            f"interrupted; {done} of {pairs} pairs are done, the same command resumes"
         ) from None
     if not (quiet or as_json):
         _print(cohort, output)
@@ -141,7 +141,7 @@ def run_plan(
 
 @contextlib.contextmanager
 def _listener(as_json: bool, quiet: bool) -> Iterator[Callable[[CohortProgress], None]]:
-    """What to call as the pairs are finished: lines of JSON, a bar, or lines on stderr."""
+    """Progress callback: JSON lines, a progress bar, or lines on stderr."""
     if as_json:
         yield _print_json
     elif quiet:

@@ -1,4 +1,4 @@
-"""What the terminal sees: one line for an error, a bar for progress, nothing else in a pipe."""
+"""Console output: one-line errors, warnings and progress bars."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from itk_ncr.errors import (
 from itk_ncr.runs import FOR_PEOPLE, reason
 
 BAD_INPUT, TROUBLE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
-_NOBODYS_FAULT = (ImageWriteError, MissingDependencyError, WorkerError)
+_NOT_THE_CALLERS = (ImageWriteError, MissingDependencyError, WorkerError)
 # What the system says of paths that no file can have.
 _NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Progress = Callable[[float, str], None]
@@ -34,7 +34,7 @@ class OneLineErrors(click.Group):
     """A group whose commands fail with one line ``error: …`` and a status, never a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added, as they are used; click would sort them."""
+        """Commands in the order in which they were added; click would sort them."""
         del ctx
         return list(self.commands)
 
@@ -68,7 +68,7 @@ class OneLineErrors(click.Group):
 
 
 def _require_words(words: Sequence[str]) -> None:
-    """Refuse an empty word: a path of no letters is the folder one is in."""
+    """Refuse empty arguments: an empty path would mean the current folder."""
     if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
         raise click.UsageError("An argument is empty; is a variable of the shell not set?")
 
@@ -81,7 +81,7 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         # The reader has gone; Python would complain again when it flushes at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return TROUBLE, "nobody reads the output"
+        return TROUBLE, "the reader of the output has closed it"
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "itk-ncr"
         # Click's names of its own types
@@ -93,12 +93,12 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         return error.exit_code, error.format_message()
     refused = isinstance(error, NCRError)
     misnamed = isinstance(error, OSError) and error.errno in _NO_NAMES
-    at_fault = misnamed or (refused and not isinstance(error, _NOBODYS_FAULT))
+    at_fault = misnamed or (refused and not isinstance(error, _NOT_THE_CALLERS))
     return BAD_INPUT if at_fault else TROUBLE, reason(error)
 
 
 def _say(line: str) -> None:
-    """One line on stderr, whatever is in it: names that are no text, line breaks of libraries."""
+    """Print one line on stderr, with undecodable names and line breaks escaped."""
     text = " ".join(line.split()).encode("utf-8", "backslashreplace").decode()
     with contextlib.suppress(OSError):
         try:
@@ -119,7 +119,7 @@ def _flush() -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that unfinished output is cleared away as on Ctrl-C."""
+    """Let SIGTERM unwind the stack, so that unfinished output is removed as on Ctrl-C."""
 
     def leave(*_: object) -> None:
         sys.exit(TERMINATED)
@@ -153,7 +153,7 @@ def _single_line_warnings() -> Iterator[None]:
 
 
 def _unseen(_fraction: float, _text: str) -> None:
-    """Progress that nobody looks at."""
+    """No-op progress callback."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""``itk-ncr convert``: displacement fields in mm and in voxels, each made of the other."""
+"""``itk-ncr convert``: convert displacement fields between mm and voxels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``itk-ncr export``: a model as a file for other programs."""
+"""``itk-ncr export``: export a model as an ONNX file."""
 
 from __future__ import annotations
 

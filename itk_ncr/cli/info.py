@@ -13,7 +13,7 @@ from itk_ncr import runs
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(as_json: bool) -> None:
-    """Tell versions, the build of the kernels, threads and models."""
+    """Print versions, the build of the kernels, threads and models."""
     found = runs.environment()
     if as_json:
         click.echo(json.dumps(found, indent=2))

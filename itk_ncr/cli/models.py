@@ -1,4 +1,4 @@
-"""``itk-ncr models``: which networks there are, what they are, and whether they are whole."""
+"""``itk-ncr models``: list, show and verify trained models."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def show(name: str, as_json: bool) -> None:
 @models.command(short_help="Check that models are what was written, by SHA-256.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
-    """Check that models are what was written, by SHA-256; all of the package without a NAME.
+    """Verify the SHA-256 of models; of all shipped models without a NAME.
 
     Exit status 2 if one of them is not.
     """

@@ -53,7 +53,7 @@ _COUNT = click.IntRange(min=1)
 @click.option(
     "--lesion",
     type=click.Choice(KINDS),
-    help="What it looks like: L1 and L4 are huge, L2 is small, L3 small and pale; or an "
+    help="Kind of lesion: L1 and L4 are huge, L2 is small, L3 small and pale; or an "
     "appearance, of random size; or a model after real lesions, with surroundings and mass effect; "
     "realistic draws one of the models.  [default: chronic]",
 )
@@ -90,7 +90,7 @@ _COUNT = click.IntRange(min=1)
     "--mass-effect",
     type=_POSITIVE,
     metavar="MM",
-    help="Push tissue away from the lesion by up to so much.  [default: none; models draw it]",
+    help="Largest displacement of tissue away from the lesion.  [default: none; models draw it]",
 )
 @click.option("--count", type=_COUNT, metavar="N", help="oct: number of pairs.  [default: 10]")
 @click.option("--scans", type=_COUNT, metavar="N", help="oct: pairs per patient.  [default: 1]")
@@ -143,7 +143,7 @@ def phantom(
 
 
 def _write_lesion(folder: runs.OutputFolder, path: Path, seed: int, options: dict[str, Any]) -> str:
-    """Write the phantom of one image; a line that says what it is."""
+    """Write the phantom of one image and return a line that describes it."""
     import torch
 
     from itk_ncr.data import make_phantom
@@ -191,7 +191,7 @@ def _write_lesion(folder: runs.OutputFolder, path: Path, seed: int, options: dic
 
 
 def _truth(made: Phantom) -> dict[str, Any]:
-    """What can be said of a lesion in numbers."""
+    """Size and position of a lesion for ``summary.json``."""
     import numpy as np
 
     grid = made.lesion.grid
@@ -208,7 +208,7 @@ def _truth(made: Phantom) -> dict[str, Any]:
 
 
 def _write_oct(folder: runs.OutputFolder, seed: int, options: dict[str, Any]) -> str:
-    """Write pairs of virtual patients; a line that says what they are."""
+    """Write pairs of virtual patients and return a line that describes them."""
     from itk_ncr.data import OctPhantoms
 
     size = options.pop("size", None)
@@ -283,12 +283,12 @@ class _Table:
         self.row(*heading)
 
     def row(self, *cells: object) -> None:
-        """Add a line."""
+        """Append a row."""
         self._writer.writerow(map(cell, cells))
 
     @property
     def text(self) -> str:
-        """All lines."""
+        """The table as CSV text."""
         return self._text.getvalue()
 
 
@@ -299,7 +299,7 @@ def _record(
     outputs: dict[str, str],
     **more: Any,
 ) -> str:
-    """``summary.json``: how to make the same again."""
+    """Content of ``summary.json``: how to reproduce the files."""
     record = {
         "tool": "itk-ncr phantom",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""``itk-ncr register``: a pair of images in, everything that was found out about it in a folder."""
+"""``itk-ncr register``: register one pair of images and write the results to a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from itk_ncr.cli.console import note, progress_bar
 @options.file("--moving-brain-mask", "The same for MOVING, in its space.")
 @options.file("--labels", "Label map in the space of MOVING, to be carried onto FIXED.")
 @options.file(
-    "--fixed-labels", "Label map in the space of FIXED: tells how well --labels come to lie on it."
+    "--fixed-labels", "Label map in the space of FIXED, to measure the overlap of --labels with it."
 )
 @click.option(
     "--affine",

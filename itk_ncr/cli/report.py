@@ -1,4 +1,4 @@
-"""``itk-ncr report``: the page of an earlier run, or of a cohort, made again."""
+"""``itk-ncr report``: rebuild the report of an earlier run or cohort."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ PAGES = {"pair": "report.html", "cohort": "cohort.html"}
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Draw the page of a run or of a cohort again.")
+@click.command(short_help="Rebuild the report of a run or of a cohort.")
 @click.argument("run", type=_FILE)
 @click.option(
-    "--truth", type=_FILE, metavar="FILE", help="What truly has no counterpart (1), in fixed space."
+    "--truth",
+    type=_FILE,
+    metavar="FILE",
+    help="Ground truth of the regions without counterpart (1), in fixed space.",
 )
 @click.option(
     "--lesion-mask",
@@ -39,8 +42,8 @@ _FILE = click.Path(path_type=Path)
     metavar="FIXED MOVING",
     help="Label maps of both images. Default: those of the run.",
 )
-@click.option("--fixed", type=_FILE, metavar="FILE", help="Where the fixed image is now.")
-@click.option("--moving", type=_FILE, metavar="FILE", help="Where the moving image is now.")
+@click.option("--fixed", type=_FILE, metavar="FILE", help="Present path of the fixed image.")
+@click.option("--moving", type=_FILE, metavar="FILE", help="Present path of the moving image.")
 @click.option(
     "-o", "--output", type=_FILE, metavar="FILE", help="Page to write (.html). Default: in RUN."
 )
@@ -59,9 +62,9 @@ def report(
 ) -> None:
     """Make the page of RUN, a folder written by `itk-ncr register` or `itk-ncr batch`.
 
-    The page is one HTML file to look at in any browser, without network: images before and after,
+    The page is one self-contained HTML file: images before and after registration,
     masks, deformation, figures, a verdict. It replaces report.html (cohort.html) in RUN, or goes
-    where -o says. For the page of a pair the images of the run must still be what they were.
+    where -o says. For the page of a pair the images of the run must be unchanged.
     """
     given = {"--truth": truth, "--lesion-mask": lesion_mask, "--labels": labels}
     given |= {"--fixed": fixed, "--moving": moving}
@@ -162,7 +165,7 @@ def _write_pair(
 
 
 def _input_image(record: Mapping[str, Any], role: str, now: Path | None) -> Image:
-    """The fixed or moving image of the run, still what it was."""
+    """The fixed or moving image of the run, if unchanged since."""
     from itk_ncr.images import read_image
 
     entry = record["inputs"].get(role)
@@ -184,7 +187,7 @@ def _input_image(record: Mapping[str, Any], role: str, now: Path | None) -> Imag
 
 
 def _input(record: Mapping[str, Any], role: str, now: Path | None) -> Path:
-    """An image of the run that is still what it was."""
+    """An image of the run, if unchanged since."""
     entry = record["inputs"].get(role)
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         raise InputError(f"the record names no {role} image. Register again.")
@@ -203,7 +206,7 @@ def _input(record: Mapping[str, Any], role: str, now: Path | None) -> Path:
 
 
 def _extra(record: Mapping[str, Any], role: str) -> Path | None:
-    """A mask or a label map of the run; a page can do without one that is gone."""
+    """A mask or label map of the run; optional, None if its file is gone."""
     entry = record["inputs"].get(role)
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         return None

@@ -1,4 +1,4 @@
-"""``itk-ncr segment``: from a probability to a mask, by thresholds, holes and growing."""
+"""``itk-ncr segment``: make a mask from a probability map."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def _check_options(
 
 
 def _probability_file(path: Path) -> Path:
-    """The image itself, or the probability in the folder of a run."""
+    """Path of the probability map: the image itself, or that in the folder of a run."""
     if path.is_dir() and (path / runs.RECORD).is_file():
         for ending in runs.FORMATS:
             if (path / f"mask_probability{ending}").is_file():

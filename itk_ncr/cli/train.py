@@ -1,4 +1,4 @@
-"""``itk-ncr train``: images in, a model for ``itk-ncr register --model`` out."""
+"""``itk-ncr train``: train a model for ``itk-ncr register --model``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Folder of the training; made if it does not exist, gone on with if it holds this one.",
+    help="Folder of the training; made if it does not exist, resumed if it holds this one.",
 )
 @click.option(
     "--preset", type=click.Choice(RECIPES), required=True, help="Settings by kind of image."
@@ -66,20 +66,20 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     type=click.Choice(BUDGETS),
     default="small",
     show_default=True,
-    help="small: what a CPU can do; full: as long as the preset was meant to.",
+    help="small: feasible on a CPU; full: the full length of the preset.",
 )
 @click.option("--variant", type=click.Choice(VARIANTS), help="Default: that of the preset.")
 @click.option(
     "--architecture", type=click.Choice(ARCHITECTURES), help="Network. Default: that of the preset."
 )
 @click.option("--steps", type=_COUNT, metavar="N", help="Steps of the optimiser.")
-@click.option("--batch", type=_COUNT, metavar="N", help="Pairs of a step, of all processes.")
-@click.option("--accumulate", type=_COUNT, metavar="N", help="Batches of a step.")
+@click.option("--batch", type=_COUNT, metavar="N", help="Batch size of a step, over all processes.")
+@click.option("--accumulate", type=_COUNT, metavar="N", help="Batches accumulated per step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="X")
 @click.option(
     "--schedule",
     type=click.Choice(SCHEDULES),
-    help="Of the learning rate: steps of one fifth, or half a cosine down to a hundredth.",
+    help="Learning rate schedule: steps of one fifth, or half a cosine down to a hundredth.",
 )
 @click.option(
     "--averaging",
@@ -87,43 +87,48 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     metavar="DECAY",
     help="Keep a moving average of the weights with this decay, 0.999 say, as the result.",
 )
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the convolutions.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Precision of the convolutions.")
 @click.option(
     "--head-warm-up",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Steps in which only the fresh head for the mask learns (ncr-s).",
+    help="Steps in which only the new mask head is trained (ncr-s).",
 )
 @click.option("--width", type=_COUNT, metavar="N", help="Channels at full resolution.")
 @click.option(
     "--dropout",
     type=_SHARE,
     metavar="SHARE",
-    help="Features of the decoders that are dropped at random: needed for maps of uncertainty.",
+    help="Fraction of decoder features dropped at random (for uncertainty maps).",
 )
 @click.option("--reduce", type=_COUNT, metavar="N", help="Train on voxels N times as large.")
 @click.option(
     "--ignore-labels",
     metavar="N,N,...",
-    help="Label values that count as no label, as 0 does. Default: those that the CSV names.",
+    help="Label values to ignore, as 0 is. Default: those that the CSV names.",
 )
-@click.option("--lesions", type=click.FloatRange(0, 1), metavar="SHARE", help="Images given one.")
+@click.option(
+    "--lesions",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Fraction of images that get a synthetic lesion.",
+)
 @click.option(
     "--remapped",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Pairs shown in a random contrast, so that the model minds less which it meets.",
+    help="Fraction of pairs shown in a random contrast, for robustness to other contrasts.",
 )
 @click.option(
     "--lesion-masks",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Masks whose shapes inserted lesions take. Default: random blobs.",
+    help="Folder of masks for the shapes of inserted lesions. Default: random blobs.",
 )
 @click.option(
     "--start",
     metavar="MODEL",
-    help="Begin with the weights of a model, by name or folder; say, one of synthetic pairs.",
+    help="Initial weights: a model by name or folder, for example one of synthetic pairs.",
 )
 @seed_option
 @click.option(
@@ -132,7 +137,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     default=0.1,
     show_default=True,
     metavar="SHARE",
-    help="Patients to look at meanwhile, where the images come without a split.",
+    help="Fraction of validation patients, where the images come without a split.",
 )
 @click.option(
     "--test",
@@ -140,7 +145,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
     default=0.1,
     show_default=True,
     metavar="SHARE",
-    help="Patients not to touch at all, likewise.",
+    help="Fraction of test patients, likewise.",
 )
 @click.option("--fold", metavar="I/K", help="Instead: test on the I-th of K parts of the patients.")
 @click.option(
@@ -192,13 +197,13 @@ def train(
     \b
     DIR/model/             the model: `itk-ncr register FIXED MOVING -o OUT --model DIR/model`
     DIR/state.safetensors  the training, every two minutes
-    DIR/losses.csv         losses, and figures of the pairs that are not learnt from
+    DIR/losses.csv         losses and validation metrics
     DIR/tensorboard/       the same for TensorBoard, if it is installed
     DIR/split.csv          which patients were trained on
 
-    Ctrl-C saves and stops. The same command goes on where it stopped; on one CPU, with the same
-    number of threads, the result is then the same bit for bit. With more --steps it goes on, too,
-    with the learning rate of the longer training.
+    Ctrl-C saves and stops. The same command resumes; on one CPU, with the same
+    number of threads, the result is then the same bit for bit. With more --steps the training is
+    prolonged, with the learning rate of the longer training.
 
     Several processes: `torchrun --nproc-per-node 2 -m itk_ncr train IMAGES -o DIR ...`; --batch is
     divided among them.
@@ -255,7 +260,7 @@ def train(
             if run.step < run.settings.steps:
                 note(
                     f"stopped after step {run.step} of {run.settings.steps}. "
-                    "Give the same command again to go on."
+                    "Give the same command again to resume."
                 )
                 context.exit(INTERRUPTED)
             if rank == 0:
@@ -281,7 +286,7 @@ def _changed(
     lesions: float | None,
     remapped: float | None,
 ) -> Recipe:
-    """The recipe with what was asked for on the command line."""
+    """The recipe with the settings of the command line."""
     from dataclasses import replace
 
     wanted = {name: value for name, value in settings.items() if value is not None}
@@ -319,7 +324,7 @@ def _changed(
 
 
 class _Interruption:
-    """Turns the first Ctrl-C, and every SIGTERM, into a wish to stop after the step."""
+    """Turns the first Ctrl-C, and every SIGTERM, into a request to stop after the step."""
 
     def __init__(self) -> None:
         self._signals: list[int] = []
@@ -346,17 +351,17 @@ class _Interruption:
 
 
 class InterruptedTraining(click.ClickException):
-    """The second Ctrl-C: what the last saved state does not hold is lost."""
+    """Second Ctrl-C: progress since the last saved state is lost."""
 
     exit_code = INTERRUPTED
 
     def __init__(self) -> None:
-        super().__init__("interrupted; the same command goes on from the last saved state")
+        super().__init__("interrupted; the same command resumes from the last saved state")
 
 
 @dataclass
 class _Lines:
-    """Progress as lines, now and then, where no bar can be drawn."""
+    """Progress as occasional lines, where no bar can be drawn."""
 
     last: float = -math.inf
 
@@ -369,7 +374,7 @@ class _Lines:
 
 @contextlib.contextmanager
 def _progress(speaks: bool) -> Iterator[Any]:
-    """What to call after every step; nothing where nobody listens."""
+    """Progress callback after every step; a no-op with ``--quiet``."""
     if not speaks:
         yield None
         return
@@ -381,7 +386,7 @@ def _progress(speaks: bool) -> Iterator[Any]:
 
 
 def _text(report: Report) -> str:
-    """Where the training stands, in one line."""
+    """State of the training in one line."""
     minutes, seconds = divmod(round(report.seconds_left), 60)
     return (
         f"step {report.step} of {report.steps}, loss {report.losses['total']:.4f}, "
@@ -423,7 +428,7 @@ def _fold(text: str | None) -> tuple[int, int] | None:
 
 
 def _command(context: click.Context) -> str:
-    """The command that makes this model again; of paths the names only."""
+    """The command that reproduces this model, with the names of its paths only."""
     words = ["itk-ncr", "train"]
     silent = {"quiet", "dry_run", "name", "licence", "contrast"}
     for parameter in context.command.params:

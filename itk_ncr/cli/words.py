@@ -1,4 +1,4 @@
-"""Kinds of words that several commands read."""
+"""Parameter types shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 class Numbers(click.ParamType):
-    """Two or three numbers with commas between."""
+    """Two or three comma-separated numbers."""
 
     def __init__(self, kind: type, name: str) -> None:
         self.kind, self.name = kind, name
@@ -16,7 +16,7 @@ class Numbers(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """The numbers; anything else is a fault of the call."""
+        """Parse the numbers; anything else is a usage error."""
         if isinstance(value, tuple):
             return value
         try:

@@ -1,4 +1,4 @@
-"""Pairs to learn from: manifests, augmentation, phantom lesions, synthetic truth."""
+"""Training data: manifests, augmentation, phantom lesions, synthetic pairs."""
 
 from itk_ncr.data.augmentation import AUGMENTATIONS, Augmentation
 from itk_ncr.data.lesions import Lesions

@@ -1,4 +1,4 @@
-"""Small random changes of a pair that a registration must not mind."""
+"""Random augmentation of training pairs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BIAS_KNOTS = 4
 
 @dataclass(frozen=True)
 class Augmentation:
-    r"""How far a pair may be changed; every number is the end of a uniform distribution.
+    r"""Ranges of the augmentation; every number is the bound of a uniform distribution.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Augmentation:
     bias : float
         Each image is multiplied by ``exp(b)``, b smooth and up to this.
     remapped : float
-        Share of pairs whose images are both shown through one random map of intensities: another
+        Fraction of pairs whose images are both shown through one random map of intensities: another
         contrast, which is why a lesion is inserted after it.
     fill_outside : bool
         Whether what was outside the image becomes background; otherwise its border repeats.
@@ -91,7 +91,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One image of a pair and what moves with it."""
+    """One image of a pair with its labels and lesion."""
 
     image: Tensor
     labels: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The images of a folder and the label maps beside them, by their names."""
+"""Images and label maps of a folder, matched by name."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def list_folder(
 
 
 def _stems(folder: Path) -> tuple[dict[Path, str], list[Path]]:
-    """The names of images without their suffixes, and what else there is that is not hidden."""
+    """Image names without suffix, and the other visible files."""
     stems: dict[Path, str] = {}
     others: list[Path] = []
     for file in sorted(folder.iterdir()):
@@ -112,7 +112,7 @@ def image_stem(name: str) -> str | None:
 
 
 def _alike(stems: dict[Path, str]) -> dict[Path, str]:
-    """Files whose name is that of another one but for the suffix or the case of letters."""
+    """Files whose names differ only in suffix or case."""
     first: dict[str, Path] = {}
     faults: dict[Path, str] = {}
     for file, stem in stems.items():
@@ -123,7 +123,7 @@ def _alike(stems: dict[Path, str]) -> dict[Path, str]:
 
 
 def _ending(stem: str, endings: Sequence[str]) -> str | None:
-    """The longest of the endings that a name has, as it is written there."""
+    """The longest matching ending of a name, as spelt there."""
     plain = _plain(stem)
     found = [e for e in endings if plain.endswith(e.lower()) and len(stem) > len(e)]
     return stem[-len(max(found, key=len)) :] if found else None
@@ -135,7 +135,7 @@ def _plain(stem: str) -> str:
 
 
 def _is_like_a_mask(stem: str, label_endings: Sequence[str]) -> bool:
-    """Whether a name says "mask", or says "label map" in a way that names no image.
+    """Whether a name looks like a mask, or like a label map without an image.
 
     As "ann_mask", "mask_ann", "seg-ann" and "ann_seg_2".
     """
@@ -156,7 +156,7 @@ def _pairs(images: dict[str, Path], labels: dict[str, Path]) -> list[tuple[str, 
 
 
 def _shorter(stem: str) -> str:
-    """The name without its last part: of "ann_t1" "ann"."""
+    """The name without its last part: "ann" for "ann_t1"."""
     return stem.rpartition("_")[0]
 
 
@@ -167,7 +167,7 @@ def _orphan(file: Path, name: str, images: dict[str, Path]) -> str:
 
 
 def _patients_twice(images: dict[str, Path]) -> list[str]:
-    """Patients of whom there are several images by their names, which a folder cannot say."""
+    """Patients who seem to have several images, which only a table can declare."""
     found: dict[str, list[str]] = {}
     names = {_plain(stem) for stem in images}
     parts = {part for name in names for part in _parts(name)} & names
@@ -186,7 +186,7 @@ def _patients_twice(images: dict[str, Path]) -> list[str]:
 
 
 def _person(stem: str) -> str | None:
-    """Who is shown, where a name says so: by BIDS, or before the word of a contrast."""
+    """Patient of an image by its name: BIDS subject, or what precedes a contrast."""
     plain = stem.casefold()
     bids = re.match(r"sub-[a-z0-9]+(?=_|$)", plain)
     if bids:
@@ -196,7 +196,7 @@ def _person(stem: str) -> str | None:
 
 
 def _parts(name: str) -> list[str]:
-    """What a name of several words begins and ends with."""
+    """First and last part of a name of several words."""
     words = name.split("_")
     cuts = range(1, len(words))
     return ["_".join(words[:n]) for n in cuts] + ["_".join(words[-n:]) for n in cuts]

@@ -1,4 +1,4 @@
-"""Which lesions a source of pairs inserts, and into which image."""
+"""Lesions that a source of pairs inserts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Lesions:
     appearances : sequence of str
         Rows of ``phantoms.APPEARANCES``, drawn alike.
     blobs : float
-        Share of random blobs among the lesions; those that no mask of the bank fits are blobs, too.
+        Fraction of random blobs among the lesions; where no mask of the bank fits a blob is used,
+        too.
     """
 
     bank: LesionBank | None
@@ -62,7 +63,7 @@ class Lesions:
         inside: Tensor,
         white: float,
     ) -> tuple[Tensor, Tensor | None]:
-        """Insert a lesion as often as the probability says.
+        """Insert a lesion with the configured probability.
 
         Parameters
         ----------

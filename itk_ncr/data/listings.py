@@ -1,4 +1,4 @@
-"""The table of a training: which columns it may have, and what its lines say."""
+"""Training tables: columns and the meaning of their rows."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Entry:
 
 
 def is_of_pairs(table: Table) -> bool:
-    """Whether lines name pairs, and not images."""
+    """Whether rows name pairs rather than single images."""
     return "fixed" in table.heading or "moving" in table.heading
 
 
 def column_faults(table: Table) -> list[str]:
-    """What is wrong with the columns of a training's table."""
+    """Faults of the columns of a training table."""
     columns: tuple[str, ...] = IMAGE_COLUMNS
     required: tuple[str, ...] = ("subject", "image")
     if is_of_pairs(table):
@@ -161,5 +161,5 @@ def label_values(text: str) -> tuple[int, ...]:
 
 
 def patient_key(name: str) -> str:
-    """What is the same for spellings of one name: blanks, case, and kinds of Unicode."""
+    """Key of a patient's name that ignores blanks, case and Unicode forms."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

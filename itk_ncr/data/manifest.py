@@ -1,4 +1,4 @@
-"""Which images there are: read from a folder or a CSV, and checked before anything is learnt."""
+"""Manifests: the images of a training, read from a folder or CSV and checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RELATIVE_TOLERANCE, VOXEL_TOLERANCE = 1e-3, 0.05
 
 @dataclass(frozen=True)
 class Subject:
-    """One image and what belongs to it.
+    """One image with its labels, lesion, patient and split.
 
     Attributes
     ----------
@@ -56,13 +56,13 @@ class Subject:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The image and what belongs to it, as far as there is any."""
+        """The files of the subject that exist."""
         return tuple(p for p in (self.image, self.labels, self.lesion) if p is not None)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Subjects, and the pairs that the user has named among them.
+    """Subjects, and the pairs the user has declared among them.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ def read_manifest(
     label_endings: Sequence[str] = LABEL_ENDINGS,
     any_size: bool = False,
 ) -> Manifest:
-    """Read which images to use from a folder or a CSV, and check them all.
+    """Read a manifest from a folder or CSV and check its files.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _subject(entry: Entry) -> Subject:
 
 
 def _faults_of_patients(subjects: Sequence[Subject]) -> list[str]:
-    """Why a patient could be in two splits, or images in none."""
+    """Faults of patients: in two splits, or images in none."""
     spellings: dict[str, dict[str, None]] = {}
     splits: dict[str, set[str | None]] = {}
     for subject in subjects:
@@ -268,7 +268,7 @@ def raise_faults(faults: Iterable[str]) -> None:
 
 
 def read_grid(path: Path) -> Grid:
-    """Where an image lies, as the reader of its voxels says: headers can be read in two ways."""
+    """Grid of an image as the reader of its voxels gives it, not as its header alone does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given when the voxels are used
         return read_image(path).grid

@@ -1,4 +1,4 @@
-"""Where the voxels of a training grid lie in space, so that masks of lesions find their place."""
+"""Position of training grids in space, for placing lesion masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random appearances and deformations: what synthetic pairs are made of."""
+"""Random appearances and deformations of synthetic pairs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DARKEST = 0.1
 FEWEST_LEVELS, MOST_LEVELS = 3, 12
 LEVEL_SPREAD = 0.03
 CURVE_KNOTS = 7
-# Share of the image, at each end of an axis, over which a velocity rises from 0.
+# Fraction of the image, at each end of an axis, over which a velocity rises from 0.
 TAPER = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How an anatomy becomes an image: as it is, through a curve, or by intensities of labels.
+    """How an anatomy is rendered: as is, through an intensity curve, or by label intensities.
 
     Attributes
     ----------
@@ -190,7 +190,7 @@ def posed(displacement: Tensor, pose: Affine | None) -> Tensor:
 
 
 def upper_quartile(values: Tensor) -> float:
-    """The value that a quarter of them exceeds; of many values, every n-th is looked at."""
+    """Upper quartile; of many values, a regular sample is used."""
     if not len(values):
         return 1.0
     return float(torch.quantile(values[:: max(1, len(values) // 100_000)], 0.75))

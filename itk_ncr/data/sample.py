@@ -1,4 +1,4 @@
-"""One pair ready for a network, and several of them as one batch."""
+"""Training samples and batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itk_ncr.errors import ArgumentError, ShapeError
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A pair of images and what is known about it.
+    """A training pair with its optional ground truth.
 
     Attributes
     ----------
@@ -66,13 +66,13 @@ class Batch:
 
 
 class Source(Protocol):
-    """Pairs by number; everything random comes from the generator, so nothing needs to be kept."""
+    """Pairs by index; stateless, all randomness comes from the generator."""
 
     def __len__(self) -> int:
         """Number of pairs in an epoch."""
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """The pair of that number, augmented as the generator says."""
+        """The pair of an index, augmented with the generator."""
 
 
 OPTIONAL = ("fixed_labels", "moving_labels", "lesion", "displacement", "velocity")

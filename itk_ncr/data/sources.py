@@ -107,10 +107,10 @@ class PairSource:
         return tuple(self.store[self.pairs[0][0]].image.shape[1:])
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """The pair of that number; everything random is drawn from the generator.
+        """The pair of an index; all randomness comes from the generator.
 
         A lesion of the moving image counts as lesion where it lies on the moving grid: where it is
-        in the fixed image, nobody knows before the registration.
+        in the fixed image is unknown before the registration.
         """
         i, j, version = self.pairs[index]
         subjects = self.manifest.subjects

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: by patient, counted and printed."""
+"""Splits into training, validation and test patients, and their audit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Fold:
 
 
 def divide(manifest: Manifest, *, val: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
-    """Deal the patients of a manifest to train, val and test at random, in these shares.
+    """Assign the patients of a manifest to train, val and test at random.
 
     Raises
     ------
     ArgumentError
-        If a share is not in [0, 1), nobody is left to train on, or the manifest is divided already.
+        If a share is not in [0, 1), no patient is left for training, or the manifest has splits.
     """
     patients = manifest.patients()
     if any(subject.split is not None for subject in manifest.subjects):
@@ -114,7 +114,7 @@ def count_pairs(manifest: Manifest, fold: Fold, *, versions: int = 1) -> FoldCou
 
 
 def fold_audit(manifest: Manifest, rounds: Sequence[Fold], *, versions: int = 5) -> str:
-    """Say how many patients and pairs each fold has, and check that none is on both sides.
+    """Describe the patients and pairs of each fold, and check that no patient is on both sides.
 
     Parameters
     ----------
@@ -134,8 +134,8 @@ def fold_audit(manifest: Manifest, rounds: Sequence[Fold], *, versions: int = 5)
     wrong = sorted(p for p in patients if tested.count(p) != 1)
     if both or wrong:
         raise ArgumentError(
-            f"folds must test every patient once and train on none of them; got {both or 'nobody'} "
-            f"on both sides and {wrong or 'nobody'} not tested once. Use itk_ncr.data.folds."
+            f"folds must test every patient once and train on none of them; got {both or 'none'} "
+            f"on both sides and {wrong or 'none'} not tested once. Use itk_ncr.data.folds."
         )
     counts = [count_pairs(manifest, fold, versions=versions) for fold in rounds]
     lines = [f"{len(patients)} patients, {len(rounds)} folds"]

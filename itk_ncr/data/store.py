@@ -1,4 +1,4 @@
-"""Images of a manifest on the scale and grid of training, kept in memory once read."""
+"""Cache of a manifest's images on the intensity scale and grid of the training."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Store:
         self._placements: dict[int, Placement] = {}
 
     def prepare(self, positions: Sequence[int]) -> None:
-        """Read these images now, and name all that cannot be used in one error.
+        """Read images now and raise one error that names all unusable ones.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Store:
         raise_faults(self.faults(positions))
 
     def faults(self, positions: Iterable[int], *, keep: bool = True) -> list[str]:
-        """Read these images now, and say of all that cannot be used why.
+        """Read images now and return the faults of the unusable ones.
 
         Parameters
         ----------

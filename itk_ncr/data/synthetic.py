@@ -1,4 +1,4 @@
-"""Pairs whose deformation is known: one anatomy, two random appearances, a random velocity."""
+"""Synthetic pairs: one anatomy, two random appearances, a known random deformation."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ INTEGRATION_STEP = 2
 
 @dataclass(frozen=True)
 class Synthesis:
-    """How pairs are made up; ranges are drawn from uniformly.
+    """Settings of synthetic pairs; ranges are sampled uniformly.
 
     Attributes
     ----------
     real, remapped : float
-        Share of pairs that show the images themselves, and of those that show them through a random
-        map of intensities. The others show a random intensity for every label.
+        Fraction of pairs that show the images themselves, and of those that show them through a
+        random map of intensities. The others show a random intensity for every label.
     same_contrast : float
-        Share of pairs in which both images have one contrast.
+        Fraction of pairs in which both images have one contrast.
     peak_voxels : (low, high)
         Length of the longest vector of the velocity.
     scale_voxels : (low, high)

@@ -1,4 +1,4 @@
-"""Figures and pictures that say how good a registration is."""
+"""Evaluation: metrics, statistics, verdicts and reports."""
 
 from itk_ncr.evaluation.inspection import Inspection, inspect
 from itk_ncr.evaluation.metrics import (

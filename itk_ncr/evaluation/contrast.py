@@ -1,4 +1,4 @@
-"""Grey values for people: what is black and white, and how alike two images are; one place."""
+"""Display contrast: grey windows, and matching of grey values between images."""
 
 from __future__ import annotations
 

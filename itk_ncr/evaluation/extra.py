@@ -1,4 +1,4 @@
-"""SciPy, where it is needed and there."""
+"""Optional import of SciPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the images themselves say about a registration: the figures that a verdict needs besides.
+"""Image-based figures of a registration that the verdict needs.
 
 Lengths and volumes are in shares of the object, whose unit is the radius of the ball (disc) of its
 size: some 70 mm for a brain. So heads, brains and retinas are judged alike, in mm or in pixels.
@@ -44,7 +44,7 @@ LEVELS = 32
 
 @dataclass(frozen=True)
 class Inspection:
-    """Figures of a registration that only its images show; NaN where there is nothing to measure.
+    """Image-based figures of a registration; NaN where there is nothing to measure.
 
     Shares are of the fixed object, or of the mask where that is said.
     """
@@ -54,25 +54,25 @@ class Inspection:
     affine_stretch: float
     """Largest over smallest stretching of the affine; 1 for a similarity."""
     containment: float
-    """Share of the smaller of both objects that lies in the other after the affine."""
+    """Fraction of the smaller of both objects that lies in the other after the affine."""
     correlation: float
     """Of the fixed and the warped image outside the mask."""
     correlation_ratio: float
-    """Share of the fixed image's variance there that any function of the warped image explains."""
+    """Fraction of the fixed variance there that any function of the warped image explains."""
     mask_at_border: float
-    """Share of the mask at the border of the field of view, of either image."""
+    """Fraction of the mask at the border of the field of view, of either image."""
     mask_at_surface: float
-    """Share of the mask in the rim of the object, or outside of it."""
+    """Fraction of the mask in the rim of the object, or outside of it."""
     surface: float
-    """Share of the object that is its rim."""
+    """Fraction of the object that is its rim."""
     mask_outside_brain: float
-    """Share of the mask outside the brain mask, where one was given."""
+    """Fraction of the mask outside the brain mask, where one was given."""
     residual_left: float
     """Largest region outside the mask whose residual no healthy tissue shows."""
     extreme_change: float
     """Largest region outside the mask that shrinks or grows extremely."""
     stretched: float
-    """Share of the object whose volume changes more than fivefold by the deformation alone."""
+    """Fraction of the object whose volume changes more than fivefold by the deformation alone."""
 
     def as_dict(self) -> dict[str, float]:
         """The figures by name."""
@@ -82,7 +82,7 @@ class Inspection:
 def inspect(
     fixed: Image, moving: Image, result: RegistrationResult, brain_mask: Image | None = None
 ) -> Inspection:
-    """Measure what only the images show.
+    """Measure the image-based figures of a registration.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class _View:
 
     @cached_property
     def compared(self) -> NDArray[np.bool_]:
-        """Where both images are looked at."""
+        """Voxels in which both images are compared."""
         return self.object & self.inside & ~self.mask
 
     @cached_property
@@ -208,7 +208,7 @@ class _View:
         return self._blurred(np.log(np.maximum(self.determinant, np.float32(1e-3))))
 
     def largest(self, region: NDArray[np.bool_]) -> float:
-        """Share of the object that the largest part of a region takes, outside the mask."""
+        """Fraction of the object that the largest part of a region takes, outside the mask."""
         labels, count = components(region & self.compared)
         if not count:
             return 0.0
@@ -246,7 +246,7 @@ def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
 
 
 def _correlation_ratio(source: NDArray[np.float32], target: NDArray[np.float32]) -> float:
-    """Share of the target's variance that is between classes of equal source values."""
+    """Fraction of the target's variance that is between classes of equal source values."""
     if source.size < 2 or not target.std() > 0:
         return math.nan
     edges = np.unique(np.quantile(source, np.linspace(0, 1, LEVELS + 1)[1:-1]))

@@ -1,4 +1,4 @@
-"""What a notebook shows of a registration."""
+"""Notebook display of registration results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture of a registration, for people who were not there."""
+"""Overview figure of a registration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A registration cut to its object and turned upright, and the planes to look at."""
+"""A registration cropped to its object in a standard orientation, and its display planes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COVERAGE = 0.25
 
 
 class Registered(Protocol):
-    """What a picture needs to know of a registration: a result, or what its files hold."""
+    """Interface of registrations that can be drawn: a result, or one read from files."""
 
     @property
     def warped(self) -> Image:

@@ -1,4 +1,4 @@
-"""Whether one method is better than another: tests, effects and intervals over pairs of figures."""
+"""Paired statistics: tests, effect sizes, confidence intervals."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def effect_size(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> Figures:
-    """p-values adjusted for their number, after Holm: those below a level may all be believed.
+    """Holm-adjusted p-values.
 
     Parameters
     ----------

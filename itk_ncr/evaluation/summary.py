@@ -1,4 +1,4 @@
-"""What there is to say about a registration, in numbers and in words."""
+"""Summary of a registration in numbers and words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTICE = "research use only; not for diagnosis or treatment"
 
 
 def summary(result: RegistrationResult) -> dict[str, Any]:
-    """What there is to say about a result in numbers, ready for JSON."""
+    """Figures of a result, ready for JSON."""
     model = result.model
     return {
         "engine": result.engine,
@@ -48,7 +48,7 @@ def figures(
     overlap: Mapping[str, float | None] | None = None,
     brain: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[tuple[str, str]]:
-    """The figures a person asks for first: what, and how much, in words.
+    """The main figures as pairs of name and text.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def figures(
 
 
 def _engine(result: RegistrationResult) -> str:
-    """Who registered, and which network had a say."""
+    """Engine that registered, and the network that contributed."""
     if result.model is None:
         return result.engine
     if result.engine == "network":

@@ -1,4 +1,4 @@
-"""Algebra of displacements and velocities: other grids, smoother, inverted, unfolded."""
+"""Operations on displacements and velocities: resizing, smoothing, inversion, regularity."""
 
 from itk_ncr.fields.inversion import invert_displacement
 from itk_ncr.fields.regularity import (

@@ -1,4 +1,4 @@
-"""The way back through a displacement that came without its inverse."""
+"""Inversion of displacement fields."""
 
 from __future__ import annotations
 

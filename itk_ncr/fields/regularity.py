@@ -1,4 +1,4 @@
-"""How well behaved a displacement is: does it fold, and does its inverse undo it."""
+"""Regularity of displacements: folding and inverse consistency."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itk_ncr.ops.checks import require_field
 def inverse_consistency(
     displacement: Tensor, inverse: Tensor, *, spacing: Sequence[float] | None = None
 ) -> Tensor:
-    r"""Distance between every voxel and where it lies after going there and back.
+    r"""Inverse-consistency error of every voxel.
 
     .. math:: e(p) = \| u(p) + u^{-}(p + u(p)) \|
 
@@ -63,7 +63,7 @@ def vector_length(field: Tensor) -> Tensor:
 
 
 def folding_fraction(displacement: Tensor) -> Tensor:
-    """Share of voxels whose neighbourhood is turned inside out (determinant not positive).
+    """Fraction of voxels with a Jacobian determinant that is not positive.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From one grid to another inside the tensor wing: first and last voxel centres coincide."""
+"""Resizing of fields and images between grids of the same extent (end centres coincide)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ resize_velocity = resize_displacement
 def reduced_shape(
     shape: Sequence[int], factor: float | Sequence[float], *, minimum: int = 1
 ) -> tuple[int, ...]:
-    """Give the size of a grid whose voxels are ``factor`` times larger; ends coincide.
+    """Shape of a grid of the same extent whose voxels are ``factor`` times larger.
 
     Parameters
     ----------

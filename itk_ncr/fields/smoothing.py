@@ -1,4 +1,4 @@
-"""Gaussian smoothing, tap by tap along one axis after the other.
+"""Separable Gaussian smoothing.
 
 Every tap is one multiply-add of whole arrays. A matrix product per axis would be as fast, but its
 last bit depends on the number of threads.

@@ -1,4 +1,4 @@
-"""The ITK face: a registration as a stage of a pipeline. Imports itk when it is first used."""
+"""ITK pipeline filter for registration; imports itk on first use."""
 
 from __future__ import annotations
 

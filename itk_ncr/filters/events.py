@@ -1,4 +1,4 @@
-"""What happens while a filter runs: observers that do not leak, errors that are not lost."""
+"""Events, progress, abort and errors of the filter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Observers:
-    """Python callables that watch the events of a C++ object.
+    """Python observers of a C++ object.
 
     ITK counts the reference to an observer where Python's garbage collector cannot see it, so a
     callable that knows the filter it watches would keep both alive for ever. Here ITK only gets a
@@ -94,11 +94,11 @@ class CoreEvents:
         self._observers.clear(self._core)
 
     def HasObserver(self, event: Any) -> bool:
-        """Whether somebody watches this event."""
+        """Whether the event has an observer."""
         return bool(self._core.HasObserver(event))
 
     def GetProgress(self) -> float:
-        """Share of the registration that is done, in [0, 1]."""
+        """Progress of the registration, in [0, 1]."""
         return float(self._core.GetProgress())
 
     def SetAbortGenerateData(self, abort: bool) -> None:

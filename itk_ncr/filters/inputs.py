@@ -1,4 +1,4 @@
-"""What a filter takes as an input: images, filters and arrays in, float images out."""
+"""Conversion of filter inputs to float images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of the filter, on which grid and in which unit."""
+"""Outputs of the filter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Outputs:
     """The outputs of a filter whose stages are in ``_pipeline``.
 
     Images are pipeline objects: they have voxels after an Update of theirs, of the filter, or of a
-    filter downstream. Transforms and figures are computed when asked for.
+    filter downstream. Transforms and figures are computed on access.
     """
 
     GetOutput: Callable[[], Any]  # of ITK
@@ -61,7 +61,7 @@ class Outputs:
         return self._pipeline.output("jacobian")
 
     def GetInverseError(self) -> Any:
-        """How far there and back again misses, mm, float."""
+        """Inverse-consistency error in mm, float."""
         return self._pipeline.output("inverse error")
 
     def GetTransform(self, composite: bool = False) -> Any:
@@ -85,7 +85,7 @@ class Outputs:
         return self.GetResult().quality
 
     def GetResult(self) -> RegistrationResult:
-        """Everything as arrays, after an :meth:`Update` if one is due."""
+        """The whole result as arrays, after an :meth:`Update` if one is due."""
         if not self._pipeline.is_current():
             self.Update()
         return self._pipeline.thresholded()

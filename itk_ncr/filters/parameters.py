@@ -1,4 +1,4 @@
-"""The settings of a registration as ITK and SimpleITK spell them: Set and Get.
+"""Set and Get methods of the registration settings, as ITK and SimpleITK spell them.
 
 They are the fields of ``RegistrationSettings``: a new one gets its accessors here for free.
 """

@@ -1,4 +1,4 @@
-"""One registration as a net of pipeline stages.
+"""The registration as a graph of pipeline stages.
 
 The core stage reads the inputs, registers, and keeps the result; its own output is the warped
 image. Every other output is a small stage below it, which copies the requested part of one array of
@@ -162,7 +162,7 @@ class RegistrationPipeline:
         return self._outputs[name].GetOutput()
 
     def update_outputs(self, whole: bool) -> None:
-        """Bring every output that was ever asked for up to date."""
+        """Update every output that has been requested."""
         for source in self._outputs.values():
             image = source.GetOutput()
             prepare_request(image, whole)

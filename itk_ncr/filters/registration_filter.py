@@ -204,12 +204,12 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         return initial
 
     def SetRegistration(self, registration: Callable[..., RegistrationResult] | None) -> None:
-        """Who registers: a callable like :func:`itk_ncr.register`, or None for that itself."""
+        """Set the registration: a callable like :func:`itk_ncr.register`; None for the default."""
         if self._parameters.set_registration(registration):
             self._setting_changed("registration")
 
     def GetRegistration(self) -> Callable[..., RegistrationResult] | None:
-        """Who registers; None for the default."""
+        """The registration callable; None for the default."""
         return self._parameters.registration
 
     # Running
@@ -232,7 +232,7 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         return self._pipeline.last_exception
 
     def Update(self) -> None:
-        """Bring all outputs that were asked for up to date.
+        """Update all outputs that have been requested.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Python code as stages of a C++ pipeline, and the traps of ``itk.PyImageFilter`` closed.
+"""Python stages of a C++ pipeline on ``itk.PyImageFilter``.
 
 ``itk.PyImageFilter`` calls Python from GenerateData, but only for scalar images, with one output,
 and with sharp edges:
@@ -26,7 +26,7 @@ from itk_ncr.images import Image, as_image
 
 
 class Owner(Protocol):
-    """Who has stages: it keeps the first error of a run."""
+    """Owner of stages, which keeps the first error of a run."""
 
     def keep(self, error: BaseException) -> None:
         """Remember an error that ITK would lose."""

@@ -1,4 +1,4 @@
-"""Images: arrays with a place in space, their files, their faces in other libraries."""
+"""Images: arrays in physical space, file formats, conversion to other libraries."""
 
 from itk_ncr.images.adapters import as_image
 from itk_ncr.images.deferred import DeferredImage, map_values

@@ -1,4 +1,4 @@
-"""Images of other libraries, arrays and paths become an :class:`Image`.
+"""Conversion of arrays, paths and images of other libraries to :class:`Image`.
 
 Other libraries are recognised by their attributes and never imported for the asking. The way back
 is :mod:`itk_ncr.images.libraries`.
@@ -38,7 +38,7 @@ def as_image(
     role: str = "image",
     vector: bool = False,
 ) -> Image:
-    """An image from whatever the caller has at hand.
+    """Convert an array, a path or an image of another library.
 
     Parameters
     ----------

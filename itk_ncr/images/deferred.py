@@ -1,7 +1,7 @@
-"""Images whose values are computed when they are asked for, and not kept.
+"""Images whose values are computed on access and not kept.
 
 The fields of a registration of 512 x 512 x 120 voxels take 1.8 GB together, and are all made from a
-few MB on the grid the pair was solved on. Whoever needs one at a time should not pay for all.
+few MB on the grid the pair was solved on. One that is needed alone should not cost all of them.
 """
 
 from __future__ import annotations

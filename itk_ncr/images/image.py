@@ -1,4 +1,4 @@
-"""An array with a place in space."""
+"""The image class: an array in physical space."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SLAB_VOXELS = 2**17
 
 
 class ImageWarning(UserWarning):
-    """An image can be used, but something about it should be looked at."""
+    """An image can be used, but something about it should be checked."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A scalar or vector image: voxel values and where they lie.
+    """A scalar or vector image: voxel values and their grid.
 
     Parameters
     ----------

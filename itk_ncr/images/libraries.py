@@ -1,4 +1,4 @@
-"""An :class:`Image` as an image of another library, at the same place in space.
+"""Conversion of :class:`Image` to other libraries.
 
 Each library is imported when its function is called; only SimpleITK is always there.
 """
@@ -161,7 +161,7 @@ def ras_affine(grid: Grid) -> NDArray[np.float64]:
 
 
 def import_itk() -> Any:
-    """The package itk, or an error that says how to get it."""
+    """Import itk, or raise an error that says how to install it."""
     try:
         import itk
     except ImportError as error:

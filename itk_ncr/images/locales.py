@@ -1,4 +1,4 @@
-"""Numbers with a decimal point, whatever the host program has set."""
+"""Locale-independent reading and writing of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory there is, to be asked before it is needed."""
+"""Available memory of the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def available_memory() -> int | None:
 
 
 def require_memory(needed: int, what: str, advice: str) -> None:
-    """Refuse work that cannot fit.
+    """Raise an error if the work needs more memory than available.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def require_memory(needed: int, what: str, advice: str) -> None:
 
 
 def return_memory() -> None:
-    """Give what was freed back to the system, where the C library keeps it (glibc).
+    """Return freed memory to the system (glibc).
 
     After a registration of 1.5 million voxels it had kept 230 MB.
     """

@@ -1,4 +1,4 @@
-"""Reading images: what a file holds, or one line that says why it cannot be used."""
+"""Reading of images and displacement fields from files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from itk_ncr.images.image import Image, ImageWarning
 
 
 def read_image(path: Any, role: str = "image") -> Image:
-    """Read a 2D or 3D scalar image, or say in one line why not.
+    """Read a 2D or 3D scalar image.
 
     Parameters
     ----------

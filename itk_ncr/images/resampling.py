@@ -1,4 +1,4 @@
-"""Sampling images through maps of space; the one place where voxel fields become millimetres.
+"""Resampling of images through maps of space, and voxel fields as millimetres.
 
 All of it walks the output grid in slabs: positions are computed in float64, a slab at a time, and
 handed to :func:`itk_ncr.ops.warp` as displacements in voxels.
@@ -56,7 +56,7 @@ def resample(
         What lies outside ``image``, that is, more than half a voxel beyond its outermost voxel
         centres (the rule of ITK): ``fill_value``, or the nearest voxel.
     defer : bool
-        Return a :class:`DeferredImage`, whose values are computed when they are asked for.
+        Return a :class:`DeferredImage`, whose values are computed on access.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def physical_displacement(
     affine : AffineMap, optional
         From fixed to moving space, applied after ``u``.
     defer : bool
-        Return a :class:`DeferredImage`, whose values are computed when they are asked for.
+        Return a :class:`DeferredImage`, whose values are computed on access.
 
     Returns
     -------

@@ -218,7 +218,7 @@ def read_affine(
 
 
 def _require_room(folder: Path, deformation: Image | None) -> None:
-    """A disk that fills up under HDF5 makes it print pages, and crash when the process ends."""
+    """Check disk space first: HDF5 crashes at exit when the disk fills up."""
     needed = 0 if deformation is None else 8 * deformation.array.size
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Displacement fields in voxels, as Learn2Reg and VoxelMorph keep them, and the way to mm and back.
+"""Displacement fields in voxels (Learn2Reg, VoxelMorph), converted to and from mm.
 
 A voxel field ``u`` of shape (x, y, z, 3) carries the voxel ``i`` of the fixed image to the position
 ``i + u(i)`` in the array of the moving image, component c along array axis c. It knows no spacing

@@ -1,4 +1,4 @@
-"""Writing images: under a hidden name, read back, then put in place in one step."""
+"""Atomic writing of images, verified by reading back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GEOMETRY_TOLERANCE_VOXELS = 1e-2
 
 
 def write_image(image: Any, path: str | os.PathLike[str]) -> None:
-    """Write an image so that a file of this name is either complete and right, or as before.
+    """Write an image atomically; the file is complete, or as before.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def write_image(image: Any, path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def atomic_write(target: Path, suffix: str) -> Iterator[Path]:
-    """A hidden temporary name beside ``target`` that takes its place if all goes well.
+    """Temporary file beside ``target`` that replaces it on success (context manager).
 
     The name keeps ``suffix``, by which writers choose a format.
     """

@@ -1,4 +1,4 @@
-"""What is minimised: distances with masks inside, smoothness, and the price of a mask."""
+"""Loss terms: masked distances, smoothness, and the price of a mask."""
 
 from itk_ncr.losses.functional import (
     Functional,

@@ -1,4 +1,4 @@
-"""How well warped labels lie on the labels of the fixed image."""
+"""Overlap of warped and fixed labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published weights in canonical units, each beside where it comes from.
+"""Published weights, converted to canonical units.
 
 The paper prints weights for sums over voxels (2D), for means (3D), and for velocities in
 coordinates from -1 to 1 (2D), so its numbers only mean something together with the size of the

@@ -1,4 +1,4 @@
-r"""The price of a mask: its volume and its perimeter, as means over the voxels.
+r"""Volume and perimeter of a mask, as means over the voxels.
 
 ``perimeter(S) * N`` is the length (2D) or the area (3D) of the boundary, in voxels, for the first
 three forms; the released form counts edge voxels instead.

@@ -1,4 +1,4 @@
-r"""How unlike two images are, over the voxels that correspond; and what masking a voxel saves.
+r"""Masked image distances, and the evidence for masking a voxel.
 
 Every distance is 0 for images that are alike and is a *mean*: it is divided by the number of all
 voxels (or by the extent of the foreground), never by the number of unmasked ones. Otherwise masking

@@ -1,4 +1,4 @@
-"""How rough a velocity field is."""
+"""Smoothness terms of a velocity field."""
 
 from __future__ import annotations
 

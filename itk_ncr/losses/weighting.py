@@ -1,4 +1,4 @@
-"""What every loss does with its arguments: checks, the weight of a voxel, sums and means.
+"""Shared helpers of the losses: weights, sums and means.
 
 Sums run line by line: one thread adds up one line, then the lines are added in float64. So the
 result does not depend on the number of threads, and hardly on the number of voxels.

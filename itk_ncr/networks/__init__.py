@@ -1,4 +1,4 @@
-"""What is learnt: networks that take a pair and return a :class:`Prediction`."""
+"""Networks that map a pair of images to a :class:`Prediction`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other engines for the convolutions, and the file that carries them there."""
+"""Inference with OpenVINO and ONNX Runtime, and export to ONNX."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def accelerate(
     precision: str = "float32",
     threads: int = 0,
 ) -> nn.Module:
-    """A network whose convolutions run in another engine.
+    """Run the convolutions of a network in another engine.
 
     Parameters
     ----------

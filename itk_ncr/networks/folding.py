@@ -1,4 +1,4 @@
-"""Batch normalisation moved into the convolutions in front of it."""
+"""Folding of batch normalisation into convolutions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs in, fields out: what every network does before and after its convolutions."""
+"""Padding, cropping and integration shared by the networks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def integrate_doubled(velocity: Tensor, integration: str) -> tuple[Tensor, Tenso
 def predict(
     velocities: Sequence[Tensor], masks: Sequence[Tensor], fixed: Tensor, integration: str
 ) -> Prediction:
-    """What the heads said, finest first on the padded grids, as a prediction for ``fixed``.
+    """Prediction for ``fixed`` from the outputs of the heads, finest first on the padded grids.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The blocks of the networks: 2D and 3D by one definition."""
+"""Building blocks of the networks, in 2D and 3D."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Decoder(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> list[Tensor]:
-        """What the heads say, finest first; a generator drops features in evaluation mode too."""
+        """Outputs of the heads, finest first; a generator turns dropout on in evaluation mode."""
         x = features[-1]
         found: list[Tensor] = []
         heads = list(self.heads)

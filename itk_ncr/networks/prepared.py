@@ -186,7 +186,7 @@ class _EncoderBlock(nn.Module):
         self.first, self.second = Weights(*folded(first)), Weights(*folded(second))
 
     def forward(self, x: Tensor, *, pool: bool) -> tuple[Tensor, Tensor]:
-        """Features with a border, and, if asked for, half as large."""
+        """Features with a border, and optionally at half the size."""
         x = bordered(x)
         size = x.shape[2] - 2
         channels = len(self.second.weight)

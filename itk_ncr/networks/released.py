@@ -1,4 +1,4 @@
-"""NCR-Net as its authors released it, for those who own weights trained with that code.
+"""NCR-Net with the sampling of the code that its authors released.
 
 What differs from :class:`NCRNet`, each of it an oversight that weights have learnt to live with:
 

@@ -1,4 +1,4 @@
-"""A rigid spatial transformer: coarse alignment in front of everything else."""
+"""Rigid spatial transformer network for coarse alignment."""
 
 from __future__ import annotations
 

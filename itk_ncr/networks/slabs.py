@@ -1,4 +1,4 @@
-"""Borders and slabs: what a convolution that adds no border is fed with, channels last."""
+"""Borders and slabs of channels-last images for convolutions without padding."""
 
 from __future__ import annotations
 

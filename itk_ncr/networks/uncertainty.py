@@ -1,4 +1,4 @@
-"""How much a prediction depends on which features are there: Monte Carlo dropout."""
+"""Uncertainty by Monte Carlo dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diffeomorphic VoxelMorph: the rival that models no noncorrespondence."""
+"""Diffeomorphic VoxelMorph, which models no noncorrespondence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warp, exponential and their relatives on tensors in voxels: compiled, or plain torch.
+"""Warp, exponential and related operators on tensors in voxels: compiled, or plain torch.
 
 The compiled operators can be differentiated once, by ``backward``; a second time is an error of
 torch. Under the transforms of ``torch.func`` and in forward mode the plain versions run, slower:

@@ -50,7 +50,7 @@ def scratch_on(device: torch.device) -> Callable[[int], int]:
 
 
 def alert_not_deterministic(name: str, like: Tensor) -> None:
-    """As torch's own operators: refuse or warn where deterministic algorithms are asked for."""
+    """Raise or warn where deterministic algorithms are required, as torch's own operators do."""
     if like.device.type == "cpu" or not torch.are_deterministic_algorithms_enabled():
         return
     message = (

@@ -1,4 +1,4 @@
-"""The door of the kernels: shapes, dtypes and devices, checked once."""
+"""Argument checks of the kernels: shapes, dtypes, devices."""
 
 from __future__ import annotations
 

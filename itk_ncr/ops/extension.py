@@ -1,4 +1,4 @@
-"""Finds the compiled kernels; says once, and only when they are wanted, that they are missing."""
+"""Loading of the compiled kernels, with one warning where they are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public operators: what they promise, and the door checks in front of them."""
+"""Public operators with checked arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain torch twins of the compiled kernels: the fall-back, the documentation and the oracle.
+"""Plain torch versions of the compiled kernels: fallback and test oracle.
 
 Displacements are in voxels and channel ``c`` moves array axis ``c``. Positions are integers at the
 centres of voxels; outside the image the border value repeats and the derivative is 0.
@@ -45,7 +45,7 @@ def exponential(velocity: Tensor, squarings: int | Tensor | None = None) -> Tens
 
 
 def _exponential_unseen(velocity: Tensor, squarings: Tensor) -> Tensor:
-    """With numbers of squarings that nobody can look at: under torch.func, or without values."""
+    """Exponential with unknown numbers of squarings: under torch.func, or on meta tensors."""
     counts = squarings.view(-1, *(1,) * (velocity.ndim - 1))
     displacement = velocity * 0.5 ** counts.to(velocity.dtype)
     for done in range(MOST_SQUARINGS):

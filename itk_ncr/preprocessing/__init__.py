@@ -1,4 +1,4 @@
-"""Images made ready: one scale of intensities for both, in training and in use."""
+"""Preprocessing: intensity scaling for training and use."""
 
 from itk_ncr.preprocessing.intensity import Normalised, match_histogram, normalise
 from itk_ncr.preprocessing.layers import is_layered

@@ -1,4 +1,4 @@
-"""What surrounds the object of an image: air, a mounting medium, or padding."""
+"""Detection of the image background: air, a mounting medium, or padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two images made comparable: one scale, and one histogram where that brings them closer."""
+"""Intensity normalisation and histogram matching."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def match_histogram(
     moving_foreground: NDArray[np.bool_],
     fixed_foreground: NDArray[np.bool_],
 ) -> tuple[Array, bool]:
-    """Map the moving intensities onto the fixed ones if that makes the images more alike.
+    """Match the moving histogram to the fixed one if that makes the images more alike.
 
     A monotone map between quantiles of the two foregrounds is accepted only where the product of
     absolute correlation and mutual information rises: a lesion that fills much of one image would

@@ -1,4 +1,4 @@
-"""Optical coherence tomography: cross-sections of a retina, recognised by their layers."""
+"""Recognition of OCT B-scans by their layers."""
 
 from __future__ import annotations
 

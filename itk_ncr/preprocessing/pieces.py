@@ -1,4 +1,4 @@
-"""The pieces of a mask, and their holes."""
+"""Connected pieces of masks and hole filling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CT numbers: recognised, and the window in which their tissues differ."""
+"""Recognition of CT images and their soft-tissue window."""
 
 from __future__ import annotations
 

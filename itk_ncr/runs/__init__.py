@@ -1,4 +1,4 @@
-"""Files in, folder out: one pair, or many; light to import, each call imports what it needs."""
+"""Runs on files: one pair or a cohort, with results in folders."""
 
 from itk_ncr.files import fingerprint, holds_files, sole_run
 from itk_ncr.runs.bids import BidsGroup, BidsImage, BidsPlan, plan_bids, summarise_bids

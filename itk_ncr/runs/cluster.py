@@ -1,4 +1,4 @@
-"""Many pairs on many machines: the same jobs, given to a Dask scheduler that runs already."""
+"""Cohorts on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _one_at_a_time = threading.Lock()
 def work_on_cluster(
     jobs: Sequence[Job], scheduler: str, *, note: Callable[[str], None]
 ) -> Generator[tuple[int, Row]]:
-    """Do jobs where a scheduler sends them; each as it is finished, with its number.
+    """Run jobs on a Dask scheduler; yields each result with its number as it finishes.
 
     A job whose worker dies is sent to another one; after some deaths (Dask's setting
     ``allowed-failures``) it counts as failed. Leaving early takes back what has not begun.
@@ -75,7 +75,7 @@ def work_on_cluster(
                     else:
                         raise WorkerError(
                             f"the Dask scheduler at '{scheduler}' is gone ({future.status}). "
-                            "The same command goes on when it is back."
+                            "The same command resumes when it is back."
                         )
                     future.release()
             finally:
@@ -84,7 +84,7 @@ def work_on_cluster(
 
 @contextlib.contextmanager
 def _silent_loggers() -> Iterator[None]:
-    """Keep Dask's tracebacks off the terminal: what matters to the person comes in one line."""
+    """Silence Dask's tracebacks; errors are reported in one line."""
     loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -98,7 +98,7 @@ def _silent_loggers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched_workers(client: Any, scheduler: str, note: Callable[[str], None]) -> Iterator[None]:
-    """Say, now and later, when the workers are not what they should be."""
+    """Note missing workers, now and later."""
     ended = threading.Event()
 
     def look(had: bool) -> bool:

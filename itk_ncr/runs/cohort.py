@@ -1,4 +1,4 @@
-"""Many pairs: a table in, a folder for each pair and a summary of all of them out."""
+"""Cohorts: registration of many pairs with one summary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BETWEEN_WRITINGS = 2.0  # seconds
 
 @dataclass(frozen=True)
 class CohortProgress:
-    """Where a cohort stands."""
+    """Progress of a cohort."""
 
     pairs: int
     done: int
@@ -50,14 +50,14 @@ class CohortProgress:
     share: float
     """Of the work, in [0, 1]."""
     seconds_left: float | None
-    """None: nobody knows yet."""
+    """None: not known yet."""
     row: Row | None
     """The pair that has just been finished, as in the summary."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """What became of the pairs."""
+    """Outcome of a cohort."""
 
     rows: tuple[Row, ...]
     """One per pair in the order of the table, with the columns of ``summary.csv``, and ``kept``:
@@ -89,7 +89,7 @@ class CohortPlan:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> list[tuple[str, str]]:
-        """The plan in words."""
+        """Description of the plan."""
         there = sum(read_record(Path(job.output) / RECORD) is not None for job in self.jobs)
         carried = ", ".join(self.pairs[0].carried)
         where = self.scheduler or (
@@ -168,7 +168,7 @@ class CohortPlan:
 
 @dataclass
 class _Books:
-    """The rows, who has written what into them, and when all will be done."""
+    """Rows of a cohort with progress and remaining time."""
 
     plan: CohortPlan
     rows: list[Row] = field(init=False)
@@ -242,7 +242,7 @@ def _cell(value: Any) -> Any:
 
 
 def _draw(path: Path, rows: list[Row], title: str, note: Note) -> None:
-    """Draw the page; one that fails is no reason to lose the cohort."""
+    """Write the report; a failure does not lose the cohort."""
     try:
         from itk_ncr.evaluation import write_cohort_report
 

@@ -1,4 +1,4 @@
-"""One pair of a cohort as a thing that can be sent to another process, and what comes back."""
+"""Jobs of a cohort: one pair as plain data for another process, and its result row."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Job:
 
 
 def run_job(job: Job, *, progress: Progress | None = None, note: Note = lambda _: None) -> Row:
-    """Do a job, unless its folder holds what it would make; what went wrong is in the row.
+    """Run a job unless its results exist; errors are reported in the row.
 
     It may be done twice, at the same time and by two machines: the folder then has the files of
     one of them.
@@ -98,7 +98,7 @@ def _do(job: Job, progress: Progress | None, note: Note) -> Row:
             note=note,
         )
     except InputError:
-        # Somebody else may have been given the same job, and been faster.
+        # Another worker may have been given the same job and finished it first.
         kept = None if job.overwrite else _made_before(folder, asked)
         if kept is None:
             raise
@@ -112,13 +112,13 @@ def failure(why: str) -> Row:
 
 
 def identity(job: Job) -> dict[str, Any]:
-    """What the results depend on: the contents of the inputs, and what was asked for."""
+    """Identity of a result: contents of the inputs and settings."""
     inputs = {role: fingerprint(Path(path))["sha256"] for role, path in job.files.items()}
     return {"inputs": inputs, **job.asked}
 
 
 def _made_before(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a folder that holds what was asked for; None for one that holds nothing.
+    """Record of matching earlier results; None where there are none.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _made_before(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def row_of(record: dict[str, Any]) -> Row:
-    """What the summary says about a pair that was registered."""
+    """Summary row of a registered pair."""
     overlap = record.get("label_overlap") or {}
     return {
         "status": DONE,

@@ -1,4 +1,4 @@
-"""Label maps as files have them."""
+"""Label maps read from files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this program runs on, found out without importing any of it."""
+"""Environment of the program: versions, processors, kernels."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def cuda_driver() -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Everything that ``itk-ncr info`` tells."""
+    """Content of ``itk-ncr info``."""
     from itk_ncr.checkpoints import shipped_models
 
     return {

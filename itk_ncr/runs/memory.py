@@ -1,4 +1,4 @@
-"""How much memory this process has needed."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PROCESS = Path("/proc/self")
 
 
 def peak_memory() -> float | None:
-    """Largest resident memory of this process so far, in 10^6 bytes; None where nobody tells."""
+    """Peak resident memory in 10^6 bytes; None where the system does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in (_PROCESS / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -24,6 +24,6 @@ def peak_memory() -> float | None:
 
 
 def forget_peak_memory() -> None:
-    """Let the largest memory be that of now, where the system can (Linux)."""
+    """Reset the peak memory to the present one (Linux)."""
     with contextlib.suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")

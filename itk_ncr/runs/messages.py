@@ -1,4 +1,4 @@
-"""What a run has to say: its warnings, and its error in one line."""
+"""Warnings and one-line errors of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between pro
 
 @contextlib.contextmanager
 def heard_warnings() -> Iterator[list[str]]:
-    """The warnings given in the meantime, each once; they are shown by whoever shows them."""
+    """Record the warnings given within the block, each once; they are shown as usual."""
     heard: list[str] = []
     show = warnings.showwarning
 
@@ -30,7 +30,7 @@ def heard_warnings() -> Iterator[list[str]]:
 
     with warnings.catch_warnings():
         for category in FOR_PEOPLE:
-            # Where nobody says otherwise Python gives one only once per process: the first pair of
+            # By default Python gives a warning only once per process: the first pair of
             # several would have it in its record, and the others would not.
             warnings.simplefilter("always", category, append=True)
         warnings.showwarning = listen
@@ -38,23 +38,23 @@ def heard_warnings() -> Iterator[list[str]]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, whichever way a library says so."""
+    """Whether an error means that memory ran out, in any library."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in SHORT_OF_MEMORY)
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line for the person who gave the call."""
+    """One-line reason of an error."""
     if isinstance(error, NCRError):
         text = str(error)
     elif is_out_of_memory(error):
         text = "out of memory. Close other programs or give smaller images."
     elif isinstance(error, OSError) and error.strerror:
         where = f" '{error.filename}'" if error.filename else ""
-        text = f"the system refuses{where}: {error.strerror}"
+        text = f"cannot access{where or ' a file'}: {error.strerror}"
     else:
         text = (
-            f"internal trouble: {type(error).__name__}: {error}. "
+            f"internal error: {type(error).__name__}: {error}. "
             "Please report it with what --traceback shows."
         )
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Writing all or nothing: files become visible together, or not at all."""
+"""Output folders whose files appear together, or not at all."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class OutputFolder:
             )
 
     def require_free(self, names: Iterable[str]) -> None:
-        """Refuse to replace what no earlier run has recorded: files of these names are others'.
+        """Refuse to replace files that no earlier run has recorded.
 
         Raises
         ------
@@ -233,7 +233,7 @@ def _restore(folder: Path, kept: Path, before: list[str], after: list[str]) -> N
 
 
 def _put_back(folder: Path) -> None:
-    """Undo what a run that was killed while it replaced files has left."""
+    """Undo a replacement that was interrupted by a kill."""
     with contextlib.suppress(OSError):
         for kept in folder.glob(f"{PREFIX}*{REPLACED}"):
             if is_abandoned(kept):
@@ -276,7 +276,7 @@ def _refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> No
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what anybody has begun to write in a folder: nobody needs it any more."""
+    """Remove all unfinished files in a folder."""
     for stage in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""From a table and options to a plan: everything that can be known to be wrong is found here."""
+"""Planning of cohorts: all checks before any registration."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _bytes(path: Path) -> int:
 
 
 def _settled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the model's folder as others see it too."""
+    """The settings with the absolute path of the model."""
     model = settings.get("model")
     if model is not None and os.path.isdir(model):
         return {**settings, "model": os.path.abspath(model)}

@@ -1,4 +1,4 @@
-"""Many pairs on this machine: processes of our own, of which one may die without the others."""
+"""Worker processes for cohorts on this machine; one may die without the others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Events = queue.Queue[tuple["_Worker", str, Any]]
 def work_here(
     jobs: Sequence[Job], *, workers: int, threads: int, seen: Seen, note: Note
 ) -> Generator[Finished]:
-    """Do jobs in processes of this machine; each as it is finished, with its number.
+    """Run jobs in worker processes; yields each result with its number as it finishes.
 
     A worker that dies is replaced, and its job done once more after the others.
 
@@ -104,13 +104,13 @@ def work_here(
 
 
 def _clear_up(job: Job) -> None:
-    """Remove what a process that is no more has left of a job."""
+    """Remove leftovers of a worker that has ended."""
     for folder in (Path(job.output).parent, Path(job.output)):
         remove_abandoned(folder)
 
 
 class _Worker:
-    """A process that serves jobs, and a thread that hears what it says."""
+    """A worker process and the thread that reads its messages."""
 
     def __init__(self, threads: int, events: Events) -> None:
         self.ready = False
@@ -129,7 +129,7 @@ class _Worker:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def take(self, number: int, job: Job) -> None:
-        """Give it a job."""
+        """Send a job to the worker."""
         self.job = number
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it is dead; _listen will say so
@@ -158,7 +158,7 @@ class _Worker:
             self._last_words.append(line.decode("utf-8", "replace").strip())
 
     def _how(self, status: int) -> str:
-        """How it ended, in words."""
+        """Description of how the worker ended."""
         if status < 0:
             with contextlib.suppress(ValueError):
                 name = signal.Signals(-status).name
@@ -169,12 +169,12 @@ class _Worker:
 
 
 def environment(threads: int) -> Mapping[str, str]:
-    """Variables of a worker that is to use so many threads."""
+    """Environment variables of a worker with a given number of threads."""
     return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 
 def _dismiss(workers: Sequence[_Worker]) -> None:
-    """Have all stop what they do and clear up; kill those that do not."""
+    """Ask all workers to stop and clean up; kill those that do not."""
     for worker in workers:
         worker.dismiss()
     until = time.monotonic() + PATIENCE

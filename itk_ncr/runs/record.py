@@ -1,4 +1,4 @@
-"""``summary.json``: everything another person needs to repeat a run and to judge it."""
+"""Content of ``summary.json``: inputs, settings, environment and figures of a run."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def as_json(record: dict[str, Any]) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """What stands in a ``summary.json``; None where there is none, or it makes no sense."""
+    """Parsed ``summary.json``; None where it is missing or invalid."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -110,7 +110,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _label_overlap(loaded: dict[str, Any], result: RegistrationResult) -> dict[str, Any]:
-    """How well the labels of both images lie upon each other on the fixed grid."""
+    """Overlap of the labels of both images on the fixed grid."""
     from itk_ncr.evaluation import jaccard, mean_jaccard
     from itk_ncr.images import resample
 

@@ -1,4 +1,4 @@
-"""One pair of files: read, registered, and everything found out about it in a folder."""
+"""Registration of one pair of files into an output folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PairRun:
-    """What :func:`run_pair` hands back."""
+    """Return value of :func:`run_pair`."""
 
     record: dict[str, Any]
     """What stands in ``summary.json``."""
@@ -195,7 +195,7 @@ def _unseen(_fraction: float, _text: str) -> None:
 
 
 def _load_libraries() -> None:
-    """Import what takes seconds, before anything else is said to take them."""
+    """Import the slow libraries first, so that their time is not attributed to other steps."""
     from itk_ncr import images, registration  # noqa: F401
 
 

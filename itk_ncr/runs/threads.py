@@ -1,4 +1,4 @@
-"""How many threads the libraries may use."""
+"""Thread limits of the libraries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ VARIABLE = "OMP_NUM_THREADS"
 
 
 def usable_threads(threads: int, there: int) -> tuple[int, str | None]:
-    """So many threads, never more than there are processors, and a remark if that is fewer."""
+    """Number of threads, at most that of the processors, and a remark if reduced."""
     if threads <= there:
         return threads, None
     return there, f"{there} thread{'s' * (there > 1)}, for there are no more processors."
@@ -22,7 +22,7 @@ def threads_of_environment() -> int | None:
 
 
 def limit_threads(threads: int) -> None:
-    """Let torch and SimpleITK use so many threads; both are imported for it."""
+    """Limit the threads of torch and SimpleITK; imports both."""
     import SimpleITK as sitk
     import torch
 

@@ -1,4 +1,4 @@
-"""A process that registers pairs: jobs in on stdin, events out on stdout, one JSON line each.
+"""Worker process: jobs on stdin, events on stdout, one JSON line each.
 
 A fresh interpreter, not a fork: OpenMP does not survive one. What it imports it imports once.
 """
@@ -21,7 +21,7 @@ BETWEEN_EVENTS = 0.5  # seconds
 
 
 def main() -> None:
-    """Serve until stdin ends; leaving early takes unfinished files along."""
+    """Serve jobs until stdin ends; removes unfinished files when it stops early."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     # What libraries print is not to be taken for events.
@@ -32,7 +32,7 @@ def main() -> None:
         serve(os.fdopen(0, "rb", buffering=0), events)
     except SystemExit as leaving:
         status = int(leaving.code or 0)
-    except OSError:  # nobody listens any more
+    except OSError:  # the parent has closed the pipe
         status = TERMINATED
     finally:
         # Not through the endings of the libraries, which may wait for threads of their own.
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def serve(jobs: BinaryIO, events: BinaryIO) -> None:
-    """Do one job after the other, and say what happens."""
+    """Run one job after another and report events."""
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs, lines), daemon=True).start()
 
@@ -65,7 +65,7 @@ def serve(jobs: BinaryIO, events: BinaryIO) -> None:
 
 
 def _listen(jobs: BinaryIO, lines: queue.Queue[bytes]) -> None:
-    """Hand over the jobs; when they end, whoever asked for them is gone or has had enough."""
+    """Read jobs from stdin; the end of stdin means stop."""
     for line in jobs:
         lines.put(line)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The files of one result: images, transforms, record, page; the same from a command and Python."""
+"""Writing of a result: images, transforms, record, report."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _draw(
     record: dict[str, Any],
     note: Note,
 ) -> dict[str, str]:
-    """Draw what people look at; a picture that fails is no reason to lose the registration."""
+    """Draw report and overview; a failure does not lose the registration."""
 
     def overview(path: Path) -> None:
         from itk_ncr.evaluation.overview import overview

@@ -1,4 +1,4 @@
-"""Make the mask of a trained network a probability that can be believed."""
+"""Calibration of a network's mask probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training by several processes: plain collectives around the loop of one.
+"""Distributed training with plain collectives.
 
 Each process takes its share of every batch by position, so that the pairs of a step, and their
 augmentation, are those of one process. Batch normalisation sees the whole batch, gradients are
@@ -56,7 +56,7 @@ def size() -> int:
 
 
 def share_of(batch: int) -> range:
-    """Which places of a batch this process takes.
+    """Positions of a batch that this process handles.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def gathered(record: Record) -> list[Record]:
-    """What every process has to say, in the order of their numbers.
+    """Gather the values of all processes, by rank.
 
     As JSON in plain tensors: torch's own way for objects would send pickles.
     """
@@ -106,7 +106,7 @@ def gathered(record: Record) -> list[Record]:
 
 
 def any_process(word: bool) -> bool:
-    """Whether one of the processes says yes."""
+    """Whether the value is true in any process."""
     if size() == 1:
         return word
     said = torch.tensor([int(word)], device=_device())

@@ -1,4 +1,4 @@
-"""Where the losses of a training go: a table beside its state, and TensorBoard if it is there."""
+"""Loss logs: a CSV table and TensorBoard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that makes weights: resumable at any moment, the same wherever it was interrupted."""
+"""Training loop, resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAIRS, DROPOUT = 1, 3
 
 @dataclass(frozen=True)
 class Report:
-    """Where a training stands."""
+    """Progress of a training."""
 
     step: int
     steps: int
@@ -53,7 +53,7 @@ class Report:
 
 @dataclass
 class Training:
-    """One training in one folder: start it, stop it, start it again.
+    """One training in one folder, which can be stopped and resumed.
 
     Several processes may share it, see :mod:`itk_ncr.training.distributed`; the first one writes.
 
@@ -73,7 +73,7 @@ class Training:
     log_every : int
         Steps per row of ``losses.csv``, which holds their mean.
     validation : Validation, optional
-        Pairs to look at meanwhile. What is found goes to ``losses.csv`` and nowhere else.
+        Validation pairs; their metrics are only logged, in ``losses.csv``.
     device : str
         Where the network is trained. Only the CPU gives the same bits every time.
     start : mapping of str to Tensor, optional
@@ -133,7 +133,7 @@ class Training:
         stop: Callable[[], bool] | None = None,
         listener: Callable[[Row], None] | None = None,
     ) -> nn.Module:
-        """Train to the end, or until ``stop`` says so; the state is on the disk either way.
+        """Train to the end, or until ``stop`` returns True; the state is saved either way.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class Training:
     def _one_step(self, batches: list[Batch]) -> dict[str, float]:
         settings = self.settings
         masks = self._masks_at(self.step)
-        # What a forward pass changes before anybody knows whether its loss is a number.
+        # What a forward pass changes before its loss is known to be finite.
         statistics = {name: b.clone() for name, b in self.network.named_buffers()}
         self.network.train()
         self._freeze(masks)
@@ -270,7 +270,7 @@ class Training:
         return {"generator": generator_of(settings.seed, passes, DROPOUT, self.device)}
 
     def _everyone(self, losses: Mapping[str, Tensor], batch: Batch) -> list[dict[str, Any]]:
-        """Losses and pairs of all processes."""
+        """Sum losses and numbers of pairs over all processes."""
         values = {name: float(value.detach()) for name, value in losses.items()}
         return distributed.gathered({"losses": values, "names": list(batch.names)})
 
@@ -352,7 +352,7 @@ class Training:
                 listener(row)
 
     def _validate(self, validation: Validation) -> dict[str, float]:
-        """Figures of the validation pairs; of several processes the first one looks."""
+        """Validation metrics; computed by the first process only."""
         if distributed.rank() != 0:
             return {}
         settings = self.settings
@@ -384,7 +384,7 @@ class Training:
         return tensors
 
     def _require_the_same(self, record: Mapping[str, Any]) -> None:
-        """Refuse to go on with a training of something else."""
+        """Refuse to resume a training with other data or settings."""
         # What an earlier version could not choose, it had at its default.
         defaults = TrainingSettings(self.settings.dimension).as_dict()
         there, here = {**defaults, **record.get("settings", {})}, self.settings.as_dict()

@@ -1,4 +1,4 @@
-"""Memory that a training frees and needs again a moment later."""
+"""Memory settings of the C library for training."""
 
 from __future__ import annotations
 

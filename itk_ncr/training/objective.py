@@ -1,4 +1,4 @@
-"""What a training minimises for one batch: the functional at every scale, and what is known."""
+"""Training objective: the functional at every scale plus supervised terms."""
 
 from __future__ import annotations
 

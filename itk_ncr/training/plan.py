@@ -1,4 +1,4 @@
-"""From a person's images to a training, and from the training to a model."""
+"""Training plans: from a manifest to a training to a saved model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MOST_SHOWN = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a training before its first step.
+    """A checked training, ready to run.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Plan:
     source : Source
         Pairs to learn from.
     validation : Source, optional
-        Pairs to look at.
+        Validation pairs.
     hash : str
         Of the images.
     lesion_masks : Path, optional
@@ -88,7 +88,7 @@ class Plan:
         return self.source.shape
 
     def training(self, folder: Path, *, validate_every: int, device: str = "cpu") -> Training:
-        """The training in its folder, at its start or where it was left.
+        """The training in its folder, new or resumed.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class Plan:
         return temper(network, temperature), temperature
 
     def summary(self) -> list[tuple[str, str]]:
-        """What is about to happen, as pairs of a title and a text."""
+        """Description of the training, as pairs of a title and a text."""
         manifest, settings = self.manifest, self.recipe.settings
         subjects = manifest.subjects
         counts = {
@@ -398,7 +398,7 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 
 
 def _validation(manifest: Manifest, recipe: Recipe) -> PairSource | SyntheticPairs | None:
-    """Pairs of the patients that are held out for it, as they are; not read yet."""
+    """Validation pairs, without augmentation; not read yet."""
     held_out = manifest.positions("val")
     patients = manifest.patients("val")
     paired = [pair for pair in manifest.pairs if pair[0] in held_out]

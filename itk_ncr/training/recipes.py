@@ -1,4 +1,4 @@
-"""Trainings by name: the paper's, and those of the models that ship."""
+"""Training recipes by name: the paper's, and those of the shipped models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Sampling:
         Probability that a lesion is inserted into the fixed image; needs 2D slices or volumes that
         lie in one space.
     blobs : float
-        Share of random blobs among them; the others have real shapes if a folder of masks is given.
+        Fraction of random blobs among them; the others have real shapes if a folder of masks is
+        given.
     match : bool
         Match histograms as a registration does.
     ignore_labels : tuple of int
@@ -98,7 +99,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training, but for its images.
+    """Settings of a training except its images.
 
     Attributes
     ----------

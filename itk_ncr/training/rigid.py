@@ -1,4 +1,4 @@
-"""Teach a rigid spatial transformer: pairs whose motion is known, and how far off it is."""
+"""Training of the rigid spatial transformer."""
 
 from __future__ import annotations
 

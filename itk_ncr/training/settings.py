@@ -1,4 +1,4 @@
-"""Everything a training depends on, but for its images: one frozen record."""
+"""Settings of a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itk_ncr.errors import ArgumentError
 from itk_ncr.losses import PRESETS, Functional
 from itk_ncr.settings import ARCHITECTURES, PRECISIONS, SCHEDULES, VARIANTS
 
-# Those that model no noncorrespondence, and those that are told no labels.
+# Variants without a mask, and those trained without labels.
 WITHOUT_MASK = ("regnet", "voxelmorph")
 WITHOUT_LABELS = ("ncr-u", "voxelmorph")
 LABELS = ("none", "foreground", "all")
@@ -63,7 +63,7 @@ class TrainingSettings:
     clip : float
         Largest norm of the gradient.
     first_part : float
-        Share of the steps without mask, of "ncr-s".
+        Fraction of the steps without mask, of "ncr-s".
     head_warm_up : int
         Steps at the start of the second part in which only the mask's decoder learns.
     seed : int

@@ -1,4 +1,4 @@
-"""Random numbers by address, so that none depends on what was drawn before."""
+"""Random generators addressed by seed, position and stream."""
 
 from __future__ import annotations
 

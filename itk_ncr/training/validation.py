@@ -1,4 +1,4 @@
-"""How a network does on pairs it does not learn from; logged, never used to choose weights."""
+"""Validation during training; logged, never used to choose weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STREAM = 2
 
 @dataclass(frozen=True)
 class Validation:
-    """Pairs to look at every so often.
+    """Validation pairs, evaluated at regular intervals.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Validation:
     pairs: int = 16
 
     def due(self, step: int, steps: int) -> bool:
-        """Whether to look when so many steps have been done."""
+        """Whether validation is due after a number of steps."""
         return step % self.every == 0 or step == steps
 
     def __call__(

@@ -113,7 +113,7 @@ def test_a_dry_run_checks_and_writes_nothing(table, run, tmp_path, tree):
         (["../x"], [], "line 2: name '../x' holds characters that a folder's name cannot"),
         (["a", "A"], [], "2 pairs are called 'a'"),
         (["cohort.html"], [], "no pair can be called 'cohort.html'"),
-        (["a"], ["--model", "nobody"], "model must be"),
+        (["a"], ["--model", "missing"], "model must be"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_status_2(
@@ -148,7 +148,7 @@ def test_ctrl_c_says_what_is_done_and_how_to_go_on(table, run, tmp_path, monkeyp
     result = run("batch", table("a", "b"), "-o", tmp_path / "out", *QUICK)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (
-        "error: interrupted; 0 of 2 pairs are done, the same command goes on"
+        "error: interrupted; 0 of 2 pairs are done, the same command resumes"
     )
     with (tmp_path / "out" / "summary.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["failed", "waiting"]

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments: nothing is damaged, the same command goes on, nothing is left."""
+"""`kill -9` at random moments: nothing is damaged, the same command resumes, nothing is left."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def test_a_second_run_needs_permission(registered, pair, run, tmp_path, tree):
     assert tree(registered) == before
 
 
-def test_a_file_of_somebody_else_is_not_replaced(pair, run, tmp_path, tree):
+def test_a_file_of_another_program_is_not_replaced(pair, run, tmp_path, tree):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mask.nrrd").write_text("drawn by hand")
     before = tree(tmp_path)
@@ -373,7 +373,7 @@ def test_an_interrupted_run_leaves_nothing(blobs, save, tmp_path, tree, sent, st
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=tmp_path,
-        # Whoever starts the tests in the background of a script makes them, and this, ignore it.
+        # Tests started in the background of a script ignore it, and so does this process.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

@@ -151,7 +151,7 @@ def test_the_presets_offered_are_those_of_the_solver():
     assert list(PRESETS) == ["auto", *rows]
 
 
-def test_without_the_source_reproduce_says_where_it_is(tmp_path):
+def test_reproduce_without_its_package_is_one_line(tmp_path):
     program = (
         "import sys\n"
         "class Wheel:\n"
@@ -232,7 +232,7 @@ def test_a_question_keeps_its_mark():
 @pytest.mark.parametrize(
     ("trouble", "status", "fragment"),
     [
-        (ZeroDivisionError("one\ntwo"), 1, "internal trouble: ZeroDivisionError: one two."),
+        (ZeroDivisionError("one\ntwo"), 1, "internal error: ZeroDivisionError: one two."),
         (ImageWriteError("cannot write 'x': no space left"), 1, "no space left"),
         (MissingDependencyError("needs y"), 1, "needs y"),
         (MemoryError(), 1, "out of memory"),

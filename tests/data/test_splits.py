@@ -1,4 +1,4 @@
-"""Nobody is trained and tested on, and the counts are those of the published protocol."""
+"""No patient is trained and tested on, and the counts are those of the published protocol."""
 
 from __future__ import annotations
 

@@ -131,10 +131,10 @@ def test_marks_follow_the_rule_of_the_paper():
     # Two that cannot be told apart are neither.
     tied = {"a": rows["ncr-u"], "b": rows["ncr-b"]}
     assert best_rows(tied) == {"a": Mark(), "b": Mark()}
-    # A single row has nobody to be better than.
+    # A single row has no rival.
     assert best_rows({"a": rows["best"]}, group=("a",)) == {"a": Mark()}
-    with pytest.raises(ArgumentError, match="nobody"):
-        best_rows(rows, group=("nobody",))
+    with pytest.raises(ArgumentError, match="missing"):
+        best_rows(rows, group=("missing",))
 
 
 def test_a_missing_scipy_is_named_with_the_way_to_get_it(monkeypatch):

@@ -348,7 +348,7 @@ def test_an_upstream_filter_is_asked_for_whole_images_and_only_when_the_registra
     stage.Update()
     assert (len(runs), len(shift.calls)) == (1, 1)
     moving.Modified()
-    upstream.Update()  # somebody else's: all of it, whatever the stage asked for last
+    upstream.Update()  # another filter's: all of it, whatever the stage requested last
     assert itk.array_from_image(upstream.GetOutput()).shape == pair[1].grid.shape
     assert len(runs) == 2
 

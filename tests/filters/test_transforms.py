@@ -1,4 +1,4 @@
-"""The outputs used by ITK's own filters and transforms: everybody moves the image alike."""
+"""The outputs used by ITK's own filters and transforms: all move the image alike."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def fault_of(size: int, answers: list[tuple[str, str, int]]) -> str | None:
     for said, text, memory in answers:
         if said not in ("read", "refused"):
             return f"{said}: {text}"
-        if said == "refused" and ("\n" in text or not text or "internal trouble" in text):
+        if said == "refused" and ("\n" in text or not text or "internal error" in text):
             return f"not one line: {text!r}"
         if memory > BYTES_PER_BYTE * size + BYTES:
             return f"{memory / 1e6:.0f} MB of memory for {size / 1e3:.1f} kB"

@@ -45,7 +45,7 @@ def test_the_watch_over_the_children_sees_what_it_is_for():
         ("hang", "the process ended with -27", 0),
         ("fault", "KeyError: 3", 0),
         ("refused", "two\nlines", 0),
-        ("refused", "internal trouble: KeyError", 0),
+        ("refused", "internal error: KeyError", 0),
         ("read", "abc", 300_000_000),
         ("read", "another", 0),
         ("refused", "one line", 0),

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a reproduction: its workers end, and it goes on where it was."""
+"""`kill -9` at random moments of a reproduction: its workers end, and it resumes."""
 
 from __future__ import annotations
 

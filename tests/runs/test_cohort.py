@@ -335,7 +335,7 @@ def test_an_interrupted_run_leaves_whole_pairs_and_can_go_on(
         stdout=subprocess.PIPE,
         cwd=tmp_path,
         text=True,
-        # Whoever starts the tests in the background of a script makes them, and this, ignore it.
+        # Tests started in the background of a script ignore it, and so does this process.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -358,7 +358,7 @@ def test_an_interrupted_run_leaves_whole_pairs_and_can_go_on(
         assert process.returncode == 130
         last = stderr.splitlines()[-1]
         assert last.startswith("error: interrupted; ")
-        assert last.endswith(" of 4 pairs are done, the same command goes on")
+        assert last.endswith(" of 4 pairs are done, the same command resumes")
         assert "Traceback" not in stderr
     outcome = runs.run_cohort(path, out, quick, report=False)
     assert outcome.count("done") == 4

@@ -85,7 +85,7 @@ def test_a_warning_is_in_the_record_of_every_run_that_gave_it():
         RuntimeError("std::bad_alloc"),
     ],
 )  # fmt: skip
-def test_a_shortage_of_memory_is_called_one_whoever_meets_it(error):
+def test_a_shortage_of_memory_is_recognised_in_every_library(error):
     from itk_ncr.runs import reason
 
     assert reason(error).startswith("out of memory")

@@ -30,7 +30,7 @@ struct SquareRowsAdjoint {
   float* grad;                ///< interleaved
   int64_t size[3];
   int64_t first, end;
-  int64_t nowhere;  ///< offset into grad of 2 X + 8 vectors that nobody reads
+  int64_t nowhere;  ///< offset into grad of 2 X + 8 vectors that are not read
 };
 
 /// Linear interpolation of planar images at planar displacements, one sample.
@@ -55,7 +55,7 @@ struct WarpRowsAdjoint {
 };
 
 /// Its adjoint to the image, for an owner of planes [first, end); `grad` holds these planes and,
-/// behind them unless they are all, one plane that nobody reads, for each channel.
+/// behind them unless they are all, one plane that is not read, for each channel.
 struct WarpRowsScatter {
   const float* displacement;
   const float* grad_moved;  ///< (C, size_out)

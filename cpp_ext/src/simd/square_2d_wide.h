@@ -134,7 +134,7 @@ class NearWide {
         _mm512_mask_mov_ps(_mm512_set1_ps(infinity), last_row ? 0x5555 : 0, _mm512_setzero_ps());
     for (int r = 0; r < 3; ++r) {
       next_[r] = _mm512_loadu_si512(rows_[r]);
-      // Nothing is there at the start of a row, and nobody asks for it.
+      // There is nothing at the start of a row, and it is not read.
       here_[r] = start > 0 ? _mm512_loadu_si512(rows_[r] - 16) : next_[r];
     }
   }

@@ -146,7 +146,7 @@ void square_rows_adjoint_3d(const SquareRowsAdjoint& task, int64_t begin, int64_
           V::store(piece.inside[axis] + i, V::keep(l.inside[axis], V::set_bits()));
         }
         note_together<3>(i, n, in_field, piece.cells.together);
-        // Planes of other owners are added to where nobody reads.
+        // Planes of other owners are added to an unused place.
         const auto to = V::mul(l.offset, V::set(4));
         const auto away =
             V::add(V::set(static_cast<int>(task.nowhere)), V::mul(l.index[2], V::set(4)));

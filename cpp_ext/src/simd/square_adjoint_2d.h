@@ -105,7 +105,7 @@ void square_rows_adjoint_2d(const SquareRowsAdjoint& task, int64_t begin, int64_
           V::store(piece.inside[axis] + i, V::keep(l.inside[axis], V::set_bits()));
         }
         note_together<D>(i, n, to, piece.cells.together);
-        // Planes of other owners are added to where nobody reads.
+        // Planes of other owners are added to an unused place.
         const auto away =
             V::add(V::set(static_cast<int>(task.nowhere)), V::mul(l.index[1], V::set(D)));
         V::store(piece.lower + i, V::choose_in(l.index[0], first, end_plane, to, away));

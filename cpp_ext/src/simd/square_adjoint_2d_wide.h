@@ -162,7 +162,7 @@ void square_rows_adjoint_2d(const SquareRowsAdjoint& task, int64_t begin, int64_
       const float* grad_here = task.grad_squared + 2 * base;
       int64_t foremost = row;
       if (NearWide::applies(here, n)) {
-        // What belongs to other owners is added to where nobody reads.
+        // What belongs to other owners is added to an unused place.
         float* to[3];
         for (int r = 0; r < 3; ++r) {
           to[r] = task.grad + (owns(row + r - 1) ? 2 * (base + (r - 1) * length)

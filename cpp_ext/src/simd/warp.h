@@ -291,7 +291,7 @@ void warp_rows_scatter(const WarpRowsScatter& task, int64_t begin, int64_t end) 
   alignas(64) float ends[kLines][2 * kSegment];  // what a voxel gives to both ends of an edge
   for_each_piece<D>(task, nullptr, begin, end, cells, [&](int64_t, int64_t base, int64_t n) {
     for (int64_t i = 0; i < n; i += kLanes) {
-      // Planes of other owners are replaced by the plane that nobody reads.
+      // Planes of other owners are replaced by the unused plane.
       const __m256i z = _mm256_load_si256(reinterpret_cast<const __m256i*>(cells.plane + i));
       const __m256i in_plane =
           Vec<8>::sub(_mm256_load_si256(reinterpret_cast<const __m256i*>(cells.offset + i)),

@@ -1,4 +1,4 @@
-"""Phantom lesions: shapes that are real, appearances that are modelled."""
+"""Phantom lesions: real shapes with modelled appearance."""
 
 from itk_ncr.data.phantoms.appearance import APPEARANCES, Appearance, insert_lesion
 from itk_ncr.data.phantoms.bank import (

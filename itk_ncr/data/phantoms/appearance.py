@@ -1,4 +1,4 @@
-"""What a lesion looks like: models of appearance, and their insertion into an image.
+"""Appearance models of lesions and their insertion into an image.
 
 No T1 images of the strokes whose masks exist could be had, so appearances are modelled after what
 is known of them: acute ones are a little darker than the tissue, chronic ones are filled with

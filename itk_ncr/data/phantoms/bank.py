@@ -1,4 +1,4 @@
-"""Shapes of lesions that are real: masks placed in space."""
+"""Bank of real lesion masks, placed in space."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEAST_INSIDE = 0.5
 
 @dataclass(frozen=True)
 class Jitter:
-    r"""How a mask is changed at random before use, so that a few hundred seem like more.
+    r"""Random variation of a lesion mask before use.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ NO_JITTER = Jitter(shift_mm=0, scale=0, rotate_degrees=0, flip=False)
 
 @dataclass(frozen=True, eq=False)
 class LesionMask:
-    """A mask cut out of its grid, and where it lies.
+    """A cropped mask and its position in space.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ def _reach(
 
 
 class LesionBank:
-    """Masks of real lesions, to draw from.
+    """Masks of real lesions to sample from.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Shapes of lesions that are drawn: balls whose radius wobbles."""
+"""Synthetic lesion shapes: balls with a varying radius."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lesion in an image that has none, with truth, in the image's own space and type."""
+"""Insert a lesion into a healthy image, with ground truth."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from itk_ncr.preprocessing import Normalised, normalise
 ANY_MODEL = "realistic"
 # The kinds that :func:`make_phantom` knows.
 LESION_KINDS = (*NAMED_LESIONS, *APPEARANCES, ANY_MODEL, *LESION_MODELS)
-# Radius of a lesion whose size nobody gave, in mm; drawn on a logarithmic scale.
+# Default radius of a lesion in mm; drawn on a logarithmic scale.
 RADIUS_MM = (5.0, 20.0)
 # No lesion fills more of the object.
 LARGEST_SHARE = 0.5
@@ -46,7 +46,7 @@ PUSH_REACH = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """An image with a lesion, and what is known about it; all on the grid of the healthy image.
+    """An image with an inserted lesion and its ground truth, on the grid of the healthy image.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Models of realistic lesions: what fills them, what surrounds them, and in which contrast.
+"""Models of realistic lesions: filling, surroundings and contrast.
 
 Intensities are shares of landmarks of the image at hand, so that the same model fits a T1, T2 or
 FLAIR image of any scale. Ranges were set beside real images: a chronic stroke and two tumours in
@@ -56,7 +56,7 @@ class LesionModel:
     texture : (low, high)
         Relative deviation of a smooth pattern inside.
     strands : (low, high)
-        Share of the inside that is surviving tissue.
+        Fraction of the inside that is surviving tissue.
     ring, halo : str, optional
         Substance of a ring along the inner side of the edge, and of what surrounds the lesion.
     ring_mm, halo_mm : (low, high)
@@ -72,7 +72,7 @@ class LesionModel:
     in_white_matter : bool
         Whether every piece begins in white matter.
     real_shapes : float
-        Share of real masks among its shapes, where there are any.
+        Fraction of real masks among its shapes, where there are any.
     """
 
     core: str
@@ -178,7 +178,7 @@ CONTRASTS: dict[str, dict[str, Level]] = {
 
 @dataclass(frozen=True)
 class Landmarks:
-    """What the intensities of an image say about its tissue.
+    """Reference intensities of an image's tissues.
 
     Attributes
     ----------
@@ -266,7 +266,7 @@ def _blocks(array: Tensor) -> Tensor:
 
 
 def white_matter(image: Tensor, marks: Landmarks) -> Tensor:
-    """How far tissue resembles white matter, 0 to 1: (*spatial)."""
+    """Similarity to white matter, 0 to 1: (*spatial)."""
     share = smooth(image[None].float(), 0.7)[0, 0] / max(marks.middle, 1e-6)
     if marks.contrast == "t1":
         rise = (share - 0.85) / 0.15

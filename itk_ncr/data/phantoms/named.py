@@ -1,4 +1,4 @@
-"""The four lesions that tests insert, and the masks that no training may see."""
+"""The four named test lesions, and the masks excluded from training."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ VISIBLE_NOISE, VISIBLE_SHARE = 2.0, 0.03
 
 @dataclass(frozen=True, eq=False)
 class RealisticLesion:
-    """An image with a lesion, and what is known about it.
+    """An image with an inserted lesion and its ground truth.
 
     Attributes
     ----------
@@ -320,7 +320,7 @@ class _Parts:
         self.tissue, self.mask, self.marks = tissue, mask, marks
         self.spacing_mm, self.generator = spacing_mm, generator
         self.distance = signed_distance(mask, spacing_mm)
-        # Share of each voxel whose own noise is gone.
+        # Fraction of each voxel whose own noise is gone.
         self.replaced = torch.zeros_like(tissue)
         self.coverage = mask.float()
 

@@ -1,4 +1,4 @@
-"""How good a registration or a mask is, in figures; plain arrays in, plain numbers out."""
+"""Metrics of registrations and masks; arrays in, numbers out."""
 
 from itk_ncr.evaluation.metrics.deformations import (
     JacobianStatistics,

@@ -1,4 +1,4 @@
-"""Two arrays of one shape: what every figure begins with."""
+"""Validation of two arrays of one shape."""
 
 from __future__ import annotations
 

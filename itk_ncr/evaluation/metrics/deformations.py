@@ -1,4 +1,4 @@
-"""Deformations and the images that they bring together."""
+"""Metrics of deformations and of image similarity."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from itk_ncr.images import Image, ImageWarning, transform_points
 
 @dataclass(frozen=True)
 class JacobianStatistics:
-    """How a deformation stretches and whether it folds."""
+    """Statistics of volume change and folding."""
 
     minimum: float
     """Smallest determinant."""
     maximum: float
     """Largest determinant."""
     folding_fraction: float
-    """Share of voxels whose determinant is not positive."""
+    """Fraction of voxels whose determinant is not positive."""
     deviation_of_logarithm: float
     """Standard deviation of ln(determinant) over the voxels that do not fold."""
 
@@ -45,7 +45,7 @@ def jacobian_statistics(
 
 
 def inverse_consistency(displacement: Image, inverse: Image) -> NDArray[np.float64]:
-    """Distance of every fixed voxel from where it comes back to, in mm, on the fixed grid.
+    """Inverse-consistency error of every fixed voxel, in mm, on the fixed grid.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ def landmark_errors(
 
 
 def robustness(before: ArrayLike, after: ArrayLike) -> float:
-    """Share of landmarks that are closer after the registration than before, as in BraTS-Reg.
+    """Fraction of landmarks that are closer after the registration than before (BraTS-Reg).
 
     Parameters
     ----------

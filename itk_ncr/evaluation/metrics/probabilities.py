@@ -1,4 +1,4 @@
-"""Soft masks: how well they rank voxels, and whether their probabilities can be believed."""
+"""Metrics of probability maps: average precision and calibration."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def average_precision(
 def expected_calibration_error(
     probability: ArrayLike, truth: ArrayLike, within: ArrayLike | None = None, *, bins: int = 15
 ) -> float:
-    r"""How far probabilities are from the share of true voxels among those that got them.
+    r"""Expected calibration error: mean gap between probability and fraction of true voxels.
 
     .. math:: \sum_b \frac{n_b}{n} | \bar{y}_b - \bar{p}_b |
 

@@ -1,4 +1,4 @@
-"""Pages that people like to read: one registration, or many."""
+"""HTML reports of single registrations and of cohorts."""
 
 from itk_ncr.evaluation.report.cohort import write_cohort_report
 from itk_ncr.evaluation.report.page import Page

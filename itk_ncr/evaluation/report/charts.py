@@ -1,4 +1,4 @@
-"""Distributions as drawings in the page: plain SVG, readable without colour."""
+"""Histograms as SVG for the report."""
 
 from __future__ import annotations
 

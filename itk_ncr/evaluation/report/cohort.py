@@ -1,4 +1,4 @@
-"""The page of many pairs: what failed, what to look at, how the figures are spread."""
+"""HTML report of a cohort."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Pair:
 
     @property
     def badness(self) -> tuple[int, int, float]:
-        """Large is bad: the verdict, the number of remarks, the distance that is left."""
+        """Sort key, larger is worse: verdict, number of remarks, remaining distance."""
         left = self.values[1]
         return (
             GRADES.index(self.verdict.grade),
@@ -151,7 +151,7 @@ def _pair(number: int, row: Mapping[str, Any], folder: Path) -> _Pair:
 
 
 def _stored(row: Mapping[str, Any]) -> Verdict | None:
-    """The verdict of the run, which has seen the images; None in the tables of earlier versions."""
+    """The stored verdict of the run; None in tables of earlier versions."""
     grade = grade_of(row.get("verdict"))
     if grade is None:
         return None

@@ -1,4 +1,4 @@
-"""Templates, style and script become one file that needs no other."""
+"""Self-contained HTML pages from templates, style and script."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Page:
     text: str
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it; complete, or not at all.
+        """Write the page atomically.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The page of one pair: what was registered, how well, and everything to look at."""
+"""HTML report of one registration."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _residual(scene: Scene) -> dict[str, Any]:
 
 
 def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
-    """Where S comes from, in a sentence."""
+    """One sentence on the origin of S."""
     settings = told.get("settings") or {}
     model = (told.get("model") or {}).get("name")
     if settings.get("mask") == "none":
@@ -280,7 +280,7 @@ def _volume(mask: NDArray, grid: Any) -> str:
 
 
 def _provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Everything else that the record says, as groups of names and values."""
+    """The remaining entries of the record, as groups of names and values."""
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     single: list[tuple[str, str]] = []
     for key, value in told.items():
@@ -321,7 +321,7 @@ def _text(value: Any) -> str:
 
 
 def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
-    """What the script draws from."""
+    """Data for the page's script."""
     match, (low, high), (dark, light) = scene.match, scene.fixed_window, scene.moving_window
     outside = sampled(scene.shown & ~scene.mask)
     before = np.abs(sampled(scene.residual_before)[outside])
@@ -346,7 +346,7 @@ def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
 
 
 def _remarks(scene: Scene, shown: list[Stack]) -> list[str]:
-    """What the reader of the pictures should know."""
+    """Remarks on the pictures."""
     three = scene.fixed.ndim == 3
     told = []
     if three:

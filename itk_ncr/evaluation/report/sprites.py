@@ -1,4 +1,4 @@
-"""Stacks of slices as sheets of pictures that a page can carry: one sheet per plane and layer.
+"""Sprite sheets of slices for the report: one sheet per plane and layer.
 
 A sheet holds the tiles of all slices, row after row. Grey layers are JPEG; masks are bits of a
 PNG. The page's script takes the sheets apart again and draws every view from them.
@@ -78,7 +78,7 @@ class Stack:
 
 
 def stacks(scene: Scene) -> list[Stack]:
-    """Which slices to show, and how large, so that a page stays small."""
+    """Choose slices and their size so that the page stays small."""
     shown = planes(scene)
     middle = scene.focus if scene.fixed.ndim == 3 else (0, 0)
     made = []

@@ -1,4 +1,4 @@
-"""A registration as its files hold it, for a page that is made later."""
+"""A registration read back from the files of a run, for reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain word for a registration, its alignment and its mask apart, with reasons and advice.
+"""Verdict on a registration: grades of alignment and mask with reasons and advice.
 
 Every threshold stands here, with where it comes from. They find what went wrong visibly; no
 figure can say that a registration is right.
@@ -28,29 +28,29 @@ GAIN_REVIEW = 0.9
 # Distances below this are those of equal images: an image with itself has 8e-5, 0.1 % of noise in
 # the air 2e-3, and the best pairs of two persons 0.1.
 TINY_DISTANCE = 0.005
-# Share of the object without a partner. 0.35 is where `register` itself warns; above one half more
-# is explained away than explained.
+# Fraction of the object without a partner. 0.35 is where `register` itself warns; above one half
+# more is explained away than explained.
 MASKED_REVIEW, MASKED_POOR = 0.35, 0.5
-# Share of the object that folds. One voxel in 100,000 is nothing that shows, twelve of a head of
+# Fraction of the object that folds. One voxel in 100,000 is nothing that shows, twelve of a head of
 # 1.2 million; `register` itself warns above it. One in a hundred is a convention: tissue is turned
 # inside out in places that the eye finds.
 FOLDING_REVIEW, FOLDING_POOR = 1e-5, 0.01
 # Mean inverse error over the object in voxels. A tenth is unusual, half a voxel is another voxel.
 INVERSE_REVIEW, INVERSE_POOR = 0.15, 0.5
-# Share of the fixed grid that is carried into the moving image. Conventions: whole heads on equal
-# fields of view reach 0.9 and more; below 0.3 hardly anything was compared.
+# Fraction of the fixed grid that is carried into the moving image. Conventions: whole heads on
+# equal fields of view reach 0.9 and more; below 0.3 hardly anything was compared.
 OVERLAP_REVIEW, OVERLAP_POOR = 0.7, 0.3
 # Volume per volume under the affine. Conventions, not calibrated. In 2D pixels may have any size:
 # not judged there.
 DETERMINANT_REVIEW, DETERMINANT_POOR = 2.4, 5.0
 # Largest over smallest stretching of the affine. A convention, not calibrated.
 AFFINE_STRETCH_REVIEW = 1.5
-# Share of the smaller object inside the other after the affine. Conventions, not calibrated.
+# Fraction of the smaller object inside the other after the affine. Conventions, not calibrated.
 CONTAINMENT_REVIEW, CONTAINMENT_POOR = 0.8, 0.5
 # Correlation of the warped and the fixed image, and how much more of the variance any function of
 # the grey values explains. Conventions, not calibrated.
 CORRELATION_REVIEW, RATIO_EXCESS = 0.4, 0.15
-# Share of voxels that shrink or grow more than fivefold; the T1 pair of examples/data, two
+# Fraction of voxels that shrink or grow more than fivefold; the T1 pair of examples/data, two
 # persons with different ventricles, has 0.3 %.
 STRETCH_REVIEW = 0.01
 # Width of the largest region that shrinks or grows extremely without being masked, in shares of the
@@ -58,10 +58,10 @@ STRETCH_REVIEW = 0.01
 EXTREME_REVIEW = 0.16
 # The same of the largest region that still differs as no healthy tissue does: 4 ml of a brain.
 RESIDUAL_REVIEW = 0.145
-# Share of the mask at the border of the field of view; in the rim of the object.
+# Fraction of the mask at the border of the field of view; in the rim of the object.
 BORDER_REVIEW = 0.3
 SURFACE_REVIEW = 0.6
-# Share of the mask outside the brain, where a brain mask says what that is.
+# Fraction of the mask outside the brain, where a brain mask says what that is.
 OUTSIDE_REVIEW = 0.5
 # Masks below this share of the object are too small to be judged by where they lie.
 SMALL_MASK = 0.002
@@ -71,7 +71,7 @@ DICE_REVIEW = 0.5
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One check of the verdict."""
 
     name: str
     value: str
@@ -87,7 +87,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The worst of the checks, in words."""
+    """Verdict from the worst of the checks."""
 
     grade: Grade
     checks: tuple[Check, ...]
@@ -166,7 +166,7 @@ def verdict_of(
     inspection: Inspection | None = None,
     warnings: Sequence[str] | None = None,
 ) -> Verdict:
-    """Judge a registration by its figures and by what its images show.
+    """Judge a registration by its figures and its images.
 
     Parameters
     ----------
@@ -372,7 +372,7 @@ def _affine(figures: Mapping[str, float], dimension: int) -> Iterator[Check]:
             "Objects on each other",
             f"{contained:.0%}",
             grade,
-            "Share of the smaller object that lies in the other after the affine.",
+            "Fraction of the smaller object that lies in the other after the affine.",
             ""
             if grade == "good"
             else "Look at the image after the affine: is it turned, shifted, or a part only?",
@@ -442,7 +442,7 @@ def _place(figures: Mapping[str, float], masked: float | None) -> Iterator[Check
             "Mask at the border",
             f"{at_border:.0%}",
             "review" if bad else "good",
-            "Share of the mask at the border of the field of view of either image.",
+            "Fraction of the mask at the border of the field of view of either image.",
             "What one image does not show has no partner, and is no pathology. Crop the fixed "
             "image, or say with --roi-mask where to compare."
             if bad
@@ -458,7 +458,7 @@ def _place(figures: Mapping[str, float], masked: float | None) -> Iterator[Check
             "Mask outside the brain",
             f"{outside:.0%}",
             "review" if bad else "good",
-            "Share of the mask outside the brain mask.",
+            "Fraction of the mask outside the brain mask.",
             "Only what lies in the brain is a lesion of it." if bad else "",
             "mask",
             f"{outside:.0%} of it lies outside the brain" if bad else "",
@@ -469,7 +469,7 @@ def _place(figures: Mapping[str, float], masked: float | None) -> Iterator[Check
             "Mask at the surface",
             f"{surface:.0%}",
             "review" if bad else "good",
-            "Share of the mask in the rim of the object, or outside of it.",
+            "Fraction of the mask in the rim of the object, or outside of it.",
             "That is where scalp, face, neck or the rim of a stripped brain differ. Strip both "
             "images, or give --brain-mask."
             if bad

@@ -1,4 +1,4 @@
-"""The retina of a virtual patient, and what grows in it between two visits.
+"""Retina of a virtual patient and its pathology at two visits.
 
 All lengths are in millimetres: ``x`` along the B-scan, 0 in its middle; ``z`` across the B-scans of
 a volume, 0 at the fovea; depth downwards from the first row.
@@ -37,7 +37,7 @@ FATES = ("appears", "grows", "stays", "shrinks", "vanishes")
 
 @dataclass(frozen=True)
 class OctGrowth:
-    """What becomes of drusen, detachments and fluid from the baseline to the follow-up.
+    """Growth of drusen, detachments and fluid between baseline and follow-up.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ KINDS: dict[str, Range] = {
 
 @dataclass(frozen=True)
 class Structure:
-    """Something that does not belong into a retina.
+    """A pathological structure in a retina.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class Structure:
     outline: tuple[float, ...]
 
     def at(self, visit: str) -> Structure | None:
-        """The same, in its size at "baseline" or "follow-up"; None while it is not there."""
+        """The structure at "baseline" or "follow-up"; None where it is absent."""
         size = self.before if visit == "baseline" else self.after
         if size == 0:
             return None

@@ -1,4 +1,4 @@
-"""A B-scan painted from its layers: reflectivity first, then what light and camera do to it."""
+"""Rendering of B-scans from layers: reflectivity, then speckle and noise."""
 
 from __future__ import annotations
 

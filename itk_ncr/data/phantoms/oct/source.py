@@ -1,4 +1,4 @@
-"""Pairs of B-scans of virtual patients, with layers and new fluid known."""
+"""OCT pairs of virtual patients with known layers and new fluid."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class OctPhantoms:
         They show 1.92 mm x 6 mm, whatever their number.
     seed : int
     first : int
-        Number of the first patient: 0 and 200 patients for training, 200 and so on for tests, share
-        nobody.
+        Number of the first patient: 0 and 200 patients for training, 200 and so on for tests, have
+        no patient in common.
     scans : int
         B-scans, and so pairs, of every patient; they share the disease, cut at different places.
     growth : OctGrowth
@@ -100,14 +100,14 @@ class OctPhantoms:
         return self.first + index // self.scans
 
     def scan(self, index: int) -> Scan:
-        """The retina of a pair, without its looks."""
+        """The anatomy of a pair, not rendered."""
         if not 0 <= index < self.count:
             raise ArgumentError(f"index must be from 0 to {self.count - 1}; got {index}.")
         number = (self.seed, self.patient(index), index % self.scans)
         return Scan(number, self.shape[1], self.growth)
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """The pair of that number.
+        """The pair of an index.
 
         Returns
         -------
