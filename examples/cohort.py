@@ -2,7 +2,7 @@
 A cohort from Python
 ====================
 
-Register a table of pairs, and list those that need a look. Not executed here: it needs a table.
+Register a table of pairs, and list those that need review. Not executed here: it needs a table.
 
 Usage: python cohort.py PAIRS.csv FOLDER; the same call resumes an interrupted one.
 """

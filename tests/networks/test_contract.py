@@ -11,8 +11,9 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from itk_ncr import ops
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError
 from itk_ncr.networks import NETWORKS, build_network
+from itk_ncr.testing import NetworkContract
 
 SMALL = {
     "ncr-net": {"width": 4},
@@ -41,21 +42,12 @@ def velocity_heads(network, dimension):
 
 
 @rows
-@dimensions
-def test_scales_have_the_size_of_fixed_divided_by_powers_of_two(name, dimension, lively, pair):
-    prediction = lively(name, dimension, **SMALL[name])(*pair(*SIZES[dimension], batch=2))
-    assert len(prediction.velocity) == len(prediction.displacement) >= 1
-    assert len(prediction.noncorrespondence) in (0, len(prediction.velocity))
-    for scale, (velocity, displacement) in enumerate(
-        zip(prediction.velocity, prediction.displacement, strict=True)
-    ):
-        expected = (2, dimension, *(n // 2**scale for n in SIZES[dimension]))
-        assert velocity.shape == displacement.shape == expected
-    for scale, mask in enumerate(prediction.noncorrespondence):
-        assert mask.shape == (2, 1, *(n // 2**scale for n in SIZES[dimension]))
-        assert (mask > 0).all()
-        assert (mask < 1).all()
-    assert all(t.dtype == torch.float32 and t.isfinite().all() for t in everything(prediction))
+class TestRows(NetworkContract):
+    """The suite for third parties, for every row."""
+
+    @pytest.fixture
+    def network(self, name, dimension, lively):
+        return lively(name, dimension, **SMALL[name])
 
 
 @rows
@@ -73,23 +65,6 @@ def test_any_size_gives_what_padding_by_hand_gives(name, dimension, lively, pair
         assert_close(ours, theirs[(..., *interior)], rtol=0, atol=1e-5)
     scale = len(found.velocity) - 1
     assert found.velocity[-1].shape[2:] == tuple(-(-n // 2**scale) for n in size)
-
-
-@rows
-@dimensions
-def test_gradients_reach_every_parameter(name, dimension, lively, pair, generator):
-    settings = SMALL[name]
-    network = lively(name, dimension, **settings)
-    prediction = network(*pair(*(16 for _ in range(dimension))))
-    found = [*prediction.displacement, *prediction.noncorrespondence]
-    loss = sum((x * torch.randn(x.shape, generator=generator)).sum() for x in found)
-    loss.backward()
-    deaf = [
-        key
-        for key, parameter in network.named_parameters()
-        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
-    ]
-    assert deaf == []
 
 
 @rows
@@ -130,26 +105,6 @@ def test_a_constant_velocity_moves_the_rim_as_much_as_the_centre(name, dimension
         pushed = displacement.mean()
         assert 0.05 - 1e-6 < pushed < 1
         assert_close(displacement, pushed.expand_as(displacement), rtol=0, atol=1e-6)
-
-
-@rows
-@dimensions
-def test_a_batch_gives_what_its_pairs_give(name, dimension, lively, pair):
-    network = lively(name, dimension, **SMALL[name])
-    fixed, moving = pair(*SIZES[dimension], batch=2)
-    # The first pair moves far, so that a number of squarings shared in the batch would show.
-    fixed[0] *= 20
-    with torch.inference_mode():
-        together = network(fixed, moving)
-        alone = [network(fixed[n : n + 1], moving[n : n + 1]) for n in range(2)]
-    for n, single in enumerate(alone):
-        # oneDNN adds in another order; a rough field of 10 voxels makes a hundred times more of it.
-        for a, b in zip(together.velocity, single.velocity, strict=True):
-            assert (a[n : n + 1] - b).abs().max() < 1e-5 * a.abs().max()
-        for a, b in zip(together.displacement, single.displacement, strict=True):
-            assert (a[n : n + 1] - b).abs().max() < 1e-3 * a.abs().max()
-        for a, b in zip(together.noncorrespondence, single.noncorrespondence, strict=True):
-            assert_close(a[n : n + 1], b, rtol=0, atol=1e-4)
 
 
 @rows
@@ -221,18 +176,6 @@ def test_the_convolutions_can_be_exported(name, exporter, lively, pair):
     found, wanted = exported(*others), maps(*others)
     for a, b in zip(found, wanted, strict=True):
         assert_close(a, b, rtol=1e-5, atol=1e-6)
-
-
-@rows
-def test_pairs_that_do_not_fit_are_refused(name):
-    network = build_network(name, dimension=2, **SMALL[name])
-    for fixed, moving in (
-        (torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 48)),
-        (torch.zeros(1, 2, 32, 32), torch.zeros(1, 2, 32, 32)),
-        (torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 1, 16, 16, 16)),
-    ):
-        with pytest.raises(ShapeError, match="one shape"):
-            network(fixed, moving)
 
 
 @rows

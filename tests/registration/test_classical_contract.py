@@ -1,6 +1,7 @@
 """One suite for every classical pipeline: same inputs, masks, geometry, outputs and errors."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from itk_ncr.registration import METHODS, REGISTRATIONS, RegistrationSettings
 from itk_ncr.registration.catalogue import CATALOGUE, catalogue
 from itk_ncr.registration.classical import CLASSICAL, ClassicalRegistration, Method
 from itk_ncr.registration.classical.options import options_of
+from itk_ncr.testing import RegistrationContract
 
 from .conftest import bend, head
 
@@ -120,6 +122,15 @@ def blob(fixed, level=20):
     array = fixed.array * (1 - weight) + level * weight
     ill = itk_ncr.Image(array.astype(np.float32), fixed.grid)
     return ill, itk_ncr.Image((radius < 1).astype(np.uint8), fixed.grid), radius < 2
+
+
+@pytest.mark.parametrize("method", ["affine", "demons", "ncr"])
+class TestMethods(RegistrationContract):
+    """The suite for third parties; the tests below ask more of every row."""
+
+    @pytest.fixture
+    def register(self, method):
+        return functools.partial(itk_ncr.register, method=method, threads=1)
 
 
 def test_the_methods_are_ours_and_the_rows_of_the_table():
