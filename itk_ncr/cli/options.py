@@ -1,4 +1,4 @@
-"""Options of several commands: how to register, for one pair or for many; the seed."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _list_methods(context: click.Context, _option: click.Parameter, value: str) 
 def _pairs(
     _context: click.Context, _option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, str] | None:
-    """``name=value`` words by name; None without any."""
+    """Values of ``name=value`` words by name; None without any."""
     given = dict[str, str]()
     for word in words:
         name, equals, value = word.partition("=")
@@ -115,17 +115,17 @@ _OUTPUT = (
 
 
 def method_options(function: _Function) -> _Function:
-    """What registers: --method, --preset, --engine, --model, --refine."""
+    """Options that choose the method: --method, --preset, --engine, --model, --refine."""
     return _with(_METHOD, function)
 
 
 def knobs(function: _Function) -> _Function:
-    """How it is to do that: --smoothness to --seed."""
+    """Options of the registration: --smoothness to --seed."""
     return _with(_KNOBS, function)
 
 
 def output_options(function: _Function) -> _Function:
-    """What is written besides: --format, --report."""
+    """Options of the output: --format, --report."""
     return _with(_OUTPUT, function)
 
 

@@ -98,7 +98,7 @@ class BidsPlan:
     cohort: CohortPlan
 
     def summary(self) -> list[tuple[str, str]]:
-        """The plan in words."""
+        """Description of the plan."""
         people = {image.entities["sub"] for image in self.images}
         masks = sum(image.lesion_mask is not None for image in self.images)
         return [
