@@ -108,6 +108,7 @@ def figures(case: Case, folder: Path, overlays: Path | None) -> dict[str, Any]:
         "folding_percent": 100 * quality.folding_fraction,
         "warning_count": len(result.warnings),
         "warnings": list(result.warnings),
+        "notes": list(result.notes),
         "verdict": verdict.word,
         "remarks": [dataclasses.asdict(check) for check in verdict.remarks],
         "quality": quality.as_dict(),

@@ -39,6 +39,7 @@ def summary(result: RegistrationResult) -> dict[str, Any]:
             "translation": np.asarray(result.affine.translation).tolist(),
         },
         "warnings": list(result.warnings),
+        "notes": list(result.notes),
         "notice": NOTICE,
     }
 

@@ -229,16 +229,16 @@ def image_bytes(fixed: Grid, moving: Grid) -> int:
 def _recognised(
     settings: RegistrationSettings, solver: InstanceSettings, aligned: Aligned, alone: bool
 ) -> tuple[RegistrationSettings, InstanceSettings]:
-    """Settings for what the images turned out to show, with a warning; the given ones otherwise."""
+    """Settings for what the images turned out to show, with a note; the given ones otherwise."""
     if aligned.layered and alone:
         preset = "oct"
-        aligned.warnings.append(
+        aligned.notes.append(
             "images look like B-scans of a retina: preset 'oct' is used. Name another preset if "
             "they are not."
         )
     elif aligned.contrasts == "two" and alone:
         preset = "multimodal"
-        aligned.warnings.append(
+        aligned.notes.append(
             "images show tissue in different contrasts: self-similarity is compared instead of "
             "intensity (preset 'multimodal')."
         )

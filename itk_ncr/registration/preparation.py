@@ -91,6 +91,7 @@ class Aligned:
     ) -> None:
         self.fixed, self.moving = fixed, moving
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         larger = _extent(moving) / _extent(fixed)
         if not 1 / STRANGE_EXTENT < larger < STRANGE_EXTENT:
             self.warnings.append(
@@ -124,7 +125,7 @@ class Aligned:
         self._check_overlap(settings)
         if self.stripped is not None:
             whole = "moving" if self.stripped == "fixed" else "fixed"
-            self.warnings.append(
+            self.notes.append(
                 f"{self.stripped} image shows only part of what the {whole} image shows, as a "
                 "brain without its head does: they were compared only there."
             )
@@ -179,7 +180,7 @@ class Aligned:
         if bad:
             self.warnings.append(f"{name} has {bad} NaN or infinite voxels; they are background.")
         scaled = normalise(image.array, name)
-        self.warnings.extend(f"{name} {note}" for note in scaled.notes)
+        self.notes.extend(f"{name} {note}" for note in scaled.notes)
         return scaled
 
     def pair(self, images: OnGrid, given: GivenMasks) -> Pair:

@@ -114,6 +114,8 @@ class RegistrationResult:
         Where ``mask`` and ``mask_moving`` cut the probabilities.
     warnings : tuple of str
         What the reader should know before trusting the result.
+    notes : tuple of str
+        What was recognised in the images, and what was done about it.
     settings : RegistrationSettings
         Every setting the result was made with.
     engine : str
@@ -159,6 +161,7 @@ class RegistrationResult:
     working_deformation_inverse: Image | None = None
     inputs: Inputs | None = None
     finds_mask: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def transform_deformation(self) -> Image:

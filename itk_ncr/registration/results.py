@@ -196,6 +196,7 @@ def _result(
         quality=quality,
         mask_threshold=settings.mask_threshold,
         warnings=tuple(prepared.warnings),
+        notes=tuple(prepared.notes),
         settings=settings,
         working_deformation=full.working_deformation(),
         working_deformation_inverse=full.working_deformation_inverse(),

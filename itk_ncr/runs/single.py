@@ -106,6 +106,8 @@ def run_pair(
             result = _register(files, loaded, settings, report_progress)
             for warning in result.warnings:
                 warnings.warn(warning, stacklevel=2)
+            for recognised in result.notes:
+                note(recognised)
             text = write_results(
                 stage,
                 output,

@@ -143,6 +143,7 @@ def pair_page(
         title=_title(inputs),
         verdict=verdict,
         warnings=warnings,
+        notes=[str(text) for text in told.get("notes") or []],
         names={role: _name(inputs, role) for role in ("fixed", "moving")},
         figures=[*_figures(quality), *brain_rows(told.get("brain") or {})],
         residual=_residual(scene),
@@ -284,7 +285,7 @@ def _provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     single: list[tuple[str, str]] = []
     for key, value in told.items():
-        if key in ("quality", "inspection", "verdict", "warnings", "notice"):
+        if key in ("quality", "inspection", "verdict", "warnings", "notes", "notice"):
             continue
         if isinstance(value, Mapping) and value:
             groups.append((_spoken(key), list(_flat(value))))
