@@ -8,6 +8,7 @@ trained on, T1 brains without skull, its mask is one hypothesis besides the solv
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +18,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from itk_ncr.geometry import Grid
-from itk_ncr.preprocessing import Normalised
-from itk_ncr.registration.network import shipped_guess
+from itk_ncr.registration.network import ShippedGuess, network_grid, shipped_guess
 from itk_ncr.registration.preparation import Aligned
 from itk_ncr.registration.result import ModelRecord
+from itk_ncr.registration.solver import Support
 
 CONTRAST = "brain-t1"
 # Size of a brain without skull: litres, and in 2D the area of its larger axial sections in cm^2.
@@ -43,7 +44,7 @@ LARGEST_SUPPORT = 4.5
 HEALTHY_BULK, LEAST_TISSUE, BRIGHTEST = 0.68, 0.05, 1.2
 
 
-def network_opinion(aligned: Aligned) -> tuple[Tensor, ModelRecord] | None:
+def network_opinion(aligned: Aligned) -> tuple[Support, ModelRecord] | None:
     """Log-odds of noncorrespondence by a shipped network, as far as they speak for it.
 
     None where the images do not look like what a shipped model was trained on.
@@ -54,24 +55,41 @@ def network_opinion(aligned: Aligned) -> tuple[Tensor, ModelRecord] | None:
 
     Returns
     -------
-    Tensor, shape (1, 1, *spatial)
-        At least 0 and at most ``LARGEST_SUPPORT``; the grid has the ends of the fixed one.
+    pair of Tensor, shape (1, 1, *spatial)
+        Of the fixed image and of the moving one as aligned, at least 0 and at most
+        ``LARGEST_SUPPORT``; the grid has the extent of the fixed one.
     ModelRecord
         Of the model.
     """
     guess = shipped_guess(CONTRAST, aligned.fixed.grid)
-    if guess is None or not all(
-        looks_like_t1_brain(scaled, image.grid)
+    if guess is None or not all(looks_like_t1_brain(*shown) for shown in _objects(aligned, guess)):
+        return None
+    # The network finds what the fixed image shows and the moving one lacks: so it is asked twice.
+    here, there = replace(guess.guess, tone=_as_trained).passes(aligned)
+    if here.noncorrespondence is None or there.noncorrespondence is None:
+        return None
+    support = _log_odds(here.noncorrespondence), _log_odds(there.noncorrespondence)
+    return support, guess.record
+
+
+def _log_odds(probability: Tensor) -> Tensor:
+    return torch.logit(probability, 1e-6).clamp_(0, LARGEST_SUPPORT)
+
+
+def _objects(
+    aligned: Aligned, guess: ShippedGuess
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_], Grid]]:
+    """Values, foreground and grid of both images; the whole one cut out as the stripped one is."""
+    if aligned.stripped is None:
         for scaled, image in (
             (aligned.fixed_scaled, aligned.fixed),
             (aligned.moving_scaled, aligned.moving),
-        )
-    ):
-        return None
-    found = replace(guess.guess, tone=_as_trained)(aligned).noncorrespondence
-    if found is None:
-        return None
-    return torch.logit(found, 1e-6).clamp_(0, LARGEST_SUPPORT), guess.record
+        ):
+            yield scaled.values, scaled.foreground, image.grid
+    else:
+        images = aligned.on(network_grid(guess.guess.description, aligned.fixed.grid))
+        for values in (images.fixed, images.moving):
+            yield values, images.foreground, images.grid
 
 
 def _as_trained(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -81,27 +99,31 @@ def _as_trained(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(values * np.float32(factor), 0, BRIGHTEST)
 
 
-def looks_like_t1_brain(scaled: Normalised, grid: Grid) -> bool:
+def looks_like_t1_brain(
+    values: NDArray[np.float32], foreground: NDArray[np.bool_], grid: Grid
+) -> bool:
     """Whether an image has the size of a brain without skull, and is brighter inside than outside.
 
     Parameters
     ----------
-    scaled : Normalised
+    values : ndarray, float32
+        On the scale of ``preprocessing``.
+    foreground : ndarray of bool
     grid : Grid
-        Of its values.
+        Of both.
     """
     unit = UNIT_MM[grid.dimension] ** grid.dimension
-    size = float(scaled.foreground.sum()) * math.prod(grid.spacing) / unit
+    size = float(foreground.sum()) * math.prod(grid.spacing) / unit
     low, high = BRAIN_SIZE[grid.dimension]
     if not low <= size <= high:
         return False
     steps = tuple(max(1, round(MEASURED_MM / h)) for h in grid.spacing[::-1])
     thinned = tuple(slice(None, None, step) for step in steps)
     spacing = [h * step for h, step in zip(grid.spacing[::-1], steps, strict=True)]
-    inside = ndimage.binary_fill_holes(scaled.foreground[thinned])
+    inside = ndimage.binary_fill_holes(foreground[thinned])
     depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing)
     depth = depth[(slice(1, -1),) * grid.dimension]
-    values = scaled.values[thinned]
+    values = values[thinned]
     shells = [(depth > a) & (depth <= b) for a, b in (OUTER_MM, INNER_MM)]
     if not all(shell.any() for shell in shells):
         return False

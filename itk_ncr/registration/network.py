@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -123,18 +123,27 @@ class NetworkGuess:
 
     def __call__(self, pair: Aligned) -> Start:
         """Velocity and, if the network models one, mask, on the network's grid as stored."""
+        return next(self.passes(pair))
+
+    def passes(self, pair: Aligned) -> Iterator[Start]:
+        """The guess, and then the one with the images swapped: of the moving image, aligned."""
         grid = network_grid(self.description, pair.fixed.grid)
         turn = Turn.towards(grid, self.description.orientation)
         images = pair.on(grid)
-        values = (self.tone(v) for v in (images.fixed, images.moving))
-        fixed, moving = (turn.image(as_tensor(v)) for v in values)
-        with torch.inference_mode(), threads(PASS_THREADS):
-            prediction = self.network(fixed, moving, scales=1)
-        # Copies: what was made in inference mode cannot take part in a later descent.
-        velocity = turn.field_back(prediction.velocity[0].clone())
-        if not prediction.noncorrespondence:
-            return Start(velocity)
-        return Start(velocity, turn.image_back(prediction.noncorrespondence[0].clone()))
+        # A network that knows brains without skull is shown only what both images show.
+        shown = 1 if pair.stripped is None else images.foreground
+        directions = (
+            lambda: (images.fixed, images.moving),
+            lambda: (images.unmatched, images.matched_to_moving()),
+        )
+        for direction in directions:
+            one, other = (turn.image(as_tensor(self.tone(v * shown))) for v in direction())
+            with torch.inference_mode(), threads(PASS_THREADS):
+                prediction = self.network(one, other, scales=1)
+            # Copies: what was made in inference mode cannot take part in a later descent.
+            velocity = turn.field_back(prediction.velocity[0].clone())
+            found = prediction.noncorrespondence
+            yield Start(velocity, turn.image_back(found[0].clone()) if found else None)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from itk_ncr.registration.solver import (
     Pair,
     Solution,
     Start,
+    Support,
     fill,
     refine,
     solve,
@@ -65,8 +66,8 @@ class Guess(Protocol):
 class Opinion(Protocol):
     """Says what has no partner in a pair, without registering it."""
 
-    def __call__(self, aligned: Aligned, /) -> tuple[Tensor, ModelRecord] | None:
-        """Log-odds in favour, on a grid with the ends of the fixed one, and whose they are."""
+    def __call__(self, aligned: Aligned, /) -> tuple[Support, ModelRecord] | None:
+        """Log-odds in favour for both images, on a grid with the extent of the fixed one."""
         ...
 
 
@@ -173,7 +174,9 @@ def register_pair(
             said = opinion(aligned) if opinion is not None and find_mask else None
             support = None
             if said is not None:
-                support, model = resize(said[0], tuple(pair.fixed.shape[2:])), said[1]
+                (here, there), model = said
+                working_shape = tuple(pair.fixed.shape[2:])
+                support = resize(here, working_shape), resize(there, working_shape)
             aligned.release()
             solution = solve(
                 pair,

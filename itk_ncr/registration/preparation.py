@@ -45,11 +45,14 @@ class OnGrid:
     ----------
     grid : Grid
     fixed, moving : ndarray, float32
-        On the scale of ``preprocessing``; the moving one seen through the affine.
+        On the scale of ``preprocessing``; the moving one seen through the affine, and with the
+        intensities of the fixed one.
     foreground : ndarray of bool
-        Where either shows something and both have voxels.
+        Where either shows something, or both where one is stripped, and both have voxels.
     inside : ndarray of bool
         Where the moving image has voxels.
+    unmatched : ndarray, float32
+        The moving image with its own intensities.
     """
 
     grid: Grid
@@ -57,6 +60,12 @@ class OnGrid:
     moving: NDArray[np.float32]
     foreground: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    unmatched: NDArray[np.float32]
+
+    def matched_to_moving(self) -> NDArray[np.float32]:
+        """The fixed image with the intensities of the moving one, for the opposite direction."""
+        shown = self.foreground
+        return match_histogram(self.fixed, self.unmatched, shown, shown)[0]
 
 
 class Aligned:
@@ -165,10 +174,12 @@ class Aligned:
         fixed_foreground = Image(self.fixed_foreground.view(np.uint8), fixed.grid)
         fixed_shows = to_grid(fixed_foreground, grid) > 0.5
         moving_shows = seen_from(moving_foreground, grid, self.affine) > 0.5
-        matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
         shown = {"fixed": fixed_shows, "moving": moving_shows}
-        foreground = shown.get(self.stripped or "", fixed_shows | moving_shows) & inside
-        return OnGrid(grid, fixed_values, matched, foreground, inside)
+        if self.stripped is not None:
+            fixed_shows = moving_shows = shown[self.stripped]
+        matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
+        foreground = (fixed_shows | moving_shows) & inside
+        return OnGrid(grid, fixed_values, matched, foreground, inside, seen)
 
     def release(self) -> None:
         """Forget the scaled images: no :meth:`on` any more. The foregrounds stay."""

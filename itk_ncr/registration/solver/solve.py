@@ -20,7 +20,7 @@ from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.solver.energy import Energy
 from itk_ncr.registration.solver.evidence import object_scale
 from itk_ncr.registration.solver.levels import Level
-from itk_ncr.registration.solver.masks import nearest
+from itk_ncr.registration.solver.masks import Support, nearest
 from itk_ncr.registration.solver.pair import Pair, level_shape
 from itk_ncr.registration.solver.settings import InstanceSettings
 from itk_ncr.registration.solver.start import Start, doubtful, fill
@@ -38,14 +38,14 @@ class Solution:
         One per iteration.
     path : tuple of Tensor
         Velocities of the stages before anything was masked; empty where no mask was looked for.
-    support : Tensor, shape (1, 1, *spatial), optional
-        Log-odds of another opinion.
+    support : pair of Tensor, shape (1, 1, *spatial), optional
+        Log-odds of another opinion: of the fixed image, and of the moving one as aligned.
     """
 
     velocity: Tensor
     energies: tuple[float, ...]
     path: tuple[Tensor, ...] = ()
-    support: Tensor | None = None
+    support: Support | None = None
 
 
 def solve(
@@ -53,7 +53,7 @@ def solve(
     settings: InstanceSettings,
     *,
     find_mask: bool = True,
-    support: Tensor | None = None,
+    support: Support | None = None,
     progress: Progress | None = None,
     abort: Abort | None = None,
 ) -> Solution:
@@ -65,8 +65,9 @@ def solve(
     settings : InstanceSettings
     find_mask : bool
         False leaves the mask at what is known: ordinary registration.
-    support : Tensor, shape (1, 1, *spatial), optional
-        Log-odds that are added to those of the pair itself: another opinion.
+    support : pair of Tensor, shape (1, 1, *spatial), optional
+        Log-odds that are added to those of the pair itself, another opinion: of the fixed image,
+        and of the moving one as aligned.
     progress : callable, optional
         Gets the share of the work that is done, and a word about it.
     abort : callable, optional
