@@ -83,7 +83,7 @@ class Table:
         reserved : sequence of str
             Names that no further column may have.
         mistaken : mapping of str to str
-            Lower-case names that are no columns, and the column that is meant as a rule.
+            Lower-case names that are not columns, and the column that is meant as a rule.
         alike : float
             Similarity from which on a further column counts as a misspelt one, in [0, 1].
         """
@@ -147,7 +147,7 @@ def read_table(path: Path, name: str) -> Table:
     Raises
     ------
     InputError
-        If the file cannot be read or is no CSV.
+        If the file cannot be read or is not a CSV.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -157,7 +157,7 @@ def read_table(path: Path, name: str) -> Table:
         raise InputError(f"cannot read {name} '{path}': {error.strerror}") from error
     except ValueError:  # among them UnicodeDecodeError
         raise InputError(
-            f"cannot read {name} '{path}': it is no text (UTF-8). Give a CSV."
+            f"cannot read {name} '{path}': it is not text (UTF-8). Give a CSV."
         ) from None
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(DELIMITERS, key=first.count)

@@ -377,7 +377,7 @@ def _record(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(record, dict) or not isinstance(record.get("code_versions"), list):
         raise ArgumentError(
-            f"output must be empty or hold this reproduction; '{path}' is no record of one. "
+            f"output must be empty or hold this reproduction; '{path}' is not a record of one. "
             "Choose a new folder."
         )
     return record

@@ -200,7 +200,7 @@ def _read_description(folder: Path) -> StoredModel:
         description = ModelDescription.from_dict(content["description"])
         sha256 = content["sha256"]
         if not isinstance(sha256, str):
-            raise ValueError("its sha256 is no text")
+            raise ValueError("its sha256 is not text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         if isinstance(error, KeyError):

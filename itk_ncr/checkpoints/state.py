@@ -48,7 +48,7 @@ def write_state(
     Raises
     ------
     ArgumentError
-        If the record is no JSON.
+        If the record is not JSON.
     CheckpointError
         If the file cannot be written. Nothing is left behind.
     """
@@ -97,7 +97,7 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
         entry = _entry(path, _metadata(content))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
-            f"cannot read '{path}': it is no safetensors file, or truncated ({_line(error)})."
+            f"cannot read '{path}': it is not a safetensors file, or truncated ({_line(error)})."
         ) from error
     if _digest(tensors, entry["record"]) != entry["sha256"]:
         raise CheckpointError(
@@ -119,7 +119,7 @@ def read_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, holds a number that is not finite, or is nested too deeply.
+        If it is not JSON, holds a number that is not finite, or is nested too deeply.
     """
 
     def finite(number: str) -> float:

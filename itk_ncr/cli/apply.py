@@ -248,7 +248,7 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str
     except OSError as error:
         raise InputError(f"cannot read points '{path}': {error.strerror}") from error
     except UnicodeDecodeError:
-        raise InputError(f"cannot read points '{path}': it is no text (UTF-8)") from None
+        raise InputError(f"cannot read points '{path}': it is not text (UTF-8)") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

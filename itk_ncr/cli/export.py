@@ -47,8 +47,8 @@ def export(model: str, output: Path, size: tuple[int, ...] | None, overwrite: bo
     Inputs are "fixed" and "moving", (N, 1, z, y, x), background 0 and bright tissue 1 as made by
     itk_ncr.preprocessing.normalise. Outputs are "velocity_0" (the finest) to "velocity_2", at half
     the resolution of their scale and in its voxels, and "noncorrespondence_0" to "_2". Images whose
-    size is no multiple of 16 are padded by their far borders, and so are the outputs: cut the field
-    and the mask back to the size of the image at the end. The file's metadata say the same.
+    size is not a multiple of 16 are padded by their far borders, and so are the outputs: cut the
+    field and the mask back to the size of the image at the end. The file's metadata say the same.
     """
     if output.suffix != ".onnx":
         raise InputError(f"output must end in .onnx; got '{output}'.")

@@ -90,7 +90,7 @@ def report(
 
 def _kind(run: Path) -> str:
     if not run.is_dir():
-        what = "is no folder" if run.exists() else "does not exist"
+        what = "is not a folder" if run.exists() else "does not exist"
         raise InputError(f"run '{run}' {what}. Give a folder of `itk-ncr register`.")
     if (run / SUMMARY).is_file():
         return "cohort"
@@ -109,7 +109,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read '{path}': {error}") from error
     if rows and "status" not in rows[0]:
-        raise InputError(f"'{path}' has no column status: it is no summary of `itk-ncr batch`.")
+        raise InputError(f"'{path}' has no column status: it is not a summary of `itk-ncr batch`.")
     return rows
 
 
@@ -120,7 +120,7 @@ def _record(run: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read '{path}': {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("inputs"), dict):
-        raise InputError(f"'{path}' is no record of `itk-ncr register`. Register again.")
+        raise InputError(f"'{path}' is not a record of `itk-ncr register`. Register again.")
     return record
 
 
@@ -174,7 +174,7 @@ def _input_image(record: Mapping[str, Any], role: str, now: Path | None) -> Imag
         return read_image(_input(record, role, now), f"{role} image")
     if now is None:
         raise InputError(
-            f"the {role} image of the run was no file: it was registered from memory in Python. "
+            f"the {role} image of the run was not a file: it was registered from memory in Python. "
             f"Write it to one and give that with --{role}."
         )
     image = read_image(now, f"{role} image")

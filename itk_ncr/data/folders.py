@@ -106,7 +106,7 @@ def _stems(folder: Path) -> tuple[dict[Path, str], list[Path]]:
 
 
 def image_stem(name: str) -> str | None:
-    """The name of an image file without its suffix; None if it is no image."""
+    """The name of an image file without its suffix; None if it is not an image."""
     suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), None)
     return None if suffix is None or name.startswith(".") else name[: -len(suffix)]
 
@@ -207,4 +207,4 @@ def _notes(others: list[Path]) -> tuple[str, ...]:
         return ()
     names = ", ".join(file.name + "/" * file.is_dir() for file in others[:5])
     more = ", ..." if len(others) > 5 else ""
-    return (f"not used, for they are no image files: {names}{more}",)
+    return (f"not used, for they are not image files: {names}{more}",)

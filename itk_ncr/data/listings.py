@@ -152,7 +152,7 @@ def label_values(text: str) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If one is no whole number >= 0.
+        If one is not a whole number >= 0.
     """
     words = [word for word in re.split(r"[\s,;]+", text) if word]
     if not all(word.isascii() and word.isdigit() for word in words):

@@ -23,7 +23,7 @@ class Sample:
     fixed, moving : Tensor, shape (1, *spatial), float32
         On the scale of ``preprocessing.normalise``: 0 is background, about 1 the brightest tissue.
     fixed_labels, moving_labels : Tensor, shape (*spatial), uint8 or int16, optional
-        0 is no label; both or none are given.
+        0 is not a label; both or none are given.
     lesion : Tensor, shape (1, *spatial), float32, optional
         1 where the fixed image has no partner, as far as that is known; 0 elsewhere.
     displacement : Tensor, shape (D, *spatial), float32, optional

@@ -192,7 +192,7 @@ class SyntheticPairs:
         self.positions: tuple[int, ...] = ()
         if manifest is not None:
             self.manifest = manifest
-            # What is no label to measure by is still tissue to show.
+            # What is not a label to measure by is still tissue to show.
             self.store = Store(manifest, layout, keep_ignored=True, plane=plane)
             self.positions = manifest.positions(split)
             if not self.positions:

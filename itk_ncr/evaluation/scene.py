@@ -346,7 +346,7 @@ def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
 
 
 def _finite(array: NDArray) -> NDArray:
-    """As float32; 0 where it is no number."""
+    """As float32; 0 where it is not a number."""
     array = np.asarray(array, dtype=np.float32)
     finite = np.isfinite(array)
     return array if finite.all() else np.where(finite, array, np.float32(0))

@@ -34,7 +34,7 @@ def inverse_consistency(
     Raises
     ------
     ShapeError
-        If the two differ in shape or are no displacements.
+        If the two differ in shape or are not displacements.
     """
     require_field(displacement, "displacement")
     if inverse.shape != displacement.shape:

@@ -118,7 +118,7 @@ def read_linear(path: Path) -> AffineMap:
     if len(content) > limit:
         if any(word.encode() in content for word in CURVED):
             raise Refused("its transform is not affine")
-        raise Refused(f"is no linear transform: it has {length} bytes")
+        raise Refused(f"is not a linear transform: it has {length} bytes")
     if suffix == ".xfm":
         return _of_minc(content)
     parts = _of_text(content) if suffix in TEXTS else _of_matlab(content)
@@ -130,7 +130,7 @@ def _lines(content: bytes) -> list[str]:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise Refused(f"damaged: line {line} is no text (byte {error.start})") from None
+        raise Refused(f"damaged: line {line} is not text (byte {error.start})") from None
     if "\0" in text:
         raise Refused("damaged: it holds null bytes")
     return text.replace("\r\n", "\n").split("\n")

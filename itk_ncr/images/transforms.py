@@ -139,7 +139,7 @@ def as_affine(value: Any, name: str = "affine") -> AffineMap:
     ArgumentError
         If it is none of these, or a transform that is not linear.
     GeometryError
-        If it cannot be inverted, or an array is no homogeneous matrix.
+        If it cannot be inverted, or an array is not a homogeneous matrix.
     ImageReadError
         If a file cannot be read.
     """

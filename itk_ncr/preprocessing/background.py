@@ -37,7 +37,7 @@ class _Rule:
     ----------
     noise : float
         Largest deviation, as a share of the distance to the object. Measured: stripped brains 0 to
-        0.001, whole heads 0.006 to 0.022; OCT, whose vitreous is no background, 0.06 to 0.3;
+        0.001, whole heads 0.006 to 0.022; OCT, whose vitreous is not background, 0.06 to 0.3;
         tissue alone 0.1 to 0.5.
     border : float
         Least share of the border of the image.
@@ -127,7 +127,7 @@ def find_background(values: Array, valid: Mask) -> Background | None:
     found = _search(sampled(values, valid, HISTOGRAM_SAMPLE), values[border(valid)])
     if found is None or not surrounded(valid):
         return found
-    # Fluid at the rim of a stripped brain, whose air has no value, is no air.
+    # Fluid at the rim of a stripped brain, whose air has no value, is not air.
     sign = -1 if found.bright else 1
     inner = valid & ~grown(~valid, RIM_VOXELS) & (sign * values <= sign * found.threshold)
     return found if inner.sum() >= LEAST_SHARE_INSIDE * valid.sum() else None
@@ -154,7 +154,7 @@ def _search(shown: Array, around: Array) -> Background | None:
         found = search[0].next(dark, CONSTANT)
         if found is not None:
             return found
-        # Saturated fluid has one value too, and is no background.
+        # Saturated fluid has one value too, and is not background.
         found = search[1].next(bright)
         if found is not None:
             return found.negative()

@@ -20,7 +20,7 @@ from itk_ncr.preprocessing.tomography import window_of
 
 Array = NDArray[np.float32]
 
-# Share of an object or, where there is no background, of an image that is brighter than 1
+# Share of an object or, where there is not background, of an image that is brighter than 1
 # (vessels, implants), and that is darker than 0.
 TOP_SHARE, BOTTOM_SHARE = 0.01, 0.005
 # The bulk of the tissue sets the scale where fat, vessels or contrast agent are far brighter: 1 is

@@ -62,7 +62,7 @@ def require_writable(
     _refuse_inputs([path], inputs)
     parent = path.parent
     if not parent.is_dir():
-        raise InputError(f"output '{path}' cannot be written: '{parent}' is no folder.")
+        raise InputError(f"output '{path}' cannot be written: '{parent}' is not a folder.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"output '{path}' cannot be written: '{parent}' is read-only.")
     remove_abandoned(parent)

@@ -105,7 +105,7 @@ def test_missing_foreign_and_later_files_say_so_in_one_line(path, tmp_path):
         read_state(later)
     text = tmp_path / "text.safetensors"
     text.write_text("these are no weights at all")
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         read_state(text)
 
 

@@ -173,7 +173,7 @@ def test_a_run_carries_its_moving_image_as_it_did(registered, pair, run, read, t
         ("p.csv", 'x,y,n\n1,2,"a\n', "p.csv': line 2: unexpected end of data"),
         ("p.csv", "x,y\n1,nan\n", "must be finite; got '1,nan' in line 2"),
         ("p.fcsv", "# Markups fiducial file\n1,2\n", "columns x, y; got # Markups fiducial file"),
-        ("p.csv", b"\xff\xfe\x00x", "is no text"),
+        ("p.csv", b"\xff\xfe\x00x", "is not text"),
         ("p.csv", "x,y\n1,2\0\n", "p.csv"),
         ("none.csv", None, "none.csv': No such file"),
         ("none.nrrd", None, "none.nrrd"),

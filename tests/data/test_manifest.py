@@ -33,7 +33,7 @@ def fill(folder: Path, *names: str) -> None:
 
 def test_an_image_is_no_table(tmp_path) -> None:
     (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b\x08")
-    with pytest.raises(InputError, match=r"image\.nii\.gz': it is no text \(UTF-8\)\. Give"):
+    with pytest.raises(InputError, match=r"image\.nii\.gz': it is not text \(UTF-8\)\. Give"):
         read_manifest(tmp_path / "image.nii.gz")
 
 
@@ -70,7 +70,7 @@ def test_a_folder_gives_one_image_per_patient_with_its_label_map(tmp_path) -> No
         "ann": "ann_seg.nii.gz", "bob_t1": "bob_seg.nii.gz", "cleo": None,
         "dan": "dan-SEG.nii.gz", "eve": "eve.Labels.nii.gz",
     }  # fmt: skip
-    assert manifest.notes == ("not used, for they are no image files: notes.txt, series/",)
+    assert manifest.notes == ("not used, for they are not image files: notes.txt, series/",)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_text_that_contradicts_itself_is_refused(here, old, new, reason):
 
 def test_bytes_that_are_no_text_are_named(here):
     Path("x.tfm").write_bytes(TEXT.encode().replace(b"AffineT", b"Aff\xed\xffneT"))
-    refuses("x.tfm", r"damaged: line 3 is no text \(byte 56\)")
+    refuses("x.tfm", r"damaged: line 3 is not text \(byte 56\)")
 
 
 def test_two_transforms_without_a_composite_are_refused(here):

@@ -178,7 +178,7 @@ def test_two_separate_halves_are_both_the_object() -> None:
 
 @pytest.mark.parametrize("negative", [False, True])
 def test_tissue_that_fills_the_image_is_all_object(negative) -> None:
-    """A crop of a brain: fluid is dark and touches the border, but is no air."""
+    """A crop of a brain: fluid is dark and touches the border, but is not air."""
     image = ndimage.zoom(brain((72, 64))[20:52, 14:50], 2, order=1) + noise((64, 72), 2)
     assert normalise(-image if negative else image).foreground.all()
 

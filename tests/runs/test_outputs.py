@@ -324,7 +324,7 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
     [
         ("there.nrrd", False, "exists. Add --overwrite"),
         ("folder.nrrd", True, "is a folder"),
-        ("missing/a.nrrd", False, "is no folder"),
+        ("missing/a.nrrd", False, "is not a folder"),
         ("a.xyz", False, "must end in"),
         ("source.nrrd", True, "is an input"),
     ],

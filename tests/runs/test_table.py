@@ -124,9 +124,9 @@ def test_a_column_that_would_be_overlooked_is_refused(table, row, column, fragme
         (b"fixed,moving,fixed\n1,2,3\n", "'fixed' is there twice"),
         (b"fixed,moving\na,b,c\n", "line 2 has 3 cells for 2 columns"),
         (b"fixed,moving\na\n", "line 2 has no moving image"),
-        (b"fixed,moving\na,\xff\n", "no text"),
+        (b"fixed,moving\na,\xff\n", "not text"),
         (b'fixed,moving\n"a,b\n', "line 3|unexpected end"),
-        (b"fixed,moving\na\0,b\n", "it is no text"),
+        (b"fixed,moving\na\0,b\n", "it is not text"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, content, fragment):

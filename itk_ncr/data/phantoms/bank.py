@@ -188,7 +188,7 @@ class LesionBank:
         Raises
         ------
         ImageReadError
-            Naming all files that are no usable mask.
+            Naming all files that are not usable masks.
         """
         masks, faults = [], []
         for file in sorted(Path(folder).iterdir()):

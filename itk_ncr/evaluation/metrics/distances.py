@@ -185,7 +185,7 @@ def _to_line(
 
 
 def _surface(inside: NDArray) -> NDArray:
-    """Voxels of the mask with a face neighbour outside it; an axis of length 1 is no axis."""
+    """Voxels of the mask with a face neighbour outside it; an axis of length 1 does not count."""
     padded = np.pad(inside, [(1, 1) if n > 1 else (0, 0) for n in inside.shape])
     core = padded.copy()
     for axis, n in enumerate(inside.shape):

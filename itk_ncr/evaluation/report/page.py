@@ -34,7 +34,7 @@ class Page:
         ImageWriteError
             If it cannot be written; nothing is left behind.
         """
-        # What is no text (a file name of a foreign encoding) is shown as its bytes.
+        # What is not text (a file name of a foreign encoding) is shown as its bytes.
         data = self.text.encode("utf-8", "backslashreplace")
         target = Path(path)
         with atomic_write(target, target.suffix) as temporary:

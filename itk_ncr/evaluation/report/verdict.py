@@ -149,7 +149,7 @@ class Verdict:
 
 
 def grade_of(word: Any) -> Grade | None:
-    """The grade of a word in a stored summary; None where it is no grade.
+    """The grade of a word in a stored summary; None where it is not a grade.
 
     "look" was the word for "review" in earlier summaries.
     """
@@ -278,7 +278,7 @@ def _graded(value: float, review: float, poor: float = math.inf) -> Grade:
 def _number(
     quality: Mapping[str, Any], key: str, name: str, part: Part = "alignment"
 ) -> float | Check | None:
-    """The figure; a poor check where there is one that is no number; None where there is none."""
+    """The figure; a poor check if it is not a number; None if it is missing."""
     if key not in quality:
         return None
     value = finite(quality[key])
@@ -443,7 +443,7 @@ def _place(figures: Mapping[str, float], masked: float | None) -> Iterator[Check
             f"{at_border:.0%}",
             "review" if bad else "good",
             "Fraction of the mask at the border of the field of view of either image.",
-            "What one image does not show has no partner, and is no pathology. Crop the fixed "
+            "What one image does not show has no partner, and is not pathology. Crop the fixed "
             "image, or say with --roi-mask where to compare."
             if bad
             else "",

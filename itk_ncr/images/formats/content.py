@@ -233,7 +233,7 @@ def _pieces(packed: Iterable[bytes]) -> Iterator[bytes]:
                 if not (packed_as_gzip and (chunk := chunk.lstrip(b"\0"))):
                     break
                 if not chunk.startswith(b"\x1f"):
-                    return  # what follows the streams is no part of them
+                    return  # what follows the streams is not part of them
                 stream = zlib.decompressobj(31)
             packed_as_gzip = packed_as_gzip or (not begun and chunk[:1] == b"\x1f")
             begun = True

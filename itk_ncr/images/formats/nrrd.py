@@ -175,7 +175,7 @@ def _type(fields: dict[str, str]) -> np.dtype[Any]:
 
 def _behind_lines(file: IO[bytes], begin: int, lines: int) -> int:
     if lines < 0:
-        raise Refused(f"its header has a line skip of {lines}, which is no number of lines")
+        raise Refused(f"its header has a line skip of {lines}, which is not a number of lines")
     file.seek(begin)
     for _ in range(lines):
         if not file.readline():

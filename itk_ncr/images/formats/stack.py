@@ -65,7 +65,7 @@ def stacked(
     length = np.linalg.norm(normal)
     if not 0.99 < length < 1.01:
         raise Refused(
-            "has no usable ImageOrientationPatient (0020,0037): its axes are no right angle"
+            "has no usable ImageOrientationPatient (0020,0037): its axes are not at right angles"
         )
     normal = normal / length
     order = np.argsort(positions @ normal, kind="stable")

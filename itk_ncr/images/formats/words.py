@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from itk_ncr.images.formats.content import Refused
 
 BLANKS = bytes.maketrans(b",\t\r\n\v\f", b"      ")
-# Longer than any number that a program writes; a text without blanks is no list of numbers.
+# Longer than any number that a program writes; a text without blanks is not a list of numbers.
 WORD_LIMIT = 400
 
 
 def numbers_in(chunks: Iterable[bytes], needed: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The first ``needed`` numbers of a text, in native byte order.
 
-    Refuses a text with fewer of them, or with words that are no numbers of this type.
+    Refuses a text with fewer of them, or with words that are not numbers of this type.
     """
     values = np.empty(needed, dtype.newbyteorder("="))
     got, rest = 0, b""
