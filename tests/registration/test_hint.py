@@ -10,7 +10,7 @@ import itk_ncr
 from itk_ncr.geometry import Grid
 from itk_ncr.registration.hint import looks_like_t1_brain, network_opinion
 from itk_ncr.registration.preparation import Aligned, GivenMasks
-from itk_ncr.registration.settings import RegistrationSettings
+from itk_ncr.settings import RegistrationSettings
 
 SPACING = 2.0
 NOTHING = GivenMasks(None, None, None, None)
