@@ -182,11 +182,11 @@ def _table(report: dict[str, Any]) -> str:
     names = {
         "affine": "affine only",
         "syn free": "SyN, no lesion",
-        "syn ill": "SyN, lesion, told nothing",
+        "syn ill": "SyN, lesion, no mask given",
         "syn told": "SyN, lesion, true mask given",
         "free": "itk_ncr, no lesion",
         "unmasked": 'itk_ncr, lesion, mask="none"',
-        "ill": "itk_ncr, lesion, told nothing",
+        "ill": "itk_ncr, lesion, no mask given",
         "told": "itk_ncr, lesion, true mask given",
     }
     lines = [
