@@ -9,6 +9,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -22,6 +25,23 @@ constexpr size_t kMostKept = size_t{1} << 30;
 constexpr std::chrono::seconds kLongestIdle{3};
 using Clock = std::chrono::steady_clock;
 constexpr size_t kHugePage = size_t{2} << 20;
+
+// Windows has no std::aligned_alloc, and what its own call gives std::free cannot take.
+void* aligned_memory(size_t alignment, size_t bytes) {
+#if defined(_WIN32)
+  return _aligned_malloc(bytes, alignment);
+#else
+  return std::aligned_alloc(alignment, bytes);
+#endif
+}
+
+void free_aligned(void* data) {
+#if defined(_WIN32)
+  _aligned_free(data);
+#else
+  std::free(data);
+#endif
+}
 
 struct Block {
   void* data;
@@ -37,7 +57,7 @@ struct Pool {
   /// Gives back the first `n` blocks; the oldest come first.
   void give_back(size_t n) {
     for (size_t i = 0; i < n; ++i) {
-      std::free(blocks[i].data);
+      free_aligned(blocks[i].data);
       total -= blocks[i].bytes;
     }
     blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(n));
@@ -50,7 +70,7 @@ void* allocate(size_t* bytes) {
   const bool large = *bytes >= 4 * kHugePage;
   const size_t alignment = large ? kHugePage : kAlignment;
   *bytes = (*bytes + alignment - 1) / alignment * alignment;
-  void* data = std::aligned_alloc(alignment, *bytes);
+  void* data = aligned_memory(alignment, *bytes);
   if (data == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
   if (large)
@@ -118,7 +138,7 @@ Workspace::~Workspace() {
       return;
     }
   }
-  std::free(data_);
+  free_aligned(data_);
 }
 
 size_t kept_memory() {

@@ -36,7 +36,8 @@ void launch_watched(int threads, const Kernel& kernel, int64_t n, int64_t grain)
 /// Calls kernel(i) for 0 <= i < n. Kernels write where no other index writes, so that the result
 /// does not depend on the number of threads. `grain` indices go to one thread at a time.
 template <class Kernel>
-void launch(Cpu cpu, const Kernel& kernel, int64_t n, int64_t grain = 1024) {
+void launch([[maybe_unused]] Cpu cpu, const Kernel& kernel, int64_t n,
+            [[maybe_unused]] int64_t grain = 1024) {
 #if defined(__SANITIZE_THREAD__)
   if (cpu.threads > 1 && n > grain) return launch_watched(cpu.threads, kernel, n, grain);
 #elif defined(_OPENMP)

@@ -10,6 +10,8 @@
 // out-of-line copy could be the one that this machine cannot run. The same for lambdas.
 #define NCR_HD inline __attribute__((always_inline))
 #define NCR_LAMBDA __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define NCR_HD __forceinline
 #else
 #define NCR_HD inline
 #endif

@@ -1,6 +1,10 @@
 // Included once per instruction set, inside its namespace: loops that the compiler vectorises.
 
+#if defined(_MSC_VER)
+#define NCR_RESTRICT __restrict
+#else
 #define NCR_RESTRICT __restrict__
+#endif
 
 /// Reductions keep as many partial results as a vector has lanes; the compiler may not reorder.
 constexpr int kParts = 32;
