@@ -1,5 +1,5 @@
-# What there is: make demo | test | test-slow | fuzz | lint | docs | sanitize | coverage | bench | models | reproduce | cuda
-# | cxx | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
+# What there is: make demo | test | test-slow | fuzz | lint | docs | wheel-check | sanitize | coverage | bench | models
+# | reproduce | cuda | cxx | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
 # changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
@@ -52,7 +52,7 @@ PROBE := 'import os, sys, threading, urllib.request as r; \
   limit = threading.Timer(float(sys.argv[2]), os._exit, [1]); limit.daemon = True; limit.start(); \
   r.urlopen(sys.argv[1])'
 
-.PHONY: help demo test test-slow fuzz lint docs sanitize coverage bench models reproduce cuda cxx clean torch-index
+.PHONY: help demo test test-slow fuzz lint docs wheel-check sanitize coverage bench models reproduce cuda cxx clean torch-index
 
 help:
 	@sed -n '1,13s/^# \{0,1\}//p' Makefile
@@ -139,6 +139,21 @@ docs: $(DOCUMENTS)
 	  $(if $(DOCS_QUICK),-D sphinx_gallery_conf.plot_gallery=0 -D nb_execution_mode=off) docs build/docs/html
 	$(BIN)/python docs/_extensions/links.py build/docs/html
 	echo "Open build/docs/html/index.html"
+
+# A wheel and an sdist as for release, checked, and the wheel tried in an environment of its own with torch's CPU build:
+# its size, the time of an import, one OpenMP runtime, and the demo pair.
+WHEELS := build/wheels
+wheel-check: $(VENV)/.made
+	@rm -rf $(WHEELS)
+	$(PIP) install build twine check-wheel-contents
+	$(BIN)/python -m build --quiet -C cmake.define.NCR_CUDA=OFF -o $(WHEELS)
+	$(BIN)/twine check --strict $(WHEELS)/*
+	$(BIN)/check-wheel-contents $(WHEELS)/*.whl
+	$(BIN)/python -m venv $(WHEELS)/venv
+	$(call FIND_TORCH_INDEX,$(BIN)/python)
+	torch="$$(grep '^torch==' constraints.txt)"
+	$(WHEELS)/venv/bin/pip install -q $${index:+--extra-index-url "$$index"} "$$torch" $(WHEELS)/*.whl
+	$(WHEELS)/venv/bin/python benchmarks/wheel.py $(FIXED) $(MOVING)
 
 # Another build of the package beside the installed one, in build/NAME, and the tests of its kernels. Python's -S leaves
 # out the editable install, which would be found first; the CUDA source is compiled by its test, without instruments.
