@@ -36,7 +36,8 @@ from itk_ncr.data.store import filled
 from itk_ncr.fields import resize_velocity, smooth
 from itk_ncr.ops import exponential, resize, warp
 from itk_ncr.preprocessing import normalise
-from itk_ncr.registration.preparation import Aligned, GivenMasks
+from itk_ncr.registration.preparation import Preparation
+from itk_ncr.registration.request import Request
 from itk_ncr.registration.solver import (
     InstanceSettings,
     Pair,
@@ -232,9 +233,8 @@ def solver_of(example: Example) -> InstanceSettings:
 def pair_of(example: Example) -> Pair:
     """The pair as the solver gets it."""
     settings = RegistrationSettings(affine="none")
-    check, report, masks = lambda: None, lambda *_: None, GivenMasks()
-    aligned = Aligned(example.fixed, example.moving, settings, check, report, None, masks)
-    return aligned.pair(aligned.on(example.fixed.grid), masks)
+    images = Preparation(Request(example.fixed, example.moving), settings)
+    return images.pair(example.fixed.grid)
 
 
 def chosen(

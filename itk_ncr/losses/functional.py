@@ -9,8 +9,8 @@ whatever the size of the image. Without S it is the plain registration loss.
 A training differentiates all of it through a network. The per-pair solver alternates: it descends
 :math:`D_S + \alpha R(v)` with the mask held fixed, and the mask step finds S with the velocity held
 fixed. There the evidence e of a voxel is the odds that it has no partner, which are learnt, and the
-mask step works on their logarithm: it minimises :math:`\mathrm{mean}(S \log(\tau / e)) + \kappa \,
-\mathrm{mean}(P(S))`.
+mask step works on their logarithm: it minimises :math:`\mathrm{mean}(S \log(\tau / e)) +
+\kappa \, \mathrm{mean}(P(S))`, then moves the rim of S to edges of the image.
 """
 
 from __future__ import annotations

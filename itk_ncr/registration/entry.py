@@ -19,7 +19,7 @@ from itk_ncr.registration.inputs import Inputs, affine_of, sources_of
 from itk_ncr.registration.network import NetworkRegistration, suggested_model
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.preparation import mask_on
-from itk_ncr.registration.request import Abort, Progress
+from itk_ncr.registration.request import Abort, GivenMasks, Progress, Request
 from itk_ncr.registration.result import Registration, RegistrationResult
 from itk_ncr.settings import SETTINGS, RegistrationSettings, SettingKeywords, document
 
@@ -147,17 +147,14 @@ def register(
         "auto",
     ):
         solver = dataclasses.replace(solver, opinion=network_opinion)
+    masks = GivenMasks(
+        inputs.lesion_mask,
+        inputs.moving_lesion_mask,
+        _both(inputs.roi_mask, inputs.brain_mask),
+        _both(inputs.moving_roi_mask, inputs.moving_brain_mask),
+    )
     with torch_as_usual():
-        result = solver(
-            *images,
-            lesion_mask=inputs.lesion_mask,
-            moving_lesion_mask=inputs.moving_lesion_mask,
-            roi_mask=_both(inputs.roi_mask, inputs.brain_mask),
-            moving_roi_mask=_both(inputs.moving_roi_mask, inputs.moving_brain_mask),
-            initial_transform=start,
-            progress=progress,
-            abort=abort,
-        )
+        result = solver(Request(*images, masks, start, progress, abort))
     return dataclasses.replace(result, warnings=(*remark, *result.warnings), inputs=inputs)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from itk_ncr.geometry import Grid
 from itk_ncr.registration.network import ShippedGuess, network_grid, shipped_guess
-from itk_ncr.registration.preparation import Aligned
+from itk_ncr.registration.preparation import Preparation
 from itk_ncr.registration.result import ModelRecord
 from itk_ncr.registration.solver import Support
 
@@ -44,14 +44,14 @@ LARGEST_SUPPORT = 4.5
 HEALTHY_BULK, LEAST_TISSUE, BRIGHTEST = 0.68, 0.05, 1.2
 
 
-def network_opinion(aligned: Aligned) -> tuple[Support, ModelRecord] | None:
+def network_opinion(aligned: Preparation) -> tuple[Support, ModelRecord] | None:
     """Log-odds of noncorrespondence by a shipped network, as far as they speak for it.
 
     None where the images do not look like what a shipped model was trained on.
 
     Parameters
     ----------
-    aligned : Aligned
+    aligned : Preparation
 
     Returns
     -------
@@ -61,7 +61,7 @@ def network_opinion(aligned: Aligned) -> tuple[Support, ModelRecord] | None:
     ModelRecord
         Of the model.
     """
-    guess = shipped_guess(CONTRAST, aligned.fixed.grid)
+    guess = shipped_guess(CONTRAST, aligned.request.fixed.grid)
     if guess is None or not all(looks_like_t1_brain(*shown) for shown in _objects(aligned, guess)):
         return None
     # The network finds what the fixed image shows and the moving one lacks: so it is asked twice.
@@ -77,17 +77,17 @@ def _log_odds(probability: Tensor) -> Tensor:
 
 
 def _objects(
-    aligned: Aligned, guess: ShippedGuess
+    aligned: Preparation, guess: ShippedGuess
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_], Grid]]:
     """Values, foreground and grid of both images; the whole one cut out as the stripped one is."""
     if aligned.stripped is None:
         for scaled, image in (
-            (aligned.fixed_scaled, aligned.fixed),
-            (aligned.moving_scaled, aligned.moving),
+            (aligned.fixed_scaled, aligned.request.fixed),
+            (aligned.moving_scaled, aligned.request.moving),
         ):
             yield scaled.values, scaled.foreground, image.grid
     else:
-        images = aligned.on(network_grid(guess.guess.description, aligned.fixed.grid))
+        images = aligned.on(network_grid(guess.guess.description, aligned.request.fixed.grid))
         for values in (images.fixed, images.moving):
             yield values, images.foreground, images.grid
 

@@ -16,13 +16,12 @@ from torch import nn
 
 from itk_ncr.checkpoints import ModelDescription, find_model, load_model, shipped_models
 from itk_ncr.errors import ArgumentError, GeometryError, ShapeError
-from itk_ncr.geometry import AffineMap, Grid, orientation_code
-from itk_ncr.images import Image
+from itk_ncr.geometry import Grid, orientation_code
 from itk_ncr.networks import prepare_for_inference
 from itk_ncr.registration.orientation import Turn
 from itk_ncr.registration.pairwise import register_pair, solver_settings, threads
-from itk_ncr.registration.preparation import Aligned, GivenMasks, as_tensor
-from itk_ncr.registration.request import Abort, Progress
+from itk_ncr.registration.preparation import Preparation, as_tensor
+from itk_ncr.registration.request import Request
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS, Start
 from itk_ncr.settings import RegistrationSettings
@@ -45,20 +44,8 @@ class NetworkRegistration:
 
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        lesion_mask: Image | None = None,
-        moving_lesion_mask: Image | None = None,
-        roi_mask: Image | None = None,
-        moving_roi_mask: Image | None = None,
-        initial_transform: AffineMap | None = None,
-        progress: Progress | None = None,
-        abort: Abort | None = None,
-    ) -> RegistrationResult:
-        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``.
+    def __call__(self, request: Request) -> RegistrationResult:
+        """Register a pair.
 
         Raises
         ------
@@ -71,7 +58,7 @@ class NetworkRegistration:
         CheckpointError
             If the files of the model are damaged.
         """
-        settings = self.settings
+        settings, fixed = self.settings, request.fixed
         stored = find_model(settings.model or _model_of_preset(settings.preset, fixed.grid))
         description = stored.description
         if description.dimension != fixed.dimension:
@@ -92,14 +79,9 @@ class NetworkRegistration:
                 f"{', '.join(SOLVER_PRESETS)}; got {preset!r}. Give a preset yourself."
             )
         result = register_pair(
-            fixed,
-            moving,
+            request,
             settings,
             solver_settings(settings, preset, fixed.dimension),
-            masks=GivenMasks(lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask),
-            initial_transform=initial_transform,
-            progress=progress,
-            abort=abort,
             guess=NetworkGuess(_network(stored.folder, stored.sha256), description),
             iterations=iterations,
         )
@@ -121,13 +103,13 @@ class NetworkGuess:
         width = self.description.network_settings.get("width", 8)
         return int(network_grid(self.description, fixed).voxels * width * BYTES_PER_WIDTH)
 
-    def __call__(self, pair: Aligned) -> Start:
+    def __call__(self, images: Preparation, /) -> Start:
         """Velocity and, if the network models one, mask, on the network's grid as stored."""
-        return next(self.passes(pair))
+        return next(self.passes(images))
 
-    def passes(self, pair: Aligned) -> Iterator[Start]:
+    def passes(self, pair: Preparation) -> Iterator[Start]:
         """The guess, and then the one with the images swapped: of the moving image, aligned."""
-        grid = network_grid(self.description, pair.fixed.grid)
+        grid = network_grid(self.description, pair.request.fixed.grid)
         turn = Turn.towards(grid, self.description.orientation)
         images = pair.on(grid)
         # A network that knows brains without skull is shown only what both images show.

@@ -1,4 +1,4 @@
-"""One pair from two images in space to a result in their spaces; nothing is learnt beforehand."""
+"""Registers one image pair by the per-pair solver, from scratch or from an initial guess."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from itk_ncr.errors import RegistrationAborted
-from itk_ncr.geometry import AffineMap, Grid
-from itk_ncr.images import Image
+from itk_ncr.geometry import Grid
 from itk_ncr.images.memory import require_memory, return_memory
 from itk_ncr.ops import release_memory, resize
 from itk_ncr.registration.full_resolution import deferred
 from itk_ncr.registration.preparation import (
     AFFINE_SHARE,
-    Aligned,
-    GivenMasks,
+    Preparation,
     require_pair,
     working_grid,
 )
-from itk_ncr.registration.request import Abort, Progress
+from itk_ncr.registration.request import Request
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
-from itk_ncr.registration.results import make_result
+from itk_ncr.registration.results import deformation_of, make_result
 from itk_ncr.registration.solver import (
     InstanceSettings,
     Pair,
@@ -58,51 +55,31 @@ class Guess(Protocol):
         """Bytes it will need."""
         ...
 
-    def __call__(self, pair: Aligned) -> Start:
-        """The guess; its grid has the ends of the fixed one."""
+    def __call__(self, images: Preparation, /) -> Start:
+        """The guess; its grid has the extent of the fixed one."""
         ...
 
 
 class Opinion(Protocol):
     """Says what has no partner in a pair, without registering it."""
 
-    def __call__(self, aligned: Aligned, /) -> tuple[Support, ModelRecord] | None:
+    def __call__(self, images: Preparation, /) -> tuple[Support, ModelRecord] | None:
         """Log-odds in favour for both images, on a grid with the extent of the fixed one."""
         ...
 
 
 @dataclass(frozen=True)
 class InstanceOptimization:
-    """Registers a pair by optimising its own velocity and mask; nothing is learnt beforehand."""
+    """Registers a pair by optimising its own velocity and mask; no network is trained."""
 
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
     opinion: Opinion | None = None
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        lesion_mask: Image | None = None,
-        moving_lesion_mask: Image | None = None,
-        roi_mask: Image | None = None,
-        moving_roi_mask: Image | None = None,
-        initial_transform: AffineMap | None = None,
-        progress: Progress | None = None,
-        abort: Abort | None = None,
-    ) -> RegistrationResult:
-        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
-        return register_pair(
-            fixed,
-            moving,
-            self.settings,
-            solver_settings(self.settings, self.settings.preset, fixed.dimension),
-            masks=GivenMasks(lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask),
-            initial_transform=initial_transform,
-            progress=progress,
-            abort=abort,
-            opinion=self.opinion,
-        )
+    def __call__(self, request: Request) -> RegistrationResult:
+        """Register a pair."""
+        settings = self.settings
+        solver = solver_settings(settings, settings.preset, request.fixed.dimension)
+        return register_pair(request, settings, solver, opinion=self.opinion)
 
 
 def solver_settings(
@@ -115,15 +92,10 @@ def solver_settings(
 
 
 def register_pair(
-    fixed: Image,
-    moving: Image,
+    request: Request,
     settings: RegistrationSettings,
     solver: InstanceSettings,
     *,
-    masks: GivenMasks,
-    initial_transform: AffineMap | None,
-    progress: Progress | None,
-    abort: Abort | None,
     guess: Guess | None = None,
     iterations: int = 0,
     opinion: Opinion | None = None,
@@ -132,68 +104,63 @@ def register_pair(
 
     Parameters
     ----------
-    fixed, moving : Image
+    request : Request
     settings : RegistrationSettings
     solver : InstanceSettings
-    masks : GivenMasks
-    initial_transform, progress, abort
-        As for ``itk_ncr.register``.
     guess : callable, optional
-        Brings a start; default: the solver begins from nothing.
+        Brings a start; default: the solver begins from scratch.
     iterations : int
         Of refinement after a guess; 0 takes the guess as it is.
     opinion : callable, optional
         A second opinion on the mask, where there is no guess.
     """
     started = time.perf_counter()
-    report = progress or _no_progress
-    require_pair(fixed, moving, *masks.all())
-    working = working_grid(fixed.grid, settings.working_voxels)
+    fixed = request.fixed.grid
+    require_pair(request)
+    working = working_grid(fixed, settings.working_voxels)
     require_memory(
-        image_bytes(fixed.grid, moving.grid)
-        + max(working.voxels * WORKING_BYTES, 0 if guess is None else guess.memory(fixed.grid)),
+        image_bytes(fixed, request.moving.grid)
+        + max(working.voxels * WORKING_BYTES, 0 if guess is None else guess.memory(fixed)),
         "registration",
         "Use images of lower resolution or a smaller working_voxels.",
     )
 
-    def check() -> None:
-        if abort is not None and abort():
-            raise RegistrationAborted("registration was stopped by its abort callback.")
-
     with threads(settings.threads), _memory_given_back():
-        report(0.0, "preparing")
-        check()
-        aligned = Aligned(fixed, moving, settings, check, report, initial_transform, masks)
+        request.report(0.0, "preparing")
+        request.check()
+        images = Preparation(request, settings)
         if settings.preset == "auto":
-            settings, solver = _recognised(settings, solver, aligned, guess is None)
-        pair = aligned.pair(aligned.on(working), masks)
+            settings, solver = _recognised(settings, solver, images, guess is None)
+        pair = images.pair(working)
         find_mask = settings.mask == "auto"
         predicted: Tensor | None = None
         model: ModelRecord | None = None
         if guess is None:
-            said = opinion(aligned) if opinion is not None and find_mask else None
+            said = opinion(images) if opinion is not None and find_mask else None
             support = None
             if said is not None:
                 (here, there), model = said
                 working_shape = tuple(pair.fixed.shape[2:])
                 support = resize(here, working_shape), resize(there, working_shape)
-            aligned.release()
+            images.release()
             solution = solve(
                 pair,
                 solver,
                 find_mask=find_mask,
                 support=support,
-                progress=lambda share, text: report(AFFINE_SHARE + SOLVER_SHARE * share, text),
-                abort=abort,
+                progress=lambda share, text: request.report(
+                    AFFINE_SHARE + SOLVER_SHARE * share, text
+                ),
+                abort=request.abort,
             )
         else:
-            report(AFFINE_SHARE, "network")
-            check()
-            start = guess(aligned)
-            aligned.release()
+            request.report(AFFINE_SHARE, "network")
+            request.check()
+            start = guess(images)
+            images.release()
             begun = AFFINE_SHARE + GUESS_SHARE
             left = SOLVER_SHARE - GUESS_SHARE
-            report(begun, "network")
+            request.report(begun, "network")
             predicted = _predicted(start, pair, settings)
             if iterations > 0:
                 solution = refine(
@@ -202,24 +169,18 @@ def register_pair(
                     start,
                     iterations,
                     find_mask=find_mask,
-                    progress=lambda share, text: report(begun + left * share, text),
-                    abort=abort,
+                    progress=lambda share, text: request.report(begun + left * share, text),
+                    abort=request.abort,
                 )
             else:
                 solution = _as_guessed(start, pair)
-        check()
-        report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
+        request.check()
+        request.report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
+        deformation = deformation_of(solution, working, predicted)
         result = make_result(
-            settings,
-            solver,
-            aligned,
-            working,
-            pair,
-            solution,
-            started,
-            predicted,
+            settings, solver, images, pair, working, deformation, started, solution
         )
-    report(1.0, "done")
+    request.report(1.0, "done")
     return result if model is None else replace(result, model=model)
 
 
@@ -230,23 +191,23 @@ def image_bytes(fixed: Grid, moving: Grid) -> int:
 
 
 def _recognised(
-    settings: RegistrationSettings, solver: InstanceSettings, aligned: Aligned, alone: bool
+    settings: RegistrationSettings, solver: InstanceSettings, images: Preparation, alone: bool
 ) -> tuple[RegistrationSettings, InstanceSettings]:
     """Settings for what the images turned out to show, with a note; the given ones otherwise."""
-    if aligned.layered and alone:
+    if images.layered and alone:
         preset = "oct"
-        aligned.notes.append(
+        images.notes.append(
             "images look like B-scans of a retina: preset 'oct' is used. Name another preset if "
             "they are not."
         )
-    elif aligned.contrasts == "two" and alone:
+    elif images.contrasts == "two" and alone:
         preset = "multimodal"
-        aligned.notes.append(
+        images.notes.append(
             "images show tissue in different contrasts: self-similarity is compared instead of "
             "intensity (preset 'multimodal')."
         )
-    elif aligned.contrasts == "two":
-        aligned.warnings.append(
+    elif images.contrasts == "two":
+        images.warnings.append(
             "images seem to show tissue in different contrasts, which the network may not know: "
             "compare with preset 'multimodal' and engine 'instance'."
         )
@@ -254,7 +215,7 @@ def _recognised(
     else:
         return settings, solver
     settings = replace(settings, preset=preset)
-    return settings, solver_settings(settings, preset, aligned.fixed.dimension)
+    return settings, solver_settings(settings, preset, images.request.fixed.dimension)
 
 
 def _predicted(start: Start, pair: Pair, settings: RegistrationSettings) -> Tensor | None:
@@ -273,11 +234,6 @@ def _as_guessed(start: Start, pair: Pair) -> Solution:
         # The network was not told: what it makes of a known lesion is no motion of tissue.
         velocity = fill(velocity, resize(pair.known, tuple(velocity.shape[2:])))
     return Solution(velocity, ())
-
-
-def _no_progress(share: float, text: str) -> None:
-    """No-op progress callback."""
-    del share, text
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,7 @@ from itk_ncr.registration.plausibility import (
     doubts_about_share,
 )
 from itk_ncr.registration.reduction import reduced
-from itk_ncr.registration.request import GivenMasks, Progress
+from itk_ncr.registration.request import Request
 from itk_ncr.registration.solver import Pair
 from itk_ncr.settings import RegistrationSettings
 
@@ -68,7 +67,7 @@ class OnGrid:
         return match_histogram(self.fixed, self.unmatched, shown, shown)[0]
 
 
-class Aligned:
+class Preparation:
     """Both images on one scale of intensity, aligned by an affine, each on its own grid.
 
     Attributes
@@ -88,17 +87,9 @@ class Aligned:
     warnings : list of str
     """
 
-    def __init__(
-        self,
-        fixed: Image,
-        moving: Image,
-        settings: RegistrationSettings,
-        check: Callable[[], None],
-        report: Progress,
-        initial: AffineMap | None,
-        masks: GivenMasks,
-    ) -> None:
-        self.fixed, self.moving = fixed, moving
+    def __init__(self, request: Request, settings: RegistrationSettings) -> None:
+        self.request = request
+        fixed, moving, masks = request.fixed, request.moving, request.masks
         self.warnings: list[str] = []
         self.notes: list[str] = []
         larger = _extent(moving) / _extent(fixed)
@@ -117,20 +108,20 @@ class Aligned:
         )
         preset = "oct" if self.layered else settings.preset
         if settings.affine == "auto":
-            report(0.01, "affine")
+            request.report(0.01, "affine")
             found = align(
                 _view(fixed, self.fixed_scaled, masks.lesion, masks.roi),
                 _view(moving, self.moving_scaled, masks.moving_lesion, masks.moving_roi),
-                start=initial,
+                start=request.initial,
                 settings=_affine_settings(preset),
-                check=check,
+                check=request.check,
             )
         else:
-            found = Alignment(initial or AffineMap.identity(fixed.dimension))
+            found = Alignment(request.initial or AffineMap.identity(fixed.dimension))
         self.affine, self.stripped, self.contrasts = found.affine, found.stripped, found.contrasts
-        if settings.affine == "auto" and initial is None:
+        if settings.affine == "auto" and request.initial is None:
             self.warnings += doubts_about_motion(self.affine, fixed.grid)
-        report(AFFINE_SHARE, "affine")
+        request.report(AFFINE_SHARE, "affine")
         self._check_overlap(settings)
         if self.stripped is not None:
             whole = "moving" if self.stripped == "fixed" else "fixed"
@@ -141,9 +132,9 @@ class Aligned:
 
     def _check_overlap(self, settings: RegistrationSettings) -> None:
         """Measure the overlap; raise where there is none, warn where there is little."""
-        fixed = self.fixed.grid
-        self.overlap = overlap(self.affine, fixed, self.moving.grid, self.fixed_scaled.foreground)
-        of_grid = overlap(self.affine, fixed, self.moving.grid)
+        fixed, moving = self.request.fixed.grid, self.request.moving.grid
+        self.overlap = overlap(self.affine, fixed, moving, self.fixed_scaled.foreground)
+        of_grid = overlap(self.affine, fixed, moving)
         if max(self.overlap, of_grid) < LEAST_OVERLAP:
             advice = (
                 "No alignment was found: check that both show the same, or give a first transform"
@@ -165,7 +156,7 @@ class Aligned:
 
         What a network was trained on is made here too.
         """
-        fixed, moving = self.fixed, self.moving
+        fixed, moving = self.request.fixed, self.request.moving
         fixed_values = to_grid(Image(self.fixed_scaled.values, fixed.grid), grid)
         seen = seen_from(Image(self.moving_scaled.values, moving.grid), grid, self.affine)
         moving_foreground = Image(self.moving_foreground.view(np.uint8), moving.grid)
@@ -194,11 +185,12 @@ class Aligned:
         self.notes.extend(f"{name} {note}" for note in scaled.notes)
         return scaled
 
-    def pair(self, images: OnGrid, given: GivenMasks) -> Pair:
+    def pair(self, grid: Grid) -> Pair:
         """The pair for the solver, with what the caller knows about it."""
-        grid, foreground = images.grid, images.foreground
+        request, given, images = self.request, self.request.masks, self.on(grid)
+        foreground = images.foreground
         lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
-        self.warnings += doubts_about_places(*given.all(), self.fixed.grid, self.moving.grid)
+        self.warnings += doubts_about_places(*given.all(), request.fixed.grid, request.moving.grid)
         if roi is not None:
             used = mask_on(roi, grid)
             if not used.any():
@@ -312,12 +304,13 @@ def mask_on(mask: Image, grid: Grid, affine: AffineMap | None = None) -> NDArray
     return coverage.array >= 0.5
 
 
-def require_pair(fixed: Image, moving: Image, *masks: Image | None) -> None:
+def require_pair(request: Request) -> None:
     """Raise a :class:`ShapeError` unless all images are scalar and have the same axes."""
+    fixed, moving = request.fixed, request.moving
     for name, image in (("fixed image", fixed), ("moving image", moving)):
         if image.is_vector:
             raise ShapeError(f"{name} must be scalar; got {image.components} components.")
-    for other in (moving, *masks):
+    for other in (moving, *request.masks.all()):
         if other is not None and other.dimension != fixed.dimension:
             raise ShapeError(
                 f"images and masks must have the {fixed.dimension} axes of the fixed image; "

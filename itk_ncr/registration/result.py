@@ -27,7 +27,7 @@ from itk_ncr.registration.inputs import Inputs
 
 if TYPE_CHECKING:
     from itk_ncr.evaluation import Page
-    from itk_ncr.registration.request import Abort, Progress
+    from itk_ncr.registration.request import Request
     from itk_ncr.settings import RegistrationSettings
 
 
@@ -392,18 +392,6 @@ def _cut(probability: Image, threshold: float) -> Image:
 class Registration(Protocol):
     """Aligns one pair; every way to register differs only behind this line."""
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        lesion_mask: Image | None = None,
-        moving_lesion_mask: Image | None = None,
-        roi_mask: Image | None = None,
-        moving_roi_mask: Image | None = None,
-        initial_transform: AffineMap | None = None,
-        progress: Progress | None = None,
-        abort: Abort | None = None,
-    ) -> RegistrationResult:
-        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
+    def __call__(self, request: Request) -> RegistrationResult:
+        """Register the moving to the fixed image."""
         ...

@@ -1,4 +1,4 @@
-"""From what a method found on the working grid to a result in the spaces of both images."""
+"""Makes a result in the spaces of both images from a deformation of the working grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, map_values, resample
 from itk_ncr.ops import exponential_pair, warp
 from itk_ncr.registration.full_resolution import FullResolution, deferred
-from itk_ncr.registration.preparation import Aligned
+from itk_ncr.registration.preparation import Preparation
 from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
 from itk_ncr.registration.solver import InstanceSettings, Pair, Solution
 from itk_ncr.settings import RegistrationSettings
@@ -27,123 +27,79 @@ FOLDING_WARNED = 1e-5
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a method found out about a pair.
+class Deformation:
+    """What a method found on the working grid, without the affine.
 
     Attributes
     ----------
-    displacement, inverse : Tensor, shape (1, D, *spatial of the working grid)
-        In voxels of the working grid, without the affine.
-    probability, probability_moving : Tensor, shape (1, 1, *spatial of the working grid)
-        Noncorrespondence in fixed and in (affinely aligned) moving space.
-    distances : pair of float
-        Of the images before and after.
+    displacement : Tensor, shape (1, D, *spatial)
+        In voxels: ``moved(p) = moving(p + displacement(p))``.
+    inverse : Tensor, same shape, optional
+        What undoes it, where the method knows; else it is found by a fixed-point
+        iteration.
     iterations : int
-    remedy : str
-        What to do against folds.
-    finds_masks : bool
-        Whether the masks were found; else they were given.
+    noncorrespondence : Tensor, shape (1, 1, *spatial), optional
+        Probability that a fixed voxel has no partner, where the method finds it.
+    warnings : tuple of str
+        What the reader should know before trusting it.
     """
 
     displacement: Tensor
-    inverse: Tensor
-    probability: Tensor
-    probability_moving: Tensor
-    distances: tuple[float, float]
+    inverse: Tensor | None
     iterations: int
-    remedy: str
-    finds_masks: bool
+    noncorrespondence: Tensor | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@torch.no_grad()
+def deformation_of(
+    solution: Solution, working: Grid, predicted: Tensor | None = None
+) -> Deformation:
+    """The deformation of a solved velocity, on the working grid."""
+    u, u_inverse = exponential_pair(resize_velocity(solution.velocity, working.shape))
+    return Deformation(u, u_inverse, len(solution.energies), predicted)
 
 
 @torch.no_grad()
 def make_result(
     settings: RegistrationSettings,
     solver: InstanceSettings,
-    prepared: Aligned,
-    working: Grid,
+    images: Preparation,
     pair: Pair,
-    solution: Solution,
+    working: Grid,
+    deformation: Deformation,
     started: float,
-    predicted: Tensor | None = None,
+    solution: Solution | None = None,
 ) -> RegistrationResult:
-    """Fields at full resolution, masks in both spaces, figures: of a velocity and a mask.
+    """Fields at full resolution, masks in both spaces, and figures.
 
     Parameters
     ----------
     settings : RegistrationSettings
     solver : InstanceSettings
-    prepared : Aligned
+    images : Preparation
+    pair : Pair
     working : Grid
         Of the pair.
-    pair : Pair
-    solution : Solution
+    deformation : Deformation
     started : float
         ``time.perf_counter()`` at the beginning.
-    predicted : Tensor, shape (1, 1, *spatial), optional
-        Noncorrespondence of the fixed image on the working grid, from somebody who knows.
+    solution : Solution, optional
+        Where it is of our solver: masks are then found with its path.
     """
-    u, u_inverse = exponential_pair(resize_velocity(solution.velocity, working.shape))
+    request, affine = images.request, images.affine
+    fixed, moving = request.fixed, request.moving
+    u, u_inverse = deformation.displacement, deformation.inverse
+    if u_inverse is None:
+        u_inverse = invert_displacement(u)
     there, back, distances = _probabilities(
-        settings, solver, pair, solution, u, u_inverse, predicted
+        settings, solver, pair, solution, u, u_inverse, deformation.noncorrespondence
     )
-    iterations = len(solution.energies)
-    found = Found(u, u_inverse, there, back, distances, iterations, "raise smoothness", True)
-    return _result(settings, prepared, working, found, started)
-
-
-@torch.no_grad()
-def result_of_displacement(
-    settings: RegistrationSettings,
-    solver: InstanceSettings,
-    prepared: Aligned,
-    working: Grid,
-    pair: Pair,
-    displacement: Tensor,
-    inverse: Tensor | None,
-    iterations: int,
-    started: float,
-    found: Tensor | None = None,
-) -> RegistrationResult:
-    """The same of a displacement and what its method found, besides the masks that were given.
-
-    Parameters
-    ----------
-    displacement, inverse : Tensor, shape (1, D, *spatial)
-        In voxels of the working grid; without an inverse it is found by a fixed-point iteration.
-    iterations : int
-    found : Tensor, shape (1, 1, *spatial), optional
-        Noncorrespondence of the fixed image by the method; default: it finds none.
-    """
-    if inverse is None:
-        inverse = invert_displacement(displacement)
-    there, back, distances = _probabilities(
-        settings, solver, pair, None, displacement, inverse, found
-    )
-    finds = found is not None
-    remedy = "the way back is wrong there"
-    parts = Found(displacement, inverse, there, back, distances, iterations, remedy, finds)
-    result = _result(settings, prepared, working, parts, started)
-    if finds:
-        return result
-    # What was given is certain; only resampling made it less so.
-    certain, certain_moving = (
-        map_values(image, lambda values: values >= 0.5, np.float32)
-        for image in (result.noncorrespondence, result.noncorrespondence_moving)
-    )
-    result = replace(result, noncorrespondence=certain, noncorrespondence_moving=certain_moving)
-    return result.with_threshold(settings.mask_threshold)
-
-
-def _result(
-    settings: RegistrationSettings, prepared: Aligned, working: Grid, found: Found, started: float
-) -> RegistrationResult:
-    fixed, moving, affine = prepared.fixed, prepared.moving, prepared.affine
-    full = FullResolution(
-        found.displacement, found.inverse, working, fixed.grid, moving.grid, affine
-    )
-    on_fixed = resample(_image(found.probability, working), fixed.grid, defer=deferred(fixed.grid))
+    finds_masks = solution is not None or deformation.noncorrespondence is not None
+    full = FullResolution(u, u_inverse, working, fixed.grid, moving.grid, affine)
+    on_fixed = resample(_image(there, working), fixed.grid, defer=deferred(fixed.grid))
     on_moving = resample(
-        _image(found.probability_moving, working),
+        _image(back, working),
         moving.grid,
         affine=affine.inverse(),
         defer=deferred(moving.grid),
@@ -152,36 +108,37 @@ def _result(
     warped = resample(
         _finite(moving), fixed.grid, displacement=displacement, defer=deferred(fixed.grid)
     )
-    foreground = _byte(prepared.fixed_foreground, fixed.grid)
-    foreground_moving = _byte(prepared.moving_foreground, moving.grid)
+    foreground = _byte(images.fixed_foreground, fixed.grid)
+    foreground_moving = _byte(images.moving_foreground, moving.grid)
     determinant = full.determinant()
-    regularity = full.regularity(determinant, prepared.fixed_foreground)
+    regularity = full.regularity(determinant, images.fixed_foreground)
     masked = masked_share(on_fixed, foreground, settings.mask_threshold)
     masked_moving = masked_share(on_moving, foreground_moving, settings.mask_threshold)
-    if found.finds_masks and masked > SUSPICIOUS_SHARE:
-        prepared.warnings.append(
+    if finds_masks and masked > SUSPICIOUS_SHARE:
+        images.warnings.append(
             f"{100 * masked:.0f} % of the fixed foreground found no partner: check the alignment, "
             "the contrast, or raise mask_price."
         )
     if regularity.folding_fraction > FOLDING_WARNED:
         share = 100 * regularity.folding_fraction
-        prepared.warnings.append(f"{share:.3g} % of the fixed foreground folds; {found.remedy}.")
+        remedy = "the way back is wrong there" if solution is None else "raise smoothness"
+        images.warnings.append(f"{share:.3g} % of the fixed foreground folds; {remedy}.")
     volume_change = float(np.linalg.det(np.asarray(affine.matrix)))
     quality = Quality(
-        distance_before=found.distances[0],
-        distance_outside=found.distances[1],
+        distance_before=distances[0],
+        distance_outside=distances[1],
         masked_fraction=masked,
         masked_fraction_moving=masked_moving,
         minimum_jacobian=regularity.minimum_jacobian,
         folding_fraction=regularity.folding_fraction,
         inverse_error_mean_voxel=regularity.inverse_error_mean_voxel,
         inverse_error_max_voxel=regularity.inverse_error_max_voxel,
-        overlap_fraction=prepared.overlap,
+        overlap_fraction=images.overlap,
         affine_determinant=volume_change,
-        iterations=found.iterations,
+        iterations=deformation.iterations,
         seconds=time.perf_counter() - started,
     )
-    return RegistrationResult(
+    result = RegistrationResult(
         displacement=displacement,
         displacement_inverse=full.displacement_inverse(),
         deformation=full.deformation(),
@@ -195,13 +152,22 @@ def _result(
         affine=affine,
         quality=quality,
         mask_threshold=settings.mask_threshold,
-        warnings=tuple(prepared.warnings),
-        notes=tuple(prepared.notes),
+        warnings=tuple(images.warnings),
+        notes=tuple(images.notes),
         settings=settings,
         working_deformation=full.working_deformation(),
         working_deformation_inverse=full.working_deformation_inverse(),
-        finds_mask=found.finds_masks and settings.mask == "auto",
+        finds_mask=finds_masks and settings.mask == "auto",
     )
+    if finds_masks:
+        return result
+    # What was given is certain; only resampling made it less so.
+    certain, certain_moving = (
+        map_values(image, lambda values: values >= 0.5, np.float32)
+        for image in (on_fixed, on_moving)
+    )
+    result = replace(result, noncorrespondence=certain, noncorrespondence_moving=certain_moving)
+    return result.with_threshold(settings.mask_threshold)
 
 
 def _probabilities(

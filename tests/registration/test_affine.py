@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, read_image, resample
 from itk_ncr.preprocessing import normalise
+from itk_ncr.registration import GivenMasks
 from itk_ncr.registration.affine import AffineSettings, Alignment, View, align, overlap
-from itk_ncr.registration.preparation import GivenMasks
 from itk_ncr.settings import RegistrationSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "data"

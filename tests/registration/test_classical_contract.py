@@ -17,7 +17,7 @@ from itk_ncr.errors import (
     RegistrationError,
     ShapeError,
 )
-from itk_ncr.registration import METHODS, REGISTRATIONS, RegistrationSettings
+from itk_ncr.registration import METHODS, REGISTRATIONS, RegistrationSettings, Request
 from itk_ncr.registration.catalogue import CATALOGUE, catalogue
 from itk_ncr.registration.classical import CLASSICAL, ClassicalRegistration, Method
 from itk_ncr.registration.classical.options import options_of
@@ -381,14 +381,14 @@ def test_a_tool_that_fails_is_one_line_that_names_it(outcome, said, pair):
     def solve(task):
         if isinstance(outcome, Exception):
             raise outcome
-        from itk_ncr.registration.classical.task import Deformation
+        from itk_ncr.registration.results import Deformation
 
         return Deformation(torch.full((1, 2, 64, 64), outcome), None, 0)
 
     registration = ClassicalRegistration("broken", Method(solve, "Sometool"))
     registration = dataclasses.replace(registration, name="demons")
     with pytest.raises(RegistrationError, match=r"method 'demons' must .* Sometool: ") as caught:
-        registration(*pair[:2])
+        registration(Request(*pair[:2]))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

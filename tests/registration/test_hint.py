@@ -8,12 +8,12 @@ import torch
 
 import itk_ncr
 from itk_ncr.geometry import Grid
+from itk_ncr.registration import Request
 from itk_ncr.registration.hint import looks_like_t1_brain, network_opinion
-from itk_ncr.registration.preparation import Aligned, GivenMasks
+from itk_ncr.registration.preparation import Preparation
 from itk_ncr.settings import RegistrationSettings
 
 SPACING = 2.0
-NOTHING = GivenMasks(None, None, None, None)
 
 
 def brain(seed: int, *, lesion: bool = False, head: bool = False) -> itk_ncr.Image:
@@ -32,12 +32,12 @@ def brain(seed: int, *, lesion: bool = False, head: bool = False) -> itk_ncr.Ima
     return itk_ncr.Image(values.clip(0).astype(np.float32), grid)
 
 
-def aligned(fixed: itk_ncr.Image, moving: itk_ncr.Image, affine: str = "none") -> Aligned:
+def aligned(fixed: itk_ncr.Image, moving: itk_ncr.Image, affine: str = "none") -> Preparation:
     settings = RegistrationSettings(affine=affine)
-    return Aligned(fixed, moving, settings, lambda: None, lambda *_: None, None, NOTHING)
+    return Preparation(Request(fixed, moving), settings)
 
 
-def opinion(pair: Aligned) -> tuple[torch.Tensor, torch.Tensor]:
+def opinion(pair: Preparation) -> tuple[torch.Tensor, torch.Tensor]:
     found = network_opinion(pair)
     assert found is not None
     return found[0]

@@ -19,7 +19,7 @@ from itk_ncr.errors import (
     ShapeError,
 )
 from itk_ncr.images import to_sitk
-from itk_ncr.registration import REGISTRATIONS, RegistrationSettings
+from itk_ncr.registration import REGISTRATIONS, RegistrationSettings, Request
 from itk_ncr.registration.pairwise import threads
 
 DARK = 20.0
@@ -469,7 +469,7 @@ def test_every_way_to_register_keeps_the_contract(name, slice_pair, slice_model)
     fixed, moving, _ = slice_pair
     model = str(slice_model) if name == "network" else None
     settings = RegistrationSettings(affine="none", model=model)
-    result = REGISTRATIONS[name](settings)(fixed, moving)
+    result = REGISTRATIONS[name](settings)(Request(fixed, moving))
     assert result.engine == name
     assert result.displacement.array.shape == (*fixed.grid.shape, 2)
     for image in (result.warped, result.noncorrespondence, result.jacobian, result.inverse_error):

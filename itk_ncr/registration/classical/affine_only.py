@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from itk_ncr.registration.classical.task import Deformation, Task
+from itk_ncr.registration.classical.task import Task
+from itk_ncr.registration.results import Deformation
 
 
 def affine_only(task: Task) -> Deformation:

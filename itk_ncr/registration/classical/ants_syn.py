@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from itk_ncr.images import read_displacement
 from itk_ncr.registration.classical.libraries import environment, quiet, require_package
-from itk_ncr.registration.classical.task import Deformation, Task, scalar, to_voxels
+from itk_ncr.registration.classical.task import Task, scalar, to_voxels
+from itk_ncr.registration.results import Deformation
 
 
 def ants_syn(task: Task) -> Deformation:

@@ -14,7 +14,8 @@ import numpy as np
 
 from itk_ncr.registration.classical.images import sitk_image, sitk_mask
 from itk_ncr.registration.classical.libraries import sitk_threads
-from itk_ncr.registration.classical.task import Deformation, Task, to_voxels
+from itk_ncr.registration.classical.task import Task, to_voxels
+from itk_ncr.registration.results import Deformation
 
 # Distance of the control points, in voxels of the finest axis: at the last level.
 CONTROL_SPACING_VOXEL = 8.0

@@ -21,14 +21,8 @@ from torch import Tensor
 from itk_ncr.ops import warp
 from itk_ncr.registration.classical.images import sitk_field, sitk_image
 from itk_ncr.registration.classical.libraries import sitk_threads
-from itk_ncr.registration.classical.task import (
-    Deformation,
-    Task,
-    ignored,
-    levels,
-    resized,
-    to_voxels,
-)
+from itk_ncr.registration.classical.task import Task, ignored, levels, resized, to_voxels
+from itk_ncr.registration.results import Deformation
 
 FACTORS = (8.0, 4.0, 2.0, 1.0)
 # Iterations at each level, coarsest first, for the levels that there are.

@@ -15,7 +15,8 @@ import numpy as np
 
 from itk_ncr.registration.classical.images import itk_image, itk_mask
 from itk_ncr.registration.classical.libraries import itk_threads, quiet, require_itk
-from itk_ncr.registration.classical.task import Deformation, Task, to_voxels
+from itk_ncr.registration.classical.task import Task, to_voxels
+from itk_ncr.registration.results import Deformation
 
 # Distance of the control points at the last resolution, in voxels of the finest axis.
 CONTROL_SPACING_VOXEL = 8.0

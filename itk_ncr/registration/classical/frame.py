@@ -13,14 +13,13 @@ from torch import Tensor
 from itk_ncr.errors import (
     ArgumentError,
     NCRError,
-    RegistrationAborted,
     RegistrationError,
     ShapeError,
 )
-from itk_ncr.geometry import AffineMap
+from itk_ncr.geometry import Grid
 from itk_ncr.images import Image, require_memory
 from itk_ncr.registration.classical.options import options_of
-from itk_ncr.registration.classical.task import Deformation, Task
+from itk_ncr.registration.classical.task import Task
 from itk_ncr.registration.filling import require_binary
 from itk_ncr.registration.pairwise import (
     SOLVER_SHARE,
@@ -30,17 +29,15 @@ from itk_ncr.registration.pairwise import (
 )
 from itk_ncr.registration.preparation import (
     AFFINE_SHARE,
-    Aligned,
-    GivenMasks,
-    OnGrid,
+    Preparation,
     as_tensor,
     mask_on,
     require_pair,
     working_grid,
 )
-from itk_ncr.registration.request import Abort, Progress
+from itk_ncr.registration.request import GivenMasks, Request
 from itk_ncr.registration.result import RegistrationResult
-from itk_ncr.registration.results import result_of_displacement
+from itk_ncr.registration.results import Deformation, make_result
 from itk_ncr.registration.solver import Pair, dilate, fill
 from itk_ncr.settings import RegistrationSettings
 
@@ -94,25 +91,13 @@ class ClassicalRegistration:
     method: Method
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        lesion_mask: Image | None = None,
-        moving_lesion_mask: Image | None = None,
-        roi_mask: Image | None = None,
-        moving_roi_mask: Image | None = None,
-        initial_transform: AffineMap | None = None,
-        progress: Progress | None = None,
-        abort: Abort | None = None,
-    ) -> RegistrationResult:
-        """Register ``moving`` to ``fixed``; the arguments are those of ``itk_ncr.register``."""
+    def __call__(self, request: Request) -> RegistrationResult:
+        """Register a pair."""
         started = time.perf_counter()
         settings = self._settings()
-        masks = GivenMasks(lesion_mask, moving_lesion_mask, roi_mask, moving_roi_mask)
-        require_pair(fixed, moving, *masks.all())
-        self._require_lesion(masks)
+        fixed = request.fixed
+        require_pair(request)
+        self._require_lesion(request.masks)
         options = options_of(self.name, self.method.options, dict(settings.method_options))
         working = working_grid(fixed.grid, settings.working_voxels)
         if min(working.shape) < self.method.fewest_voxels:
@@ -121,34 +106,26 @@ class ClassicalRegistration:
                 f"axis with method={self.name!r}; got {working.size}. Use another method."
             )
         require_memory(
-            image_bytes(fixed.grid, moving.grid) + working.voxels * self.method.bytes_per_voxel,
+            image_bytes(fixed.grid, request.moving.grid)
+            + working.voxels * self.method.bytes_per_voxel,
             f"method {self.name!r}",
             "Use images of lower resolution or a smaller working_voxels.",
         )
 
-        def report(share: float, text: str) -> None:
-            if progress is not None:
-                progress(share, text)
-
-        def check() -> None:
-            if abort is not None and abort():
-                raise RegistrationAborted("registration was stopped by its abort callback.")
-
         with threads(settings.threads):
-            report(0.0, "preparing")
-            check()
+            request.report(0.0, "preparing")
+            request.check()
             solver = solver_settings(settings, settings.preset, fixed.dimension)
-            aligned = Aligned(fixed, moving, settings, check, report, initial_transform, masks)
-            images = aligned.on(working)
-            pair = aligned.pair(images, masks)
-            aligned.release()
+            images = Preparation(request, settings)
+            pair = images.pair(working)
+            images.release()
             task = Task(
-                _for_tools(images, pair, masks),
+                _for_tools(pair, request.masks.roi, working),
                 settings.preset == "multimodal",
                 settings.seed,
                 torch.get_num_threads(),
-                lambda share: report(AFFINE_SHARE + SOLVER_SHARE * share, self.name),
-                check,
+                lambda share: request.report(AFFINE_SHARE + SOLVER_SHARE * share, self.name),
+                request.check,
                 working,
                 pair.known,
                 pair.known_moving,
@@ -156,24 +133,13 @@ class ClassicalRegistration:
                 settings.mask == "auto",
                 options,
             )
-            check()
+            request.check()
             deformation = self._solve(task)
-            check()
-            aligned.warnings += deformation.warnings
-            report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
-            result = result_of_displacement(
-                settings,
-                solver,
-                aligned,
-                working,
-                pair,
-                deformation.displacement,
-                deformation.inverse,
-                deformation.iterations,
-                started,
-                deformation.noncorrespondence,
-            )
-        report(1.0, "done")
+            request.check()
+            images.warnings += deformation.warnings
+            request.report(AFFINE_SHARE + SOLVER_SHARE, "writing fields")
+            result = make_result(settings, solver, images, pair, working, deformation, started)
+        request.report(1.0, "done")
         return dataclasses.replace(result, engine=self.name)
 
     def _require_lesion(self, masks: GivenMasks) -> None:
@@ -232,22 +198,22 @@ class ClassicalRegistration:
         )
 
 
-def _for_tools(images: OnGrid, pair: Pair, masks: GivenMasks) -> Pair:
+def _for_tools(pair: Pair, roi: Image | None, grid: Grid) -> Pair:
     """The pair as tools get it: regions to be used at all, and grown lesions.
 
     What is masked is replaced by a smooth continuation of its surroundings. No tool compares it;
     but most blur the images for their coarse levels, and would blur a lesion out of its mask.
     """
-    used = images.inside
-    if masks.roi is not None:
-        used = used & mask_on(masks.roi, images.grid)
+    used = torch.ones_like(pair.fixed) if pair.outside is None else 1 - pair.outside
+    if roi is not None:
+        used = used * as_tensor(mask_on(roi, grid))
     known = _grown(pair.known, pair.foreground)
     known_moving = _grown(pair.known_moving, pair.foreground)
     return dataclasses.replace(
         pair,
         fixed=pair.fixed if known is None else fill(pair.fixed, known),
         moving=pair.moving if known_moving is None else fill(pair.moving, known_moving),
-        foreground=as_tensor(used),
+        foreground=used,
         known=known,
         known_moving=known_moving,
     )

@@ -14,7 +14,8 @@ from typing import Any
 
 from itk_ncr.registration.classical.images import sitk_image, sitk_mask
 from itk_ncr.registration.classical.libraries import quiet, require_package
-from itk_ncr.registration.classical.task import Deformation, Task, to_voxels
+from itk_ncr.registration.classical.task import Task, to_voxels
+from itk_ncr.registration.results import Deformation
 
 RADIUS = 2
 ITERATIONS = (100, 50, 20)

@@ -23,15 +23,8 @@ from torch import Tensor
 from itk_ncr.ops import warp
 from itk_ncr.registration.classical.images import itk_image, itk_mask
 from itk_ncr.registration.classical.libraries import itk_threads, require_itk
-from itk_ncr.registration.classical.task import (
-    Deformation,
-    Task,
-    after,
-    levels,
-    resized,
-    to_voxels,
-    used,
-)
+from itk_ncr.registration.classical.task import Task, after, levels, resized, to_voxels, used
+from itk_ncr.registration.results import Deformation
 from itk_ncr.registration.solver import Pair
 
 FACTORS = (4.0, 2.0, 1.0)

@@ -85,30 +85,6 @@ class Task:
         return used(self.pair.foreground, self.pair.known_moving)
 
 
-@dataclass(frozen=True)
-class Deformation:
-    """What a tool found.
-
-    Attributes
-    ----------
-    displacement : Tensor, shape (1, D, *spatial)
-        In voxels: ``moved(p) = moving(p + displacement(p))``.
-    inverse : Tensor, same shape, optional
-        What undoes it, where the tool knows.
-    iterations : int
-    noncorrespondence : Tensor, shape (1, 1, *spatial), optional
-        Probability that a fixed voxel has no partner, where the tool finds it.
-    warnings : tuple of str
-        What the reader should know before trusting it.
-    """
-
-    displacement: Tensor
-    inverse: Tensor | None
-    iterations: int
-    noncorrespondence: Tensor | None = None
-    warnings: tuple[str, ...] = ()
-
-
 def levels(pair: Pair, factors: tuple[float, ...]) -> list[Pair]:
     """The pair on ever finer grids; a grid that is no coarser than the next is left out."""
     shapes: dict[tuple[int, ...], float] = {}

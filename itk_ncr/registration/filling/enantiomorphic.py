@@ -19,9 +19,10 @@ from torch import Tensor
 from itk_ncr.fields import resize_velocity
 from itk_ncr.images import Image
 from itk_ncr.ops import exponential_pair
-from itk_ncr.registration.classical.task import Deformation, Task
+from itk_ncr.registration.classical.task import Task
 from itk_ncr.registration.filling.fill import NoOtherSide, mirror_filled
 from itk_ncr.registration.preparation import as_tensor
+from itk_ncr.registration.results import Deformation
 from itk_ncr.registration.solver import solve
 from itk_ncr.settings import RegistrationSettings
 

@@ -37,7 +37,7 @@ from itk_ncr.registration.filling.blending import (
 )
 from itk_ncr.registration.pairwise import InstanceOptimization, torch_as_usual
 from itk_ncr.registration.preparation import as_tensor, mask_on
-from itk_ncr.registration.request import Abort, Progress
+from itk_ncr.registration.request import Abort, GivenMasks, Progress, Request
 from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.solver import dilate
 from itk_ncr.registration.solver import fill as continued
@@ -157,7 +157,6 @@ def filled(
             "contrast, or use kind='mirror'."
         )
     lesion = _Lesion.of(image, lesion_mask)
-    options: dict[str, Any] = {"progress": progress, "abort": abort}
     notes: tuple[str, ...] = ()
     if kind == "mirror":
         try:
@@ -167,7 +166,11 @@ def filled(
             notes = (f"no mirror fill: {reason}; it was filled with kind={kind!r}.",)
     if kind == "partner" and partner is not None:
         run = InstanceOptimization(_unmasked(settings, image.dimension))
-        done = _partner(lesion, partner, run, options)
+        request = Request(
+            lesion.finite(), partner, GivenMasks(lesion.whole()), progress=progress, abort=abort
+        )
+        there = Image(np.ones(partner.grid.shape), partner.grid)
+        done = _transplanted(lesion, run(request), there, "partner")
     else:
         done = Filled(lesion.with_fill(lesion.continued()), "smooth")
     return replace(done, warnings=(*notes, *done.warnings))
@@ -231,6 +234,10 @@ class _Lesion:
         found: NDArray[np.float32] = continued(as_tensor(self.values), blank)[0, 0].numpy()
         return found
 
+    def whole(self) -> Image:
+        """The lesion, on the grid of the image."""
+        return Image(self.mask.astype(np.uint8), self.image.grid)
+
     def finite(self) -> Image:
         """The image as it is registered."""
         return Image(self.values, self.image.grid)
@@ -260,17 +267,6 @@ def require_binary(mask: Image) -> None:
         )
 
 
-def _partner(
-    lesion: _Lesion, partner: Image, run: InstanceOptimization, options: dict[str, Any]
-) -> Filled:
-    """Tissue of another image."""
-    lesion_mask = Image(lesion.mask.astype(np.uint8), lesion.image.grid)
-    result = run(lesion.finite(), partner, lesion_mask=lesion_mask, **options)
-    return _transplanted(
-        lesion, result, Image(np.ones(partner.grid.shape), partner.grid), "partner"
-    )
-
-
 def mirror_filled(
     image: Image,
     lesion_mask: Image,
@@ -291,19 +287,12 @@ def mirror_filled(
     grid = lesion.image.grid
     axis = _left_right_axis(grid.direction, lesion.image.dimension)
     flipped = Image(np.flip(lesion.values, axis), grid)
-    mask = Image(lesion.mask.astype(np.uint8), grid)
+    mask = lesion.whole()
     mirrored_mask = Image(np.flip(mask.array, axis), grid)
     # First as if left and right were where the coordinates say; then from all starts.
     for start in (_onto_its_mirror_image(lesion, axis), None):
-        result = run(
-            lesion.finite(),
-            flipped,
-            lesion_mask=mask,
-            moving_lesion_mask=mirrored_mask,
-            initial_transform=start,
-            progress=progress,
-            abort=abort,
-        )
+        masks = GivenMasks(mask, mirrored_mask)
+        result = run(Request(lesion.finite(), flipped, masks, start, progress, abort))
         symmetry = _symmetry(lesion, result, flipped, mirrored_mask)
         if symmetry >= LEAST_SYMMETRY:
             break

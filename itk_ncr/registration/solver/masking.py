@@ -2,7 +2,8 @@ r"""The mask step: from the log-odds of single voxels to regions.
 
 Every voxel has log-odds g that it has no partner (``evidence``), less the logarithm of the price
 :math:`\tau` of masking it. With the perimeter weight :math:`\kappa` the best mask minimises
-:math:`-\sum_x S\,g + \kappa\,\mathrm{Per}(S)`, and it is found exactly: with
+:math:`-\sum_x S\,g + \kappa\,\mathrm{Per}(S)`, where Per counts the faces between masked and other
+voxels (``perimeter_form="faces"``). It is found by one convex problem: with
 
 .. math:: u = \arg\min_u \tfrac12 \lVert u - g \rVert^2 + \kappa\,\mathrm{TV}(u)
 

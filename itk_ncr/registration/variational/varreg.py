@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 
 from itk_ncr.registration.classical.options import require_one_of, require_positive
-from itk_ncr.registration.classical.task import Deformation, Task, levels
+from itk_ncr.registration.classical.task import Task, levels
+from itk_ncr.registration.results import Deformation
 from itk_ncr.registration.variational.forces import FORCES, force_of
 from itk_ncr.registration.variational.regularisers import REGULARISERS, regulariser_of
 from itk_ncr.registration.variational.solver import SPACES, Flow, descend_level, on_grid
