@@ -23,8 +23,8 @@ import numpy as np
 
 import itk_ncr
 from itk_ncr.errors import NCRError
+from itk_ncr.evaluation import verdict_of
 from itk_ncr.evaluation.contrast import Window, scaled
-from itk_ncr.evaluation.report.verdict import judge
 from itk_ncr.evaluation.scene import Scene
 
 OVERLAY_COLUMNS = 8
@@ -50,9 +50,10 @@ MULTIMODAL = {"preset": "multimodal"}
 CASES = (
     Case("stroke", "st2z.nii.gz", "cit2z.nii.gz", "left perisylvian lesion, 30 to 150 ml"),
     Case("stroke-noisy-air", "st2.nii.gz", "cit2.nii.gz", "as stroke, Dice of the masks >= .9"),
+    Case("stroke-moving", "cit2z.nii.gz", "st2z.nii.gz", "the same lesion, in the moving image"),
     Case("tumour", "b00_2z.nii.gz", "b01_2z.nii.gz", "necrosis behind the left ventricle"),
-    Case("stripped-whole", "st2z.nii.gz", "mni2.nii.gz", "determinant about 1.9"),
-    Case("whole-stripped", "mni2.nii.gz", "st2z.nii.gz", "determinant about 0.53"),
+    Case("stripped-whole", "st2z.nii.gz", "mni2.nii.gz", "determinant about 1.9, lesion found"),
+    Case("whole-stripped", "mni2.nii.gz", "st2z.nii.gz", "determinant about 0.53, lesion found"),
     Case("t2-t1", "clT2_2.nii.gz", "mni2.nii.gz", "as with multimodal"),
     Case("t2-t1-multimodal", "clT2_2.nii.gz", "mni2.nii.gz", "right", MULTIMODAL),
     Case("glioma-t1c-mni", "glioma_t1c.nii.gz", "mni2.nii.gz", "determinant about 1.2, <= 15 %"),
@@ -71,6 +72,7 @@ COLUMNS = (
     ("fixed <- moving", "{pair}"),
     ("options", "{options}"),
     ("mask", "{mask}"),
+    ("moving mask", "{moving_mask}"),
     ("masked, %", "{masked_percent:.1f}"),
     ("determinant", "{determinant:.3f}"),
     ("distance before", "{distance_before:.4g}"),
@@ -91,7 +93,7 @@ def figures(case: Case, folder: Path, overlays: Path | None) -> dict[str, Any]:
     result = itk_ncr.register(fixed, moving, **case.options)
     cpu = time.process_time() - begun
     quality = result.quality
-    verdict = judge(quality.as_dict(), result.warnings)
+    verdict = verdict_of(fixed, moving, result)
     if overlays is not None:
         draw(Scene.of(fixed, moving, result), overlays / f"{case.name}.png", case.name)
     return {
@@ -100,6 +102,7 @@ def figures(case: Case, folder: Path, overlays: Path | None) -> dict[str, Any]:
         "options": case.spoken_options,
         "right": case.right,
         "mask": _amount(result.mask),
+        "moving_mask": _amount(result.mask_moving),
         "masked_percent": 100 * quality.masked_fraction,
         "determinant": float(np.linalg.det(np.asarray(result.affine.matrix))),
         "distance_before": quality.distance_before,

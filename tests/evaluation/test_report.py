@@ -408,6 +408,13 @@ GOOD = {
         ({"inverse_error_mean_voxel": float("nan")}, "poor"),
     ],
 )
+def test_the_difference_of_two_contrasts_is_not_taken_for_a_lesion():
+    names = [check.name for check in judge({}, seen={"residual_left": 0.05}).remarks]
+    assert "Residual outside the mask" in names
+    two = judge({}, seen={"residual_left": 0.05}, multimodal=True)
+    assert two.grade == "good"
+
+
 def test_a_figure_that_is_wrong_changes_the_verdict_and_says_what_to_check(changes, grade):
     found = judge(GOOD | changes)
     assert found.grade == grade

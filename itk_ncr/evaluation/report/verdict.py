@@ -244,7 +244,7 @@ def judge(
         _labels(overlaps),
         _masked(quality),
         *_place(figures, finite(quality.get("masked_fraction"))),
-        *_missed(figures, dimension),
+        *_missed(figures, dimension, multimodal),
         _truth(found),
         _warned(warnings),
     ]
@@ -479,10 +479,11 @@ def _place(figures: Mapping[str, float], masked: float | None) -> Iterator[Check
         )
 
 
-def _missed(figures: Mapping[str, float], dimension: int) -> Iterator[Check]:
+def _missed(figures: Mapping[str, float], dimension: int, multimodal: bool) -> Iterator[Check]:
     """What looks like a lesion and is not in the mask."""
     left = figures.get("residual_left")
-    if left is not None:
+    # The difference of two contrasts is everywhere, and says nothing about a lesion.
+    if left is not None and not multimodal:
         bad = left > RESIDUAL_REVIEW**dimension
         yield Check(
             "Residual outside the mask",
