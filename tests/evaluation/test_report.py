@@ -408,13 +408,6 @@ GOOD = {
         ({"inverse_error_mean_voxel": float("nan")}, "poor"),
     ],
 )
-def test_the_difference_of_two_contrasts_is_not_taken_for_a_lesion():
-    names = [check.name for check in judge({}, seen={"residual_left": 0.05}).remarks]
-    assert "Residual outside the mask" in names
-    two = judge({}, seen={"residual_left": 0.05}, multimodal=True)
-    assert two.grade == "good"
-
-
 def test_a_figure_that_is_wrong_changes_the_verdict_and_says_what_to_check(changes, grade):
     found = judge(GOOD | changes)
     assert found.grade == grade
@@ -565,3 +558,10 @@ def test_a_tilted_image_says_that_its_letters_are_the_nearest(tmp_path, registra
     pair = (Image(fixed.array, grid), Image(moving.array, grid))
     write_pair_report(tmp_path / "p.html", *pair, dataclasses.replace(result, **changes))
     assert "tilted by up to 20°" in Page(tmp_path / "p.html").words()
+
+
+def test_the_difference_of_two_contrasts_is_not_taken_for_a_lesion():
+    names = [check.name for check in judge({}, seen={"residual_left": 0.05}).remarks]
+    assert "Residual outside the mask" in names
+    two = judge({}, seen={"residual_left": 0.05}, multimodal=True)
+    assert two.grade == "good"
