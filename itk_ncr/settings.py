@@ -205,8 +205,8 @@ class RegistrationSettings:
 
     method: str = _setting(
         "ncr",
-        "Who registers. ncr is ours, by a network or by the pair alone (network, instance: one of "
-        f"them). Others: {', '.join(METHODS[3:])}. `itk-ncr register --method list` prints what "
+        "Registration method. ncr is this package's own; network and instance are its two "
+        f"engines. Others: {', '.join(METHODS[3:])}. `itk-ncr register --method list` prints what "
         "each finds, needs and costs.",
         words=METHODS,
         metavar="NAME",
@@ -219,20 +219,20 @@ class RegistrationSettings:
     )
     preset: str = _setting(
         "auto",
-        "What the images show (brain-t1, oct), which also picks the network that was trained on "
-        "it, or how to solve (the others); auto goes by the number of axes and by the images.",
+        "Image type (brain-t1, oct), which also selects the network trained on it, or solver "
+        "settings (the others); auto decides by dimension and by the images.",
         words=PRESETS,
     )
     engine: str = _setting(
         "auto",
-        "Begin with a trained network, or solve the pair alone (instance); auto takes the network "
-        "where model or preset names one that fits.",
+        "Start from a trained network, or run the per-pair solver alone (instance); auto takes the "
+        "network where model or preset names one that fits.",
         words=ENGINES,
     )
     model: str | None = _setting(
         None,
-        "Network to begin with: a name of `itk-ncr models list`, or the folder of one. Default: "
-        "that of the preset.",
+        "Network to start from: a name of `itk-ncr models list`, or a model folder. Default: that "
+        "of the preset.",
         advice="Save a network with itk_ncr.checkpoints.save_model first.",
         metavar="NAME|DIR",
     )
