@@ -1,4 +1,4 @@
-"""What every method finds, needs and costs, as ``itk-ncr register --method list`` prints it."""
+"""Catalogue of methods: what each finds, needs and costs (``itk-ncr register --method list``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: any two images in, a :class:`RegistrationResult` out."""
+"""Entry point of a registration: any two images in, a :class:`RegistrationResult` out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A second opinion on what has no partner: the shipped network, where the images fit it.
+"""Second opinion on the mask: the shipped network, where the images fit it.
 
 The per-pair solver knows two images and nothing else; a network has seen what lesions look like,
 also those that a deformation can explain. So where both images look like what a shipped model was

@@ -1,4 +1,4 @@
-"""What a result was made from, kept for its folder and its report."""
+"""The inputs of a result, kept for its folder and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs that inputs are not what was meant: masks inverted or elsewhere, images far apart."""
+"""Plausibility checks of inputs: inverted or misplaced masks, images far apart."""
 
 from __future__ import annotations
 

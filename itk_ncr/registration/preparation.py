@@ -1,4 +1,4 @@
-"""Two images made ready: on one scale of intensity, aligned by an affine, on a common grid."""
+"""Preparation of a pair: common intensity scale, affine alignment, common grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images on coarser grids with the same ends, without a second copy of a large one in memory."""
+"""Reduction of images to coarser grids of the same extent, without a full second copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a registration is asked for: a pair, what is known about it, and whom to tell."""
+"""Request of a registration: the pair, masks, initial transform and callbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a registration returns: images in their own spaces, and the figures of its quality."""
+"""Result of a registration: images in their own spaces, and quality figures."""
 
 from __future__ import annotations
 

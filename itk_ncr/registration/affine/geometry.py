@@ -1,4 +1,4 @@
-"""Affine maps as the search moves them: small updates, allowed directions, and plausible sizes."""
+"""Parametrisation of affine maps: small updates, allowed directions, plausible sizes."""
 
 from __future__ import annotations
 

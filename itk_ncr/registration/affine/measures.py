@@ -1,4 +1,4 @@
-"""How unlike two images are at the points that a pose brings together."""
+"""Dissimilarity of two images at the points that a pose maps onto each other."""
 
 from __future__ import annotations
 

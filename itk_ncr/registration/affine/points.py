@@ -1,4 +1,4 @@
-"""What an affine is judged on: points of both images, and what each image shows there."""
+"""Sample points of both images, on which a candidate affine is scored."""
 
 from __future__ import annotations
 

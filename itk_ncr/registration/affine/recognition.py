@@ -1,4 +1,4 @@
-"""What an alignment tells about the images: is one of them stripped, do their contrasts agree."""
+"""Recognises from an alignment whether one image is stripped and whether the contrasts agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for an affine: several starts, two measures, coarse to fine, and what it found out."""
+"""The search for an affine: several starts, two measures, coarse to fine."""
 
 from __future__ import annotations
 

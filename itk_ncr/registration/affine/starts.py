@@ -1,4 +1,4 @@
-"""Where an affine search begins."""
+"""Starting points of the affine search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipelines of other toolkits behind our interface: one tool per file, one frame for all."""
+"""Registration pipelines of other toolkits behind one interface, one tool per file."""
 
 from itk_ncr.registration.classical.frame import ClassicalRegistration, Method, Solve
 from itk_ncr.registration.classical.methods import CLASSICAL, classical

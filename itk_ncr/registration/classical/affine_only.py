@@ -1,4 +1,4 @@
-"""Our affine and nothing else: what every other method starts from."""
+"""The affine pre-alignment alone, from which every other method starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is the same for every classical pipeline: the door, the affine, the way home."""
+"""The steps that all classical pipelines share: checks, affine, mapping back to full resolution."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Method:
 
 @dataclass(frozen=True)
 class ClassicalRegistration:
-    """Registers a pair by somebody else's tool, and measures the result as we measure ours."""
+    """Registers a pair by another toolkit, and measures the result like those of this package."""
 
     name: str
     method: Method

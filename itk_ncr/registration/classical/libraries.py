@@ -1,4 +1,4 @@
-"""The libraries behind the tools: whether they are there, their threads, what they print."""
+"""Optional libraries of the tools: availability, threads, console output."""
 
 from __future__ import annotations
 

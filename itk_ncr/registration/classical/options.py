@@ -1,4 +1,4 @@
-"""Options that one method alone has: a frozen dataclass, filled from names and values."""
+"""Options of a single method: a frozen dataclass filled from names and values."""
 
 from __future__ import annotations
 

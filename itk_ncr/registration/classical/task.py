@@ -1,4 +1,4 @@
-"""What every tool gets and gives back: two aligned images on one grid, and a displacement.
+"""Input and output of a tool: two aligned images on one grid, and a displacement.
 
 The grid that a tool sees has the spacing of the working grid, but neither its origin nor its
 direction: the affine and the place in space are dealt with before and after, once for all tools. So

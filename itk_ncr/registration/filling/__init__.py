@@ -1,4 +1,4 @@
-"""Lesions replaced by plausible tissue, and the registration that begins so."""
+"""Lesion filling, and registration of filled images."""
 
 from itk_ncr.registration.filling.fill import (
     FILLS,

@@ -1,4 +1,4 @@
-"""Tissue of another image set into a lesion: intensities matched around it, and a soft edge."""
+"""Insertion of tissue into a lesion, with matched intensities and a soft edge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lesion replaced by what its place may have looked like.
+"""Replacement of a lesion by an estimate of the healthy tissue.
 
 Registering a filled image needs no mask, and tools that know none (cortical surfaces, volumes of
 regions) run on it. What is filled in is made up: it is for tools, not for diagnosis.
@@ -98,7 +98,7 @@ def fill_lesion(
         lies on both sides or across the middle, or the image is not symmetric, it warns and falls
         back to ``partner`` if there is one, else to "smooth".
     partner : image, optional
-        A healthy image of the same contrast, of anybody.
+        A healthy image of the same contrast, of any subject.
     threads : int, optional
         CPU threads.
     progress, abort : callable, optional

@@ -1,4 +1,4 @@
-"""How the velocity descends the energy on one level."""
+"""Descent of the velocity on one level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What speaks for a voxel without partner: residuals along a path of ever softer registrations.
+r"""Evidence of noncorrespondence: residuals along a path of ever softer registrations.
 
 A soft registration explains a lesion away: it squeezes healthy tissue until nothing is left to see.
 A stiff one cannot. So a short path of unmasked registrations (the affine, very stiff, stiff, soft)

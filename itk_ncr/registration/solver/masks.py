@@ -1,4 +1,4 @@
-"""Finds what has no partner: learnt evidence along a path of registrations, then the mask step."""
+"""Search for the mask: learnt evidence along a path of registrations, then the mask step."""
 
 from __future__ import annotations
 

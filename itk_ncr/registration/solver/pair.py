@@ -1,4 +1,4 @@
-"""What the per-pair solver works on: two images on one grid, and coarser versions of them."""
+"""The pair that the solver works on: two images on one grid, and coarser versions."""
 
 from __future__ import annotations
 

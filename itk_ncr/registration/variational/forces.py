@@ -1,4 +1,4 @@
-"""Forces: how a voxel wants to move, by the image it sees there and the one it should see.
+"""Image forces of variational registration.
 
 Every force is the negative derivative of its pointwise metric with respect to the displacement, up
 to the omissions that are named. They leave out what neighbours' windows contribute, as the original

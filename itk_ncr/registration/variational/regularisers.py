@@ -1,4 +1,4 @@
-"""Regularisers: a whole field made smoother by one implicit step of a diffusion.
+"""Regularisers: one implicit smoothing step of a field.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""When a level is done: no new minimum for a while, or a flat line at the finest level."""
+"""Stopping rule of a level: no new minimum for a while, or a flat fit at the finest level."""
 
 from __future__ import annotations
 
