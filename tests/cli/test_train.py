@@ -236,7 +236,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(images, tmp_path):
     finally:
         program.kill()
     assert program.returncode == 130, told
-    assert "Give the same command again to go on" in told
+    assert "Give the same command again to resume" in told
     assert "Traceback" not in told
     assert not (tmp_path / "run" / "model").exists()
     result = call(*words)
