@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from itk_ncr.cli.console import note, progress_bar
-from itk_ncr.cli.options import seed_option
+from itk_ncr.cli.options import quiet_option, seed_option
 from itk_ncr.errors import InputError
 
 BUDGETS = ("small", "full")
@@ -68,7 +68,7 @@ def _numbers(known: tuple[int, ...]) -> click.ParamType:
 @click.option("--device", type=click.Choice(["cpu", "auto", "cuda"]), default="cpu",
               show_default=True, help="Of the trainings.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and stop.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@quiet_option
 def reproduce(
     data: Path,
     output: Path,

@@ -47,7 +47,7 @@ _TRANSFORMS = (".h5", ".hdf5", ".tfm", ".mat", ".xfm", ".txt")
     help="Value outside the image.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def apply(
     run: Path,
     input: Path,

@@ -62,7 +62,7 @@ class InterruptedCohort(click.ClickException):
 @click.option("--overwrite", is_flag=True, help="Do pairs again that are done.")
 @click.option("--dry-run", is_flag=True, help="Check PAIRS, say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per finished pair.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def batch(
     pairs: Path,
     output: Path,

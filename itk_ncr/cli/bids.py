@@ -93,7 +93,7 @@ class BidsCommand(click.Command):
 @click.option("--overwrite", is_flag=True, help="Do images again that are done.")
 @click.option("--dry-run", is_flag=True, help="Check, say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per finished image.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def bids(
     bids_dir: Path,
     out: Path,

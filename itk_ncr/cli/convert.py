@@ -40,7 +40,7 @@ _FILE = click.Path(path_type=Path)
     help="Moving image. Default: that of the folder, else one on the grid of the fixed image.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def convert(
     field: Path,
     output: Path,

@@ -33,7 +33,7 @@ from itk_ncr.settings import FILLS
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def fill(
     image: Path,
     lesion_mask: Path,

@@ -72,6 +72,9 @@ def setting(name: str, **changes: Any) -> Callable[[_Function], _Function]:
 
 
 seed_option = setting("seed")
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings."
+)
 _METHOD = (
     setting(
         "method",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
-from itk_ncr.cli.options import seed_option
+from itk_ncr.cli.options import quiet_option, seed_option
 from itk_ncr.cli.words import Numbers
 from itk_ncr.tables import cell
 
@@ -108,7 +108,7 @@ _COUNT = click.IntRange(min=1)
 )
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@quiet_option
 def phantom(
     image: Path, output: Path, seed: int, overwrite: bool, quiet: bool, **options: Any
 ) -> None:

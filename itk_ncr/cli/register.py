@@ -53,7 +53,7 @@ from itk_ncr.cli.console import note, progress_bar
 @options.output_options
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def register(
     fixed: Path,
     moving: Path,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
+from itk_ncr.cli import options
 from itk_ncr.cli.console import note
 from itk_ncr.errors import InputError
 
@@ -48,7 +49,7 @@ _FILE = click.Path(path_type=Path)
     "-o", "--output", type=_FILE, metavar="FILE", help="Page to write (.html). Default: in RUN."
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE of -o if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def report(
     run: Path,
     truth: Path | None,

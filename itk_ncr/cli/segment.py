@@ -96,7 +96,7 @@ DEVIATIONS = {"seed": 2.5, "region": 3.0}
     help="Add what the mask encloses.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@options.quiet_option
 def segment(
     probability: Path,
     output: Path,

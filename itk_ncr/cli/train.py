@@ -19,7 +19,7 @@ import click
 
 from itk_ncr import runs
 from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
-from itk_ncr.cli.options import seed_option
+from itk_ncr.cli.options import quiet_option, seed_option
 from itk_ncr.errors import InputError
 from itk_ncr.settings import ARCHITECTURES, BUDGETS, PRECISIONS, RECIPES, SCHEDULES, VARIANTS
 from itk_ncr.tables import cell
@@ -157,7 +157,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--threads", type=_COUNT, metavar="N", help="CPU threads.")
 @click.option("--dry-run", is_flag=True, help="Check the images, say what would be done, and stop.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@quiet_option
 @click.pass_context
 def train(
     context: click.Context,
