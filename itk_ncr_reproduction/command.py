@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from itk_ncr.cli.console import note, progress_bar
-from itk_ncr.cli.options import quiet_option, seed_option
+from itk_ncr.cli.options import output_folder, quiet_option, seed_option
 from itk_ncr.errors import InputError
 
 BUDGETS = ("small", "full")
@@ -41,14 +41,7 @@ def _numbers(known: tuple[int, ...]) -> click.ParamType:
 
 @click.command(short_help="Make the paper's tables and figures again.")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder; made if it does not exist, resumed if it holds this reproduction.",
-)
+@output_folder("Folder; made if it does not exist, resumed if it holds this reproduction.")
 @click.option("--tables", type=_numbers(TABLES), default=TABLES, help="Default: 1,2,3,4.")
 @click.option("--figures", type=_numbers(FIGURES), default=FIGURES, help="Default: 2,3,4,5,6.")
 @click.option(

@@ -35,13 +35,8 @@ class InterruptedCohort(click.ClickException):
 
 @click.command()
 @click.argument("pairs", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder of the cohort; made if it does not exist, resumed if it holds this one.",
+@options.output_folder(
+    "Folder of the cohort; made if it does not exist, resumed if it holds this one."
 )
 @options.method_options
 @options.setting("affine", help="Align first, or trust the headers; PAIRS may name a file.")

@@ -22,12 +22,21 @@ def file(name: str, help: str) -> Callable[[_Function], _Function]:
 
 def output_file(help: str) -> Callable[[_Function], _Function]:
     """The option ``-o FILE`` of a command that writes one file."""
+    return _output("FILE", help)
+
+
+def output_folder(help: str) -> Callable[[_Function], _Function]:
+    """The option ``-o DIR`` of a command that writes a folder."""
+    return _output("DIR", help)
+
+
+def _output(metavar: str, help: str) -> Callable[[_Function], _Function]:
     return click.option(
         "-o",
         "--output",
         type=click.Path(path_type=Path),
         required=True,
-        metavar="FILE",
+        metavar=metavar,
         help=help,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from itk_ncr import runs
-from itk_ncr.cli.options import quiet_option, seed_option
+from itk_ncr.cli.options import output_folder, quiet_option, seed_option
 from itk_ncr.cli.words import Numbers
 from itk_ncr.tables import cell
 
@@ -42,14 +42,7 @@ _COUNT = click.IntRange(min=1)
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path), metavar="IMAGE|oct")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder to write to.",
-)
+@output_folder("Folder to write to.")
 @click.option(
     "--lesion",
     type=click.Choice(KINDS),

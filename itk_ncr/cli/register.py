@@ -18,14 +18,7 @@ from itk_ncr.cli.console import note, progress_bar
 )
 @click.argument("fixed", type=click.Path(path_type=Path))
 @click.argument("moving", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder for the results; made if it does not exist.",
-)
+@options.output_folder("Folder for the results; made if it does not exist.")
 @options.method_options
 @options.file(
     "--lesion-mask", "Mask in the space of FIXED: 1 where it has no counterpart (1 = ignore)."

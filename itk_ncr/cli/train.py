@@ -19,7 +19,7 @@ import click
 
 from itk_ncr import runs
 from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
-from itk_ncr.cli.options import quiet_option, seed_option
+from itk_ncr.cli.options import output_folder, quiet_option, seed_option
 from itk_ncr.errors import InputError
 from itk_ncr.settings import ARCHITECTURES, BUDGETS, PRECISIONS, RECIPES, SCHEDULES, VARIANTS
 from itk_ncr.tables import cell
@@ -50,14 +50,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
 
 @click.command()
 @click.argument("images", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder of the training; made if it does not exist, resumed if it holds this one.",
-)
+@output_folder("Folder of the training; made if it does not exist, resumed if it holds this one.")
 @click.option(
     "--preset", type=click.Choice(RECIPES), required=True, help="Settings by kind of image."
 )
