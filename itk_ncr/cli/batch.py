@@ -16,7 +16,7 @@ from itk_ncr.cli import options
 from itk_ncr.cli.console import INTERRUPTED, TROUBLE, note, progress_bar
 
 if TYPE_CHECKING:
-    from itk_ncr.runs import Cohort, CohortProgress
+    from itk_ncr.runs import BidsPlan, Cohort, CohortPlan, CohortProgress
 
 TOLD = 10  # failures; summary.csv has them all
 
@@ -42,22 +42,13 @@ class InterruptedCohort(click.ClickException):
 @options.setting("affine", help="Align first, or trust the headers; PAIRS may name a file.")
 @options.knobs
 @options.output_options
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Pairs at a time. Default: as many as processors and memory allow; the processors are "
+@options.cohort_options(
+    "pair",
+    workers="Pairs at a time. Default: as many as processors and memory allow; the processors are "
     "divided among them.",
+    scheduler="Register the pairs on the workers of a Dask scheduler instead.",
+    dry_run="Check PAIRS, say what would be done, and stop.",
 )
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Register the pairs on the workers of a Dask scheduler instead.",
-)
-@click.option("--overwrite", is_flag=True, help="Do pairs again that are done.")
-@click.option("--dry-run", is_flag=True, help="Check PAIRS, say what would be done, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per finished pair.")
-@options.quiet_option
 def batch(
     pairs: Path,
     output: Path,
@@ -98,22 +89,28 @@ def batch(
         workers=workers,
         scheduler=scheduler,
     )
-    if dry_run:
-        for title, text in plan.summary():
-            click.echo(f"{title:<10} {text}")
-        return
-    run_plan(plan.run, output, len(plan.pairs), as_json=as_json, quiet=quiet)
+    run_plan(plan, output, len(plan.pairs), dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def run_plan(
-    run: Callable[..., Cohort], output: Path, pairs: int, *, as_json: bool, quiet: bool
+    plan: CohortPlan | BidsPlan,
+    output: Path,
+    pairs: int,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Run a plan of a cohort, show how far it is and what became of it.
+    """Run a plan of a cohort, show how far it is and what became of it; or say what it would do.
 
     Raises
     ------
     FailedPairs, InterruptedCohort
     """
+    if dry_run:
+        for title, text in plan.summary():
+            click.echo(f"{title:<10} {text}")
+        return
     last: list[CohortProgress] = []
     try:
         with _listener(as_json, quiet) as listen:
@@ -122,7 +119,7 @@ def run_plan(
                 last[:] = [progress]
                 listen(progress)
 
-            cohort = run(listener, note=note)
+            cohort = plan.run(listener, note=note)
     except KeyboardInterrupt:
         done = last[0].done if last else 0
         raise InterruptedCohort(

@@ -86,14 +86,12 @@ class BidsCommand(click.Command):
 @options.setting("affine", help="Align first, or trust the headers.")
 @options.knobs
 @click.option("--report/--no-report", default=True, show_default=True, help="Draw the pages.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Images at a time.")
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="Let the workers of a Dask scheduler do the work."
+@options.cohort_options(
+    "image",
+    workers="Images at a time.",
+    scheduler="Let the workers of a Dask scheduler do the work.",
+    dry_run="Check, say what would be done, and stop.",
 )
-@click.option("--overwrite", is_flag=True, help="Do images again that are done.")
-@click.option("--dry-run", is_flag=True, help="Check, say what would be done, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per finished image.")
-@options.quiet_option
 def bids(
     bids_dir: Path,
     out: Path,
@@ -167,8 +165,5 @@ def bids(
         workers=workers,
         scheduler=scheduler,
     )
-    if dry_run:
-        for title, text in plan.summary():
-            click.echo(f"{title:<10} {text}")
-        return
-    run_plan(plan.run, plan.cohort.output, len(plan.images), as_json=as_json, quiet=quiet)
+    output, count = plan.cohort.output, len(plan.images)
+    run_plan(plan, output, count, dry_run=dry_run, as_json=as_json, quiet=quiet)

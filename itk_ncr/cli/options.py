@@ -141,6 +141,36 @@ def output_options(function: _Function) -> _Function:
     return _with(_OUTPUT, function)
 
 
+def cohort_options(
+    what: str, *, workers: str, scheduler: str, dry_run: str
+) -> Callable[[_Function], _Function]:
+    """Options of a command that runs a cohort: --workers to --quiet.
+
+    Parameters
+    ----------
+    what : str
+        One unit of the cohort, as "pair".
+    workers, scheduler, dry_run : str
+        Help of these options.
+    """
+    return lambda function: _with(
+        (
+            click.option("--workers", type=click.IntRange(min=1), metavar="N", help=workers),
+            click.option("--scheduler", metavar="ADDRESS", help=scheduler),
+            click.option("--overwrite", is_flag=True, help=f"Do {what}s again that are done."),
+            click.option("--dry-run", is_flag=True, help=dry_run),
+            click.option(
+                "--json",
+                "as_json",
+                is_flag=True,
+                help=f"Print a line of JSON per finished {what}.",
+            ),
+            quiet_option,
+        ),
+        function,
+    )
+
+
 def _with(options: tuple[Callable[[Any], Any], ...], function: _Function) -> _Function:
     for option in reversed(options):
         function = option(function)
