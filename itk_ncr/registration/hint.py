@@ -8,7 +8,6 @@ trained on, T1 brains without skull, its mask is one hypothesis besides the solv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from itk_ncr.geometry import Grid
-from itk_ncr.registration.network import ShippedGuess, network_grid, shipped_guess
+from itk_ncr.registration.network import shipped_guess
 from itk_ncr.registration.preparation import Preparation
 from itk_ncr.registration.result import ModelRecord
 from itk_ncr.registration.solver import Support
@@ -61,35 +60,37 @@ def network_opinion(aligned: Preparation) -> tuple[Support, ModelRecord] | None:
     ModelRecord
         Of the model.
     """
-    guess = shipped_guess(CONTRAST, aligned.request.fixed.grid)
-    if guess is None or not all(looks_like_t1_brain(*shown) for shown in _objects(aligned, guess)):
+    shipped = shipped_guess(CONTRAST, aligned.request.fixed.grid)
+    if shipped is None or (aligned.stripped is None and not _are_t1_brains(aligned)):
+        return None
+    guess = replace(shipped.guess, tone=_as_trained)
+    images = guess.shown(aligned)
+    if aligned.stripped is not None and not all(
+        looks_like_t1_brain(values, images.foreground, images.grid)
+        for values in (images.fixed, images.moving)
+    ):
         return None
     # The network finds what the fixed image shows and the moving one lacks: so it is asked twice.
-    here, there = replace(guess.guess, tone=_as_trained).passes(aligned)
+    here, there = guess.passes(images)
     if here.noncorrespondence is None or there.noncorrespondence is None:
         return None
     support = _log_odds(here.noncorrespondence), _log_odds(there.noncorrespondence)
-    return support, guess.record
+    return support, shipped.record
 
 
 def _log_odds(probability: Tensor) -> Tensor:
     return torch.logit(probability, 1e-6).clamp_(0, LARGEST_SUPPORT)
 
 
-def _objects(
-    aligned: Preparation, guess: ShippedGuess
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_], Grid]]:
-    """Values, foreground and grid of both images; the whole one cut out as the stripped one is."""
-    if aligned.stripped is None:
+def _are_t1_brains(aligned: Preparation) -> bool:
+    """Whether both whole images are, judged on their own grids."""
+    return all(
+        looks_like_t1_brain(scaled.values, scaled.foreground, image.grid)
         for scaled, image in (
             (aligned.fixed_scaled, aligned.request.fixed),
             (aligned.moving_scaled, aligned.request.moving),
-        ):
-            yield scaled.values, scaled.foreground, image.grid
-    else:
-        images = aligned.on(network_grid(guess.guess.description, aligned.request.fixed.grid))
-        for values in (images.fixed, images.moving):
-            yield values, images.foreground, images.grid
+        )
+    )
 
 
 def _as_trained(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from itk_ncr.geometry import Grid, orientation_code
 from itk_ncr.networks import prepare_for_inference
 from itk_ncr.registration.orientation import Turn
 from itk_ncr.registration.pairwise import register_pair, solver_settings, threads
-from itk_ncr.registration.preparation import Preparation, as_tensor
+from itk_ncr.registration.preparation import OnGrid, Preparation, as_tensor
 from itk_ncr.registration.request import Request
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS, Start
@@ -105,21 +105,22 @@ class NetworkGuess:
 
     def __call__(self, images: Preparation, /) -> Start:
         """Velocity and, if the network models one, mask, on the network's grid as stored."""
-        return next(self.passes(images))
+        return next(self.passes(self.shown(images)))
 
-    def passes(self, pair: Preparation) -> Iterator[Start]:
+    def shown(self, pair: Preparation) -> OnGrid:
+        """The images as the network sees them: on its grid, and a head as far as it is a brain."""
+        images = pair.on(network_grid(self.description, pair.request.fixed.grid))
+        return images if pair.stripped is None else images.cut_out()
+
+    def passes(self, images: OnGrid) -> Iterator[Start]:
         """The guess, and then the one with the images swapped: of the moving image, aligned."""
-        grid = network_grid(self.description, pair.request.fixed.grid)
-        turn = Turn.towards(grid, self.description.orientation)
-        images = pair.on(grid)
-        # A network that knows brains without skull is shown only what both images show.
-        shown = 1 if pair.stripped is None else images.foreground
+        turn = Turn.towards(images.grid, self.description.orientation)
         directions = (
             lambda: (images.fixed, images.moving),
             lambda: (images.unmatched, images.matched_to_moving()),
         )
         for direction in directions:
-            one, other = (turn.image(as_tensor(self.tone(v * shown))) for v in direction())
+            one, other = (turn.image(as_tensor(self.tone(v))) for v in direction())
             with torch.inference_mode(), threads(PASS_THREADS):
                 prediction = self.network(one, other, scales=1)
             # Copies: what was made in inference mode cannot take part in a later descent.

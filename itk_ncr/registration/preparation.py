@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -60,6 +60,13 @@ class OnGrid:
     foreground: NDArray[np.bool_]
     inside: NDArray[np.bool_]
     unmatched: NDArray[np.float32]
+
+    def cut_out(self) -> OnGrid:
+        """The same with nothing outside the foreground."""
+        fixed, moving, unmatched = (
+            values * self.foreground for values in (self.fixed, self.moving, self.unmatched)
+        )
+        return replace(self, fixed=fixed, moving=moving, unmatched=unmatched)
 
     def matched_to_moving(self) -> NDArray[np.float32]:
         """The fixed image with the intensities of the moving one, for the opposite direction."""
