@@ -35,7 +35,7 @@ def overlaps(pair: BrainPair, labels: np.ndarray) -> dict[str, float]:
     return {"all": float(np.mean(list(values.values()))), "under": float(np.mean(under))}
 
 
-def ours(pair: BrainPair, fixed: itk_ncr.Image, **options: Any) -> dict[str, float]:
+def registered(pair: BrainPair, fixed: itk_ncr.Image, **options: Any) -> dict[str, float]:
     """One registration through our interface and its figures."""
     begun, cpu = time.perf_counter(), time.process_time()
     result = itk_ncr.register(fixed, pair.moving, affine="none", **options)
@@ -145,19 +145,21 @@ def main(
             "name": pair.name,
             "affine": overlaps(pair, pair.moving_labels.array),
         }
-        row["free"] = ours(pair, pair.fixed, threads=threads)
-        row["ill"] = ours(pair, pair.fixed_with_lesion, threads=threads)
-        row["unmasked"] = ours(pair, pair.fixed_with_lesion, threads=threads, mask="none")
+        row["free"] = registered(pair, pair.fixed, threads=threads)
+        row["ill"] = registered(pair, pair.fixed_with_lesion, threads=threads)
+        row["unmasked"] = registered(pair, pair.fixed_with_lesion, threads=threads, mask="none")
         known = itk_ncr.Image(pair.lesion.astype(np.uint8), pair.fixed.grid)
-        row["told"] = ours(pair, pair.fixed_with_lesion, threads=threads, lesion_mask=known)
+        row["told"] = registered(pair, pair.fixed_with_lesion, threads=threads, lesion_mask=known)
         if with_ants:
             row["syn free"] = syn(pair, pair.fixed, None)
             row["syn ill"] = syn(pair, pair.fixed_with_lesion, None)
             row["syn told"] = syn(pair, pair.fixed_with_lesion, pair.lesion)
         if with_greedy:
             greedy = {"threads": threads, "method": "greedy"}
-            row["greedy free"] = ours(pair, pair.fixed, **greedy)
-            row["greedy told"] = ours(pair, pair.fixed_with_lesion, lesion_mask=known, **greedy)
+            row["greedy free"] = registered(pair, pair.fixed, **greedy)
+            row["greedy told"] = registered(
+                pair, pair.fixed_with_lesion, lesion_mask=known, **greedy
+            )
         rows.append(row)
         print(_line(row), file=sys.stderr, flush=True)
     report = {

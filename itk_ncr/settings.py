@@ -3,7 +3,7 @@
 The command line, and the ``Set`` and ``Get`` of the filters, are made from
 :class:`RegistrationSettings`; :func:`itk_ncr.register` takes its fields as keywords, and a test
 holds the table of docs/command-line.md to it. This module imports no torch, so that ``--help`` is
-quick.
+quick. It is longer than most because a table of settings is read as one.
 """
 
 from __future__ import annotations
