@@ -5,8 +5,7 @@ evaluation mode, ReLU, F.interpolate, and an exponential of 7 grid_sample steps 
 All run in turn in one process, so that a busy machine slows all; the ratios are those of the
 medians of the CPU time. Prints a markdown table; exits with 1 if a bar is missed.
 
-    python benchmarks/inference.py [--rounds 5] [--threads 1] [--backends openvino onnxruntime]
-                                   [--json FILE]
+    python benchmarks/inference.py [--rounds 5] [--threads 1] [--json FILE]
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itk_ncr.errors import MissingDependencyError
-from itk_ncr.networks import accelerate, build_network, prepare_for_inference
+from itk_ncr.networks import build_network, prepare_for_inference
 from itk_ncr.prediction import Prediction
 
 SQUARINGS = 7
@@ -43,7 +41,6 @@ CASES = {
 # How many times faster than straightforward torch, in CPU time, the published bars want it.
 BARS = {
     ("3D, n=4, 96x112x96", "prepared"): 3.0,
-    ("3D, n=4, 96x112x96", "openvino"): 4.0,
 }
 WALL_BARS = {"3D, n=4, 96x112x96": 1.0, "2D, n=8, 160x192": 0.1}
 
@@ -125,34 +122,21 @@ def lively(dimension: int, width: int) -> nn.Module:
     return network
 
 
-def contenders(network: nn.Module, backends: list[str], size: tuple[int, ...]) -> dict:
-    found: dict[str, Callable[[Tensor, Tensor], object]] = {
+def contenders(network: nn.Module) -> dict[str, Callable[[Tensor, Tensor], object]]:
+    return {
         "straightforward torch": Straightforward(network),
         "as trained": network,
         "prepared": prepare_for_inference(network),
         "prepared, bfloat16": prepare_for_inference(network, precision="bfloat16"),
     }
-    example = torch.zeros(1, 1, *size)
-    for backend in backends:
-        for precision in ("float32", "bfloat16") if backend == "openvino" else ("float32",):
-            name = backend if precision == "float32" else f"{backend}, {precision}"
-            try:
-                found[name] = accelerate(
-                    network, backend, precision=precision, threads=torch.get_num_threads()
-                )
-            except MissingDependencyError as error:
-                print(error, file=sys.stderr)
-                break
-            found[name](example, example)  # compiles
-    return found
 
 
-def measure(case: str, rounds: int, backends: list[str]) -> list[Line]:
+def measure(case: str, rounds: int) -> list[Line]:
     dimension, width, size = CASES[case]
     network = lively(dimension, width)
     generator = torch.Generator().manual_seed(1)
     pair = [torch.rand(1, 1, *size, generator=generator) for _ in range(2)]
-    runs = contenders(network, backends, size)
+    runs = contenders(network)
     cpu: dict[str, list[float]] = {name: [] for name in runs}
     wall: dict[str, list[float]] = {name: [] for name in runs}
     results = {}
@@ -199,7 +183,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backends", nargs="*", default=["openvino", "onnxruntime"])
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--json")
     arguments = parser.parse_args()
@@ -210,11 +193,7 @@ def main() -> int:
     print("| case | | CPU ms | wall ms | against torch | bar | | largest difference of u (voxel) | "
           "of S |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     with torch.inference_mode():
-        lines = [
-            x
-            for case in arguments.cases
-            for x in measure(case, arguments.rounds, arguments.backends)
-        ]
+        lines = [x for case in arguments.cases for x in measure(case, arguments.rounds)]
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump([asdict(x) for x in lines], file, indent=1)

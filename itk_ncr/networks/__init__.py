@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.networks.backends import BACKENDS, accelerate, write_onnx
+from itk_ncr.networks.export import write_onnx
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.layers import halve
 from itk_ncr.networks.ncr import NCRNet
@@ -68,7 +68,6 @@ def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
 
 
 __all__ = [
-    "BACKENDS",
     "NETWORKS",
     "NCRNet",
     "NCRPyramid",
@@ -77,7 +76,6 @@ __all__ = [
     "RigidTransformer",
     "Uncertainty",
     "VoxelMorph",
-    "accelerate",
     "build_network",
     "fold",
     "halve",

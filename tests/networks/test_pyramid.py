@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.networks import accelerate, build_network, predict_with_uncertainty
+from itk_ncr.networks import build_network, predict_with_uncertainty
 from itk_ncr.networks.pyramid import local_correlation
 
 
@@ -94,8 +94,6 @@ def test_fewer_scales_are_the_finest_ones(scales, find_mask, lively, pair):
 
 def test_what_it_cannot_do_is_refused_in_one_line(generator):
     network = build_network("ncr-pyramid", dimension=2, width=4)
-    with pytest.raises(ArgumentError, match="ncr-net or regnet; got NCRPyramid"):
-        accelerate(network, "onnxruntime")
     with pytest.raises(ArgumentError, match="got NCRPyramid"):
         predict_with_uncertainty(network, *torch.zeros(2, 1, 1, 32, 32), generator=generator)
     with pytest.raises(ArgumentError, match="width must be at least 2"):

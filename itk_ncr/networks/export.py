@@ -1,12 +1,11 @@
-"""Inference with OpenVINO and ONNX Runtime, and export to ONNX."""
+"""Export of the convolutions of a network to ONNX."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,98 +15,10 @@ from torch import Tensor, nn
 from itk_ncr.errors import ArgumentError, MissingDependencyError
 from itk_ncr.files import replacing
 from itk_ncr.networks.folding import fold
-from itk_ncr.networks.graph import maps_graph
-from itk_ncr.networks.grids import POOLINGS, padded, predict, require_pairs
+from itk_ncr.networks.grids import POOLINGS
 from itk_ncr.networks.ncr import SCALES, NCRNet
-from itk_ncr.networks.prepared import PRECISIONS, PreparedNCRNet, prepare_for_inference
-from itk_ncr.prediction import Prediction
 
-# Libraries that can run the convolutions of a network.
-BACKENDS = ("torch", "openvino", "onnxruntime")
 OPSET = 18
-EXTRAS = {"openvino": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
-# maps(fixed, moving) on one padded size, as lists of arrays in the order of the network's outputs.
-Maps = Callable[[Tensor, Tensor], list[Tensor]]
-
-
-def accelerate(
-    network: nn.Module,
-    backend: str = "torch",
-    *,
-    precision: str = "float32",
-    threads: int = 0,
-) -> nn.Module:
-    """Run the convolutions of a network in another engine.
-
-    Parameters
-    ----------
-    network : nn.Module
-        NCR-Net or RegNet, trained.
-    backend : str
-        "torch": :func:`prepare_for_inference`. "openvino", "onnxruntime": need the extra of that
-        package (``pip install "itk_ncr[openvino]"`` or ``"itk_ncr[onnx]"``); each size of images is
-        compiled when it first comes, which takes seconds.
-    precision : "float32" or "bfloat16"
-        Of the convolutions, see :func:`prepare_for_inference`; ONNX Runtime knows the first only.
-    threads : int
-        Of the engine, "torch" excepted. Default: as many as torch has.
-
-    Returns
-    -------
-    nn.Module
-        With the interface ``network(fixed, moving, scales=3)``; not for training.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such backend, or it does not know the network or the precision.
-    MissingDependencyError
-        If the package is not installed.
-    """
-    if backend not in BACKENDS:
-        raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
-    if backend == "torch":
-        return prepare_for_inference(network, precision=precision)
-    known = tuple(PRECISIONS) if backend == "openvino" else ("float32",)
-    if precision not in known:
-        raise ArgumentError(
-            f"precision must be one of {', '.join(known)} for {backend}; got {precision!r}."
-        )
-    return ElsewhereNCRNet(network, backend, precision, threads or torch.get_num_threads())
-
-
-class ElsewhereNCRNet(nn.Module):
-    """NCR-Net or RegNet, convolutions in OpenVINO or ONNX Runtime; see :func:`accelerate`."""
-
-    def __init__(self, network: nn.Module, backend: str, precision: str, threads: int) -> None:
-        super().__init__()
-        known = _known(network)
-        self.dimension, self.integration = known.dimension, known.integration
-        self.settings: dict[str, Any] = dict(known.settings)
-        required(backend)
-        self.network = PreparedNCRNet(known) if backend == "openvino" else _exportable(known)
-        self.backend, self.precision, self.threads = backend, precision, threads
-        self._compiled: dict[tuple[object, ...], Maps] = {}
-
-    def forward(
-        self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES, find_mask: bool = True
-    ) -> Prediction:
-        """As :meth:`NCRNet.forward`, without gradients."""
-        require_pairs(fixed, moving, self.dimension)
-        with torch.no_grad():
-            pair = [padded(x.float()).contiguous() for x in (fixed, moving)]
-            key = (tuple(pair[0].shape), scales, find_mask)
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(pair[0], scales, find_mask)
-            found = self._compiled[key](pair[0], pair[1])
-            return predict(found[:scales], found[scales:], fixed, self.integration)
-
-    def _compile(self, example: Tensor, scales: int, find_mask: bool) -> Maps:
-        if isinstance(self.network, PreparedNCRNet):
-            return _with_openvino(
-                self.network, example, scales, find_mask, self.precision, self.threads
-            )
-        return _with_onnxruntime(Outputs(self.network, scales, find_mask), example, self.threads)
 
 
 class Outputs(nn.Module):
@@ -190,7 +101,7 @@ def write_onnx(
     MissingDependencyError
         If onnx is not installed.
     """
-    required("onnx")
+    onnx = _required_onnx()
     outputs = Outputs(_exportable(_known(network)))
     dimension = outputs.network.dimension
     step = 2**POOLINGS
@@ -200,6 +111,7 @@ def write_onnx(
     with replacing(Path(path)) as temporary:
         _export(outputs, example, str(temporary), any_size=size is None)
         _add_metadata(
+            onnx,
             temporary,
             {
                 "network": "ncr-net" if outputs.network.segmentation is not None else "regnet",
@@ -226,9 +138,8 @@ def _require_size(size: tuple[int, ...], dimension: int, step: int) -> None:
         )
 
 
-def _add_metadata(path: Path, values: dict[str, str]) -> None:
+def _add_metadata(onnx: Any, path: Path, values: dict[str, str]) -> None:
     """Add entries to the metadata of an ONNX file."""
-    onnx = required("onnx")
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, {f"itk_ncr.{name}": v for name, v in values.items()})
     onnx.save(model, str(path))
@@ -271,7 +182,8 @@ def _quiet() -> Iterator[None]:
 def _known(network: nn.Module) -> NCRNet:
     if not isinstance(network, NCRNet):
         raise ArgumentError(
-            f"network must be ncr-net or regnet; got {type(network).__name__}. Use backend='torch'."
+            f"network must be ncr-net or regnet; got {type(network).__name__}. "
+            "Other networks cannot be written as ONNX."
         )
     return network
 
@@ -280,66 +192,12 @@ def _exportable(network: NCRNet) -> NCRNet:
     return fold(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def required(name: str) -> Any:
-    """Import an optional package.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed.
-    """
-    import importlib
-
+def _required_onnx() -> Any:
+    """Import onnx, or name the extra that brings it."""
     try:
-        return importlib.import_module(name)
+        import onnx
     except ImportError as error:
         raise MissingDependencyError(
-            f"{name} must be installed for this; it is not. "
-            f'Run: pip install "itk_ncr[{EXTRAS[name]}]".'
+            'onnx must be installed for this; it is not. Run: pip install "itk_ncr[onnx]".'
         ) from error
-
-
-def _with_openvino(
-    network: PreparedNCRNet,
-    example: Tensor,
-    scales: int,
-    find_mask: bool,
-    precision: str,
-    threads: int,
-) -> Maps:
-    openvino = required("openvino")
-    model = maps_graph(network, example.shape, scales, find_mask, openvino)
-    compiled = openvino.Core().compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-            # It would choose bfloat16 by itself where the processor has it.
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
-
-    def run(fixed: Tensor, moving: Tensor) -> list[Tensor]:
-        found = compiled([fixed.numpy(), moving.numpy()], share_inputs=True)
-        return [torch.from_numpy(found[number]) for number in range(len(found))]
-
-    return run
-
-
-def _with_onnxruntime(outputs: Outputs, example: Tensor, threads: int) -> Maps:
-    runtime = required("onnxruntime")
-    required("onnx")
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "maps.onnx")
-        _export(outputs, example, path, any_size=False)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def run(fixed: Tensor, moving: Tensor) -> list[Tensor]:
-        found = session.run(None, {"fixed": fixed.numpy(), "moving": moving.numpy()})
-        return [torch.from_numpy(x) for x in found]
-
-    return run
+    return onnx
