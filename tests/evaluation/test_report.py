@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from itk_ncr.errors import ImageReadError
 from itk_ncr.evaluation import summary, write_cohort_report, write_pair_report
-from itk_ncr.evaluation.report import StoredRegistration, judge, sprites, verdict
+from itk_ncr.evaluation.report import StoredRegistration, checks, judge, sprites, verdict
 from itk_ncr.evaluation.scene import Scene
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, as_image, resample, to_sitk, write_image
@@ -483,7 +483,7 @@ def test_the_word_of_earlier_summaries_is_still_understood(tmp_path):
 def test_the_page_and_the_run_warn_at_the_same_share():
     from itk_ncr.registration import results
 
-    assert verdict.MASKED_REVIEW == results.SUSPICIOUS_SHARE
+    assert checks.MASKED.review == results.SUSPICIOUS_SHARE
 
 
 def rows(count: int) -> list[dict[str, object]]:

@@ -1,10 +1,11 @@
 """HTML reports of single registrations and of cohorts."""
 
+from itk_ncr.evaluation.report.checks import Check
 from itk_ncr.evaluation.report.cohort import write_cohort_report
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pair_report import pair_page, write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
-from itk_ncr.evaluation.report.verdict import Check, Verdict, judge, verdict_of
+from itk_ncr.evaluation.report.verdict import Verdict, judge, verdict_of
 
 __all__ = [
     "Check",

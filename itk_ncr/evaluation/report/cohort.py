@@ -11,19 +11,17 @@ from typing import Any
 from urllib.parse import quote
 
 from itk_ncr.evaluation.report.charts import histogram
-from itk_ncr.evaluation.report.page import make_page
-from itk_ncr.evaluation.report.verdict import (
-    FOLDING_REVIEW,
+from itk_ncr.evaluation.report.checks import (
+    FOLDING,
     GRADES,
-    INVERSE_REVIEW,
-    MASKED_REVIEW,
+    INVERSE,
+    MASKED,
     Check,
     Grade,
-    Verdict,
     finite,
-    grade_of,
-    judge,
 )
+from itk_ncr.evaluation.report.page import make_page
+from itk_ncr.evaluation.report.verdict import Verdict, grade_of, judge
 
 PAGE = "report.html"
 # What a batch says of a pair.
@@ -32,10 +30,10 @@ _DONE, _WAITING = "done", "waiting"
 _COLUMNS = (
     ("distance_before", "distance, affine", ".3g", "", None),
     ("distance_outside", "distance, after", ".3g", "", None),
-    ("masked_fraction", "no partner", ".1%", "", MASKED_REVIEW),
+    ("masked_fraction", "no partner", ".1%", "", MASKED.review),
     ("minimum_jacobian", "min. Jacobian", ".2f", "", None),
-    ("folding_fraction", "folding", ".2%", "", FOLDING_REVIEW),
-    ("inverse_error_mean_voxel", "inverse error", ".3f", "", INVERSE_REVIEW),
+    ("folding_fraction", "folding", ".2%", "", FOLDING.review),
+    ("inverse_error_mean_voxel", "inverse error", ".3f", "", INVERSE.review),
     ("label_jaccard", "labels, Jaccard", ".3f", "", None),
     ("seconds", "time", ".1f", " s", None),
 )

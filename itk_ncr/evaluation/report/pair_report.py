@@ -21,9 +21,10 @@ from itk_ncr.evaluation.metrics import (
     labels_touching,
     surface_distance,
 )
+from itk_ncr.evaluation.report.checks import finite
 from itk_ncr.evaluation.report.page import Page, make_page
 from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
-from itk_ncr.evaluation.report.verdict import finite, is_multimodal, judge
+from itk_ncr.evaluation.report.verdict import is_multimodal, judge
 from itk_ncr.evaluation.scene import Registered, Scene
 from itk_ncr.evaluation.summary import brain_rows, summary
 from itk_ncr.images import Image, resample
