@@ -121,8 +121,17 @@ class Head(nn.Sequential):
         assert isinstance(last, nn.Conv2d | nn.Conv3d)
         assert last.bias is not None
         if spread is not None:
-            nn.init.normal_(last.weight, std=spread)
+            draw_weights(last.weight, spread)
         nn.init.constant_(last.bias, value)
+
+
+def draw_weights(weight: Tensor, spread: float) -> None:
+    """Fill a weight from a normal distribution; on the meta device, which has no values, nothing.
+
+    There ``nn.init.normal_`` would import torch's compiler, which takes seconds.
+    """
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=spread)
 
 
 class _Double(torch.autograd.Function):

@@ -17,7 +17,7 @@ from itk_ncr.networks.grids import (
     padded,
     require_pairs,
 )
-from itk_ncr.networks.layers import CHANNELS_LAST, CONVOLUTIONS, double, halve
+from itk_ncr.networks.layers import CHANNELS_LAST, CONVOLUTIONS, double, draw_weights, halve
 from itk_ncr.ops import exponential
 from itk_ncr.prediction import Prediction
 
@@ -88,7 +88,7 @@ class VoxelMorph(nn.Module):
             for before, after in zip((first, *tail[:-1]), tail, strict=True)
         )
         self.velocity = convolution(tail[-1], dimension, 3, padding=1)
-        nn.init.normal_(self.velocity.weight, std=SPREAD)
+        draw_weights(self.velocity.weight, SPREAD)
         nn.init.zeros_(self.velocity.bias)  # type: ignore[arg-type]
         nn.Module.to(self, memory_format=CHANNELS_LAST[dimension])  # type: ignore[call-overload]
 

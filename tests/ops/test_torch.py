@@ -259,3 +259,11 @@ def test_hundreds_of_calls_keep_no_more_memory_than_a_few(smooth_field):
         if number in (20, 299):
             kept.append(module.kept_memory())
     assert kept[1] <= kept[0]
+
+
+def test_the_operators_do_not_import_the_compiler_of_torch():
+    check = "import sys, itk_ncr.ops, itk_ncr.networks; assert 'torch._dynamo' not in sys.modules"
+    network = "from itk_ncr.checkpoints import load_model; load_model('brain-t1-2d')"
+    again = "assert 'torch._dynamo' not in sys.modules"
+    words = [sys.executable, "-c", "; ".join((check, network, again))]
+    subprocess.run(words, check=True, timeout=120)
