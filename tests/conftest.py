@@ -48,6 +48,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.line(f"{name}: {reason}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_models_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Models that the user of this machine has added are not seen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ITK_NCR_MODELS", str(tmp_path_factory.mktemp("data") / "models"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _text_encoding_kept() -> Iterator[None]:
     """Writing DICOM with SimpleITK sets LC_CTYPE to "C": Python would read text as ASCII then."""

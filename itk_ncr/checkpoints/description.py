@@ -21,6 +21,8 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("network_settings", "training", "figures", "licence"), dict),
 }
 
+PRINTED = ("name", "network", "contrast", "preset", "variant")
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -86,6 +88,12 @@ class ModelDescription:
             if not isinstance(getattr(self, name), kind):
                 what = "a text" if kind is str else "an object of names and values"
                 raise ArgumentError(f"{name} must be {what}; got {_shown(getattr(self, name))}.")
+        for name in PRINTED:
+            if not getattr(self, name).isprintable():
+                raise ArgumentError(
+                    f"{name} must be one line of printable characters; got "
+                    f"{_shown(getattr(self, name))}."
+                )
         if not _is_whole(self.dimension) or self.dimension not in (2, 3):
             raise ArgumentError(f"dimension must be 2 or 3; got {_shown(self.dimension)}.")
         if self.spacing_mm is not None:
@@ -209,7 +217,9 @@ def model_card(description: ModelDescription, sha256: str) -> str:
             lines += [f"## {title}", "", *_bullets(entries), ""]
     if d.limits:
         lines += ["## Limits", "", d.limits, ""]
-    return "\n".join([*lines, "For research use only.", ""])
+    text = "\n".join([*lines, "For research use only.", ""])
+    # Descriptions come from other people: none of theirs steers a terminal.
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _bullets(entries: Mapping[str, Any], indent: str = "") -> list[str]:

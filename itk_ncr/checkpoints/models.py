@@ -1,4 +1,4 @@
-"""Trained models: a folder each, with weights, description and card; some come with the package.
+"""Trained models: a folder each, with weights, description and card.
 
 ``weights.safetensors`` holds the tensors, ``model.json`` the description and the SHA-256 of the
 weights, ``card.md`` the description for people. Nothing outside the folder is ever read.
@@ -6,6 +6,7 @@ weights, ``card.md`` the description for people. Nothing outside the folder is e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,7 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.checkpoints.description import ModelDescription, model_card
+from itk_ncr.checkpoints.places import (
+    CARD,
+    DESCRIPTION,
+    WEIGHTS,
+    installed_names,
+    named_folder,
+    shipped_names,
+)
 from itk_ncr.checkpoints.state import (
+    parse_state,
     read_json,
     read_state,
     replace_file,
@@ -28,12 +38,11 @@ from itk_ncr.errors import ArgumentError, CheckpointError, NCRError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.json", "card.md"
-SHIPPED = Path(__file__).parent / "shipped"
 # Batch normalisation divides by these: eleven bits are too few.
 FULL_PRECISION = ("running_mean", "running_var")
 MOST_SETTINGS = 4000  # characters; ours have less than 100
 LARGEST_DESCRIPTION = 4_000_000  # bytes; ours have some thousand
+WIDEST_NUMBER = 8  # bytes
 
 
 @dataclass(frozen=True)
@@ -89,11 +98,23 @@ def save_model(
         raise CheckpointError(f"cannot write '{folder}': {error.strerror}.") from error
     tensors = {name: _stored(name, t, half) for name, t in network.state_dict().items()}
     write_state(folder / WEIGHTS, tensors, {"description": description.as_dict()})
-    sha256 = _sha256(folder / WEIGHTS)
+    stored = StoredModel(folder, description, _sha256(folder / WEIGHTS))
+    write_description(stored)
+    return stored
+
+
+def write_description(stored: StoredModel) -> None:
+    """Write card and ``model.json`` beside weights that are there already.
+
+    Raises
+    ------
+    CheckpointError
+        If a file cannot be written.
+    """
+    folder, description, sha256 = stored.folder, stored.description, stored.sha256
     replace_file(folder / CARD, model_card(description, sha256).encode())
     content = {"description": description.as_dict(), "sha256": sha256}
     replace_file(folder / DESCRIPTION, (json.dumps(content, indent=2) + "\n").encode())
-    return StoredModel(folder, description, sha256)
 
 
 def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescription]:
@@ -102,7 +123,7 @@ def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescripti
     Parameters
     ----------
     model : str or path
-        Name of a model that comes with the package, or the folder of one.
+        Name of a model of the package or of an added one, or the folder of a model.
 
     Raises
     ------
@@ -111,48 +132,135 @@ def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescripti
     CheckpointError
         If its files are damaged or do not fit each other.
     """
+    found = find_model(model)
+    wanted = network_tensors(found.folder, found.description)
+    content = read_weights(found.folder / WEIGHTS, wanted)
+    tensors = require_described(found, found.folder, content)
+    require_fit(found.folder, found.description, wanted, tensors)
+    return _build(found.description, tensors), found.description
+
+
+def network_tensors(source: Path, description: ModelDescription) -> dict[str, Tensor]:
+    """The tensors of the network that a description names, without memory (device "meta").
+
+    Parameters
+    ----------
+    source : Path
+        What an error calls the model.
+    description : ModelDescription
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such network, or its settings are wrong.
+    """
     import torch
 
     from itk_ncr.networks import build_network
 
-    found = find_model(model)
-    tensors = _verified(found)
-    description = found.description
-    settings = {**description.network_settings, "dimension": description.dimension}
+    settings = _network_settings(description)
     if len(str(settings)) > MOST_SETTINGS:
         raise CheckpointError(
-            f"cannot build the network of model '{found.folder}': its settings are "
+            f"cannot build the network of model '{source}': its settings are "
             f"{len(str(settings))} characters long. Take another copy."
         )
     try:
         # Shapes only: settings of a damaged description may ask for more memory than there is.
         with torch.device("meta"):
-            wanted = build_network(description.network, **settings).state_dict()
+            return build_network(description.network, **settings).state_dict()
     except (NCRError, TypeError, ValueError, RuntimeError, OverflowError, LookupError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise CheckpointError(
-            f"cannot build the network of model '{found.folder}': {reason}. Take another copy, or "
+            f"cannot build the network of model '{source}': {reason}. Take another copy, or "
             "install the version of itk_ncr that trained it."
         ) from error
-    if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in tensors.items()}:
-        odd = sorted(
-            n
-            for n in wanted.keys() | tensors.keys()
-            if n not in wanted or n not in tensors or wanted[n].shape != tensors[n].shape
-        )
+
+
+def read_weights(path: Path, wanted: Mapping[str, Tensor]) -> bytes:
+    """The content of a file of weights, if its size is that of a network's tensors.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or is far larger than the tensors; then it is not read.
+    """
+    most = sum(tensor.numel() for tensor in wanted.values()) * WIDEST_NUMBER
+    most += 2 * LARGEST_DESCRIPTION
+    if not path.is_file():
+        raise CheckpointError(f"cannot read '{path}': there is no such file.")
+    try:
+        with path.open("rb") as file:
+            content = file.read(min(most, path.stat().st_size) + 1)
+    except OSError as error:
+        raise CheckpointError(f"cannot read '{path}': {error.strerror}.") from error
+    if len(content) > most:
         raise CheckpointError(
-            f"weights of model '{found.folder}' must fit its network {description.network!r}; "
+            f"weights '{path}' must have at most {most} bytes, what their network needs; got more. "
+            "Take another copy."
+        )
+    return content
+
+
+def require_fit(
+    source: Path,
+    description: ModelDescription,
+    wanted: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Refuse weights that are not those of the network, or not finite.
+
+    Raises
+    ------
+    CheckpointError
+        With the first tensor that is wrong.
+    """
+    import torch
+
+    odd = sorted(
+        n
+        for n in wanted.keys() | tensors.keys()
+        if n not in wanted or n not in tensors or wanted[n].shape != tensors[n].shape
+    )
+    if odd:
+        raise CheckpointError(
+            f"weights of model '{source}' must fit its network {description.network!r}; "
             f"{len(odd)} tensors do not, {odd[0]!r} first. Take another copy."
         )
-    network = build_network(description.network, **settings)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"weights of model '{source}' must be finite; got others in {name!r}. "
+                "Take another copy."
+            )
+
+
+def _build(description: ModelDescription, tensors: Mapping[str, Tensor]) -> nn.Module:
+    from itk_ncr.networks import build_network
+
+    network = build_network(description.network, **_network_settings(description))
     network.load_state_dict(tensors)
-    return network.eval().requires_grad_(False), description
+    return network.eval().requires_grad_(False)
+
+
+def _network_settings(description: ModelDescription) -> dict[str, Any]:
+    return {**description.network_settings, "dimension": description.dimension}
 
 
 def shipped_models() -> dict[str, ModelDescription]:
     """The models that come with the package, by name."""
-    folders = sorted(path.parent for path in SHIPPED.glob(f"*/{DESCRIPTION}"))
-    return {folder.name: _read_description(folder).description for folder in folders}
+    return {name: find_model(name).description for name in shipped_names()}
+
+
+def installed_models() -> dict[str, ModelDescription]:
+    """The models that the user has added, by name.
+
+    Those whose description cannot be read are left out; :func:`verify_model` says why.
+    """
+    found = {}
+    for name in installed_names():
+        with contextlib.suppress(CheckpointError):
+            found[name] = find_model(name).description
+    return found
 
 
 def verify_model(model: str | os.PathLike[str]) -> str:
@@ -180,18 +288,25 @@ def find_model(model: str | os.PathLike[str]) -> StoredModel:
     CheckpointError
         If its description cannot be read.
     """
-    known = sorted(shipped_models())
-    folder = SHIPPED / str(model) if str(model) in known else Path(model)
+    folder = named_folder(str(model)) or Path(model)
     require_no_pickle(folder)
     if not (folder / DESCRIPTION).is_file():
+        known = [*shipped_names(), *installed_names()]
         names = f"one of {', '.join(known)}" if known else "the name of one (none is installed)"
         raise ArgumentError(
             f"model must be {names}, or a folder with {DESCRIPTION} and {WEIGHTS}; got '{model}'."
         )
-    return _read_description(folder)
+    return read_description(folder)
 
 
-def _read_description(folder: Path) -> StoredModel:
+def read_description(folder: Path) -> StoredModel:
+    """The model in a folder, without its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If ``model.json`` cannot be read, or is not what a model's description is.
+    """
     path = folder / DESCRIPTION
     try:
         if path.stat().st_size > LARGEST_DESCRIPTION:
@@ -218,26 +333,56 @@ def _verified(found: StoredModel) -> Mapping[str, Tensor]:
     path = found.folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"cannot read '{path}': there is no such file.")
-    sha256 = _sha256(path)
-    if sha256 != found.sha256:
-        raise CheckpointError(
-            f"cannot use model '{found.folder}': SHA-256 of {WEIGHTS} must be {found.sha256}; got "
-            f"{sha256}. Take another copy."
-        )
+    _require_sha256(found.folder, found.sha256, _sha256(path))
     tensors, record = read_state(path)
-    written = _described(record)
+    _require_same_description(found, found.folder, record)
+    return tensors
+
+
+def require_described(found: StoredModel, source: Path, content: bytes) -> Mapping[str, Tensor]:
+    """The tensors in the content of a file of weights, if it is what a description says.
+
+    Parameters
+    ----------
+    found : StoredModel
+        The description and the SHA-256 to expect.
+    source : Path
+        What an error calls the model.
+    content : bytes
+        Of the file of weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the content is damaged, or not that of the description.
+    """
+    _require_sha256(source, found.sha256, hashlib.sha256(content).hexdigest())
+    tensors, record = parse_state(content, source / WEIGHTS if source.is_dir() else source)
+    _require_same_description(found, source, record)
+    return tensors
+
+
+def _require_sha256(source: Path, wanted: str, found: str) -> None:
+    if found != wanted:
+        raise CheckpointError(
+            f"cannot use model '{source}': SHA-256 of {WEIGHTS} must be {wanted}; got {found}. "
+            "Take another copy."
+        )
+
+
+def _require_same_description(found: StoredModel, source: Path, record: Mapping[str, Any]) -> None:
+    written = described(record)
     if written is not None and written.orientation is None:
         # Weights of 2D models may be older than the entry; model.json then adds it.
         written = dataclasses.replace(written, orientation=found.description.orientation)
     if written != found.description:
         raise CheckpointError(
-            f"cannot use model '{found.folder}': {DESCRIPTION} is not the description its weights "
+            f"cannot use model '{source}': {DESCRIPTION} is not the description its weights "
             "were written with. Take another copy."
         )
-    return tensors
 
 
-def _described(record: Mapping[str, Any]) -> ModelDescription | None:
+def described(record: Mapping[str, Any]) -> ModelDescription | None:
     """The description that was written with weights; what is newer than they has its default."""
     try:
         return ModelDescription.from_dict(record["description"])

@@ -27,6 +27,8 @@ FORMAT_VERSION = 1
 ENTRY = "itk_ncr"
 # Levels of lists and objects in a record; ours have six.
 DEEPEST = 32
+# Bytes of a safetensors header that are read without the tensors; ours have some ten thousand.
+LARGEST_HEADER = 16_000_000
 # Files of these names are pickles as a rule: reading one runs whatever its author put in.
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 
@@ -80,9 +82,6 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     CheckpointError
         If the file is missing, truncated, damaged, not of this package, or of a later version.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     path = Path(path)
     require_no_pickle(path)
     if not path.is_file():
@@ -92,6 +91,14 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read '{path}': {_line(error)}.") from error
+    return parse_state(content, path)
+
+
+def parse_state(content: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """:func:`read_state` for the content of a file; ``path`` is its name in errors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
         tensors = load(content)
         entry = _entry(path, _metadata(content))
@@ -104,13 +111,40 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
             f"cannot read '{path}': it is damaged (its SHA-256 is not that of its content). "
             "Take another copy."
         )
+    return tensors, _record(path, entry)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record alone, from the header of the file; nothing is verified and no tensor read.
+
+    Raises
+    ------
+    CheckpointError
+        If the header is missing, damaged, or not of this package.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            content = start + file.read(min(int.from_bytes(start, "little"), LARGEST_HEADER))
+    except OSError as error:
+        raise CheckpointError(f"cannot read '{path}': {_line(error)}.") from error
+    try:
+        metadata = _metadata(content)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot read '{path}': it is not a safetensors file, or truncated ({_line(error)})."
+        ) from error
+    return _record(path, _entry(path, metadata))
+
+
+def _record(path: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     try:
         record = read_json(entry["record"])
     except ValueError as error:
         raise CheckpointError(f"cannot read '{path}': its record: {_line(error)}.") from None
     if not isinstance(record, dict):
         raise CheckpointError(f"cannot read '{path}': its record must be an object.")
-    return tensors, record
+    return record
 
 
 def read_json(text: str) -> Any:

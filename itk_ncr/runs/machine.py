@@ -67,7 +67,7 @@ def cuda_driver() -> str | None:
 
 def environment() -> dict[str, Any]:
     """Content of ``itk-ncr info``."""
-    from itk_ncr.checkpoints import shipped_models
+    from itk_ncr.checkpoints import installed_names, shipped_models
 
     return {
         "versions": versions(),
@@ -76,5 +76,5 @@ def environment() -> dict[str, Any]:
         "processors": cpus(),
         "threads_set": os.environ.get("OMP_NUM_THREADS"),
         "cuda_driver": cuda_driver(),
-        "models": list(shipped_models()),
+        "models": [*shipped_models(), *installed_names()],
     }

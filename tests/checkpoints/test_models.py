@@ -10,7 +10,7 @@ from itk_ncr.checkpoints import (
     ModelDescription,
     find_model,
     load_model,
-    models,
+    places,
     read_state,
     save_model,
     verify_model,
@@ -138,7 +138,7 @@ def test_weights_of_another_network_are_refused(folder, tmp_path, description):
 
 
 def test_missing_files_and_unknown_names_say_what_there_is(folder, monkeypatch):
-    monkeypatch.setattr(models, "SHIPPED", folder.parent)
+    monkeypatch.setattr(places, "SHIPPED", folder.parent)
     assert list(checkpoints.shipped_models()) == ["tiny"]
     assert load_model("tiny")[1].name == "tiny"
     with pytest.raises(ArgumentError, match=r"tiny.*got 'large'"):

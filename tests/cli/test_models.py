@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from itk_ncr.checkpoints import ModelDescription, save_model
-from itk_ncr.checkpoints import models as room
+from itk_ncr.checkpoints import ModelDescription, load_model, places, save_model
 from itk_ncr.networks import build_network
 
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(room, "SHIPPED", folder)
+    monkeypatch.setattr(places, "SHIPPED", folder)
     return folder
 
 
@@ -58,7 +58,7 @@ def test_the_list_names_every_model_and_its_preset(run, shipped):
 
 
 def test_an_empty_list_says_so(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "SHIPPED", tmp_path)
+    monkeypatch.setattr(places, "SHIPPED", tmp_path)
     for words in (["list"], ["verify"]):
         result = run("models", *words)
         assert (result.exit_code, "no models" in result.stdout) == (0, True)
@@ -126,6 +126,75 @@ def test_register_takes_the_network_of_a_folder(run, folder, pair, tmp_path):
     assert run("register", *pair, *alone).exit_code == 0
     told = json.loads((tmp_path / "alone" / "summary.json").read_text())
     assert (told["engine"], told["model"]) == ("instance", None)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of added models, empty."""
+    monkeypatch.setenv("ITK_NCR_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def test_an_added_model_is_listed_verified_used_and_removed(
+    run, shipped, folder, data, pair, tmp_path
+):
+    said = run("models", "add", folder / "brain-2d", "--name", "hospital-2d")
+    assert said.exit_code == 0, said.output
+    assert "--model hospital-2d" in said.stdout
+    heading, ours, added = run("models", "list").stdout.splitlines()
+    assert heading.split()[-1] == "from"
+    assert (ours.split()[0], ours.split()[-1]) == ("brain-2d", "package")
+    assert (added.split()[0], added.split()[-1]) == ("hospital-2d", "added")
+    assert list(json.loads(run("models", "list", "--json").stdout)) == ["brain-2d", "hospital-2d"]
+    assert json.loads(run("info", "--json").stdout)["models"] == ["brain-2d", "hospital-2d"]
+    assert "hospital-2d: right" in run("models", "verify").stdout
+    words = ["--model", "hospital-2d", "--refine", 0, "--no-report", "-q"]
+    result = run("register", *pair, "-o", tmp_path / "run", *words)
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert told["model"]["sha256"] in said.stdout
+    assert told["settings"]["model"] == "hospital-2d"
+    assert run("models", "remove", "hospital-2d").exit_code == 0
+    assert not list(data.iterdir())
+    result = run("register", *pair, "-o", tmp_path / "again", *words)
+    assert (result.exit_code, "got 'hospital-2d'" in result.stderr) == (2, True)
+
+
+def test_a_model_that_cannot_be_added_or_removed_is_one_line(run, shipped, folder, data, tmp_path):
+    for words in (
+        ["add", folder / "brain-2d"],
+        ["add", tmp_path / "nothing"],
+        ["add", folder / "brain-2d", "--name", "../up"],
+        ["remove", "brain-2d"],
+        ["remove", "hospital-2d"],
+    ):
+        result = run("models", *words)
+        assert result.exit_code == 2, words
+        assert result.stderr.count("\n") == 1
+        assert result.stdout == ""
+    assert not data.exists()
+
+
+def test_a_damaged_added_model_is_named_and_the_rest_is_listed(run, shipped, folder, data):
+    run("models", "add", folder / "brain-2d", "--name", "hospital-2d")
+    (data / "hospital-2d" / "model.json").write_text("{")
+    result = run("models", "list")
+    assert result.exit_code == 0
+    assert "brain-2d" in result.stdout
+    assert "models verify hospital-2d" in result.stderr
+    result = run("models", "verify")
+    assert (result.exit_code, "hospital-2d: WRONG" in result.stdout) == (2, True)
+
+
+def test_a_description_cannot_steer_the_terminal(run, shipped, folder, data, tmp_path):
+    network, about = load_model(folder / "brain-2d")
+    about = dataclasses.replace(about, limits="\x1b[2J[bold]gone[/bold]", variant="[red]u")
+    save_model(tmp_path / "odd", network, about)
+    assert run("models", "add", tmp_path / "odd", "--name", "odd").exit_code == 0
+    shown = run("models", "show", "odd").stdout
+    assert "\x1b" not in shown
+    assert "[bold]gone" in shown
+    assert "[red]u" in run("models", "list").stdout
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import itk_ncr
-from itk_ncr.checkpoints import load_model, models, save_model
+from itk_ncr.checkpoints import ModelDescription, load_model, places, save_model
 from itk_ncr.errors import (
     ArgumentError,
     CheckpointError,
@@ -81,7 +81,7 @@ def describe(slice_model):
     def make(network, name, spacing, size):
         changes = {"name": name, "spacing_mm": spacing, "size": size, "dimension": len(size)}
         changes |= {"orientation": "LPS"[: len(size)]}
-        return models.ModelDescription.from_dict(stored | changes)
+        return ModelDescription.from_dict(stored | changes)
 
     return make
 
@@ -445,7 +445,7 @@ def shipped(tmp_path, monkeypatch, slice_model):
     network, description = load_model(slice_model)
     changed = dataclasses.replace(description, name="brain-2d", contrast="brain-t1")
     save_model(tmp_path / "shipped" / "brain-2d", network, changed)
-    monkeypatch.setattr(models, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(places, "SHIPPED", tmp_path / "shipped")
     return tmp_path / "shipped" / "brain-2d"
 
 
