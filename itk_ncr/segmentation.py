@@ -34,6 +34,7 @@ def threshold(probability: ArrayLike, level: float = 0.5) -> Mask:
     Returns
     -------
     array of bool, the shape of ``probability``
+        True above ``level``; NaN is not above it.
     """
     with np.errstate(invalid="ignore"):
         return np.asarray(_image(probability) > level)
@@ -84,6 +85,7 @@ def hysteresis(
     Returns
     -------
     array of bool, the shape of ``probability``
+        True in the components that are kept.
 
     Raises
     ------
@@ -309,6 +311,7 @@ def fill_holes(mask: ArrayLike, connectivity: Connectivity = "faces") -> Mask:
     Returns
     -------
     array of bool, the shape of ``mask``
+        True in the mask and in its cavities.
     """
     inside = _mask(mask)
     slab = inside.squeeze()

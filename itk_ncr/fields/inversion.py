@@ -20,28 +20,28 @@ def invert_displacement(
 ) -> Tensor:
     r"""Find v with ``v(p) + u(p + v(p)) = 0`` by a fixed-point iteration.
 
-    Where a step makes a voxel worse it is not taken, and half of it is tried next. Where the map
-    folds there is no inverse: the best value that was seen stays, and :func:`inverse_consistency`
-    tells how good it is. Outside the grid u is taken to go on as at the border.
+    A step that makes a voxel worse is not taken; half of it is tried next. Where the map folds
+    there is no inverse: the best value found is kept, and :func:`inverse_consistency` measures its
+    error. Outside the grid, u takes its border value.
 
     Parameters
     ----------
     displacement : Tensor, shape (N, D, *spatial)
-        u, in voxels.
+        Displacement u, in voxels.
     iterations : int
-        At most this many.
+        Maximum number of iterations.
     tolerance : float
-        Largest error in voxels that is good enough to stop.
+        Largest error at which to stop, in voxels.
 
     Returns
     -------
     Tensor, shape (N, D, *spatial)
-        v, in voxels.
+        Inverse displacement v, in voxels.
 
     Raises
     ------
     ShapeError
-        If ``displacement`` is none.
+        If ``displacement`` is not (N, D, *spatial) with D = 2 or 3.
 
     References
     ----------

@@ -64,10 +64,22 @@ def reduced_shape(
 
     Parameters
     ----------
-    shape : sizes per axis
-    factor : float >= 1, or one per axis
+    shape : sequence of int
+        Size of the fine grid, in array order.
+    factor : float or sequence of float
+        Reduction, >= 1, for all axes or one per axis.
     minimum : int
         No axis falls below this size (nor rises above its own).
+
+    Returns
+    -------
+    tuple of int
+        Size of the coarse grid, in array order.
+
+    Raises
+    ------
+    ArgumentError
+        If ``factor`` is below 1 or has another number of axes.
     """
     factors = (float(factor),) * len(shape) if isinstance(factor, int | float) else tuple(factor)
     if len(factors) != len(shape) or any(not f >= 1 for f in factors):
@@ -89,12 +101,19 @@ def downsample(image: Tensor, shape: Sequence[int]) -> Tensor:
     Parameters
     ----------
     image : Tensor, shape (N, C, *spatial)
-    shape : one integer per axis
-        Size of the coarse grid.
+        Images or fields.
+    shape : sequence of int
+        Size of the coarse grid, one entry per axis.
 
     Returns
     -------
     Tensor, shape (N, C, *shape)
+        Values on a grid of the same extent.
+
+    Raises
+    ------
+    ShapeError
+        If ``shape`` has another number of axes or exceeds the size of the image.
     """
     new, old = tuple(int(n) for n in shape), tuple(image.shape[2:])
     if new == old:

@@ -41,6 +41,7 @@ def smooth(
     Returns
     -------
     Tensor, shape (N, C, *spatial)
+        Smoothed values, with the dtype and device of ``tensor``.
 
     Raises
     ------

@@ -63,7 +63,14 @@ def _run_on_device(index: int) -> bool:
 
 
 def build_info() -> dict[str, Any]:
-    """What the kernels were built with and which variant runs here."""
+    """Describe the compiled kernels and the variant that runs on this machine.
+
+    Returns
+    -------
+    dict
+        ``compiled`` (bool), ``version`` (str or None), ``simd`` (str), ``openmp`` and ``cuda``
+        (bool), ``threads`` (int).
+    """
     info: dict[str, Any] = {
         "compiled": _module is not None,
         "version": None,

@@ -88,7 +88,25 @@ def _exponential(
 def exponential_pair(
     velocity: Tensor, squarings: int | None = None, *, keep_every: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """exp(v) and exp(-v), with the same number of squarings; see :func:`exponential`."""
+    """Displacements exp(v) and exp(-v), computed with the same number of squarings.
+
+    Parameters
+    ----------
+    velocity : Tensor, shape (N, D, *spatial)
+        Voxels per unit time; channel c moves array axis c.
+    squarings, keep_every : int
+        As for :func:`exponential`.
+
+    Returns
+    -------
+    tuple of two Tensors, shape (N, D, *spatial)
+        Both displacements in voxels.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        As :func:`exponential`.
+    """
     _check_exponential(velocity, squarings, keep_every)
     return (
         _exponential(velocity, squarings, keep_every, 1.0),
@@ -109,7 +127,7 @@ def warp(
     Parameters
     ----------
     image : Tensor, shape (N, C, *spatial_in)
-        float32 or float64; with ``mode="nearest"`` also uint8, int16 or int32 (kept as they are).
+        Values of type float32 or float64; with ``mode="nearest"`` also uint8, int16 or int32.
     displacement : Tensor, shape (N, D, *spatial_out)
         In voxels of ``image``; its grid may have another size than the image's.
     mode : str
@@ -118,12 +136,13 @@ def warp(
         "border": the border value repeats outside. "fill": positions outside the voxels of the
         image, that is not in [-0.5, n - 0.5), get ``fill_value`` (ITK's rule).
     fill_value : float
-        Used with "fill"; integer images want one that their type holds.
+        Used with "fill"; integer images need a value that their type can represent.
 
     Returns
     -------
     Tensor, shape (N, C, *spatial_out)
-        dtype of ``image``. A NaN position yields NaN (integer images: the first voxel).
+        Values of the dtype of ``image``. A NaN position yields NaN (integer images: the first
+        voxel).
 
     Raises
     ------
@@ -158,6 +177,16 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     outer, inner : Tensor, shape (N, D, *spatial)
         Displacements in voxels on one grid; ``inner`` is applied first.
 
+    Returns
+    -------
+    Tensor, shape (N, D, *spatial)
+        Displacement of the composition, in voxels.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If shapes, dtypes or devices do not fit.
+
     Notes
     -----
     The gradient to ``outer`` is non-deterministic on CUDA, as that of :func:`warp` to its image.
@@ -177,11 +206,17 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
     Parameters
     ----------
     displacement : Tensor, shape (N, D, *spatial)
-        In voxels. Central differences inside, one-sided at the rim, 0 along axes of one voxel.
+        In voxels.
 
     Returns
     -------
     Tensor, shape (N, 1, *spatial)
+        From central differences inside, one-sided ones at the border, 0 along axes of one voxel.
+
+    Raises
+    ------
+    ShapeError
+        If ``displacement`` is not (N, D, *spatial) with D = 2 or 3.
     """
     checks.require_field(displacement, "displacement")
     if not _is_compiled(displacement):
@@ -193,6 +228,23 @@ def box_sum(image: Tensor, radius: int) -> Tensor:
     """Sums over windows of (2r + 1) voxels per axis, cut off at the border of the image.
 
     Linear and its own adjoint. Nothing is subtracted, so windows of zeros sum to exactly 0.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, *spatial)
+        Values of type float32 or float64.
+    radius : int
+        Radius r of the window in voxels, 0 to 64.
+
+    Returns
+    -------
+    Tensor, shape (N, C, *spatial)
+        Sum of the window around every voxel.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If ``image`` or ``radius`` is of another kind.
     """
     checks.require_grid(image, "image")
     checks.require_whole_number(radius, "radius", 0, 64)
@@ -210,6 +262,16 @@ def resize(tensor: Tensor, shape: Sequence[int]) -> Tensor:
         Values are not rescaled: see ``fields.resize_velocity`` for fields in voxels.
     shape : sequence of int
         New spatial shape. An axis that shrinks to one voxel keeps its first value.
+
+    Returns
+    -------
+    Tensor, shape (N, C, *shape)
+        Interpolated values, of the dtype of ``tensor``.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If ``shape`` does not have one positive entry per spatial axis.
     """
     checks.require_grid(tensor, "tensor")
     sizes = checks.require_shape(shape, "shape", tensor.ndim - 2)
@@ -230,21 +292,27 @@ def total_variation_denoise(
     Parameters
     ----------
     evidence : Tensor, shape (N, C, *spatial)
-        g; every channel is solved by itself.
+        Data g; every channel is solved separately.
     weight : float
         Price of a unit jump per unit of area; >= 0.
     iterations : int
         Accelerated (FISTA) projected-gradient steps on the dual, at least 0.
     dual : Tensor, shape (N * C, D, *spatial), optional
-        Where to start, from an earlier call. Default: 0.
+        Initial dual, from an earlier call. Default: 0.
 
     Returns
     -------
     u : Tensor, shape (N, C, *spatial)
+        The minimiser; no gradient flows to ``evidence``.
     dual : Tensor, shape (N * C, D, *spatial)
         For a warm start.
     gap : Tensor, shape (N, C)
         Primal minus dual value: the energy of u is at most this far from the minimum.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If a shape does not fit or a number is out of range.
     """
     checks.require_grid(evidence, "evidence")
     checks.require_whole_number(iterations, "iterations", 0, 1_000_000)

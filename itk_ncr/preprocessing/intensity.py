@@ -75,6 +75,11 @@ def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
     name : str
         What to call it in an error.
 
+    Returns
+    -------
+    Normalised
+        The scaled image in float32, its foreground and notes about what was done.
+
     Raises
     ------
     ImageValueError

@@ -21,9 +21,15 @@ def is_layered(values: NDArray[np.float32], foreground: NDArray[np.bool_]) -> bo
 
     Parameters
     ----------
-    values : ndarray, float32, shape (y, x)
+    values : ndarray of float32, shape (y, x)
         On the scale of :func:`normalise`.
     foreground : ndarray of bool, shape (y, x)
+        Voxels that show the object.
+
+    Returns
+    -------
+    bool
+        False for every image that is not 2D.
     """
     if values.ndim != 2:
         return False
