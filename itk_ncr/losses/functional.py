@@ -44,7 +44,13 @@ DESCRIPTORS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class FunctionalValue:
-    """What each term adds to the total; every entry has shape (N,)."""
+    """Contribution of each term to the total.
+
+    Attributes
+    ----------
+    total, distance, smoothness, volume, perimeter, overlap : Tensor, shape (N,)
+        One value per pair; ``total`` is the sum of the others.
+    """
 
     total: Tensor
     distance: Tensor
@@ -66,7 +72,7 @@ class Functional:
     Attributes
     ----------
     similarity : str
-        A row of :data:`SIMILARITIES`, with ``similarity_settings`` as its keyword arguments.
+        A row of :data:`SIMILARITIES`.
     descriptor : str
         A row of :data:`DESCRIPTORS`: what is warped and compared in place of the images. "mind"
         with the similarity "mse" describes both images once; the similarity "mind" describes every
@@ -80,12 +86,13 @@ class Functional:
     lam : float
         Price of 1 - Dice (lambda).
     overlap_per_class : bool
-        Dice of every label by itself, then their mean; default: pooled, as published.
+        Take the Dice of every label separately, then their mean; default: pooled, as published.
     level_weights : tuple of float
         Weights of the scales in a multi-resolution sum, finest first.
     level_spacing : tuple of float
-        What a voxel counts as in the gradient of the velocity, finest first. 1: level voxels.
+        Voxel size in the gradient of the velocity, finest first. 1: level voxels.
     smoothness_kind : "gradient" or "curvature"
+        See :func:`smoothness`.
     stiffness : float
         The velocity is (1 + this * S) times as smooth; 0 is the published form, 9 "ten times".
     perimeter_form, sobel3d : str
@@ -97,6 +104,8 @@ class Functional:
         N_ref times too low. For comparison only; it masks half of a healthy brain.
     reference_voxels : int
         N_ref, only used by the last two.
+    similarity_settings : mapping
+        Keyword arguments of the similarity.
 
     Raises
     ------
@@ -158,7 +167,18 @@ class Functional:
                 )
 
     def features(self, image: Tensor) -> Tensor:
-        """What is compared of an image, (N, channels, *spatial): by default the image itself."""
+        """Features of an image that are warped and compared; by default the image itself.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, C, *spatial)
+            In any intensity unit.
+
+        Returns
+        -------
+        Tensor, shape (N, channels, *spatial)
+            Features on the same grid.
+        """
         return DESCRIPTORS[self.descriptor](image)
 
     def distance_to(
@@ -177,7 +197,7 @@ class Functional:
         correspondence : Tensor, shape (N, 1, *spatial), optional
             1 - S. Default: 1 everywhere.
         foreground : Tensor, shape (N, 1, *spatial), optional
-            The voxels the mean is about.
+            Voxels over which the mean is taken.
 
         Returns
         -------
@@ -200,7 +220,24 @@ class Functional:
         spacing: Sequence[float] | None = None,
         level: int = 0,
     ) -> Tensor:
-        """Alpha times the roughness of a velocity, (N,); the arguments are those of a call."""
+        """Alpha times the roughness of a velocity.
+
+        Parameters
+        ----------
+        velocity : Tensor, shape (N, D, *spatial)
+            In voxels of its own grid.
+        correspondence : Tensor, shape (N, 1, *spatial or finer), optional
+            In [0, 1]; the field is stiffer where it is low. No gradient flows to it. Default: 1.
+        spacing : D floats in array order, optional
+            Voxel size of the velocity's grid; matters where it differs between axes.
+        level : int
+            Index into ``level_spacing``; beyond its end, the last entry.
+
+        Returns
+        -------
+        Tensor, shape (N,)
+            The weighted term.
+        """
         weight = None
         if correspondence is not None and self.stiffness > 0:
             # The mask decides where the field is stiff; the stiffness must not shape the mask.
@@ -219,12 +256,38 @@ class Functional:
         return alpha / step**2 * roughness
 
     def volume(self, noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
-        """Tau times the mean of a mask, (N,)."""
+        """Tau times the mean of a mask.
+
+        Parameters
+        ----------
+        noncorrespondence : Tensor, shape (N, 1, *spatial)
+            Probability in [0, 1].
+        foreground : Tensor, shape (N, 1, *spatial), optional
+            Voxels over which the mean is taken, with weights >= 0. Default: all.
+
+        Returns
+        -------
+        Tensor, shape (N,)
+            The weighted term.
+        """
         scale = self._scale(noncorrespondence, foreground)
         return self.tau * scale * volume(noncorrespondence, foreground=foreground)
 
     def perimeter(self, noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
-        """Kappa times the mean boundary of a mask, (N,)."""
+        """Kappa times the mean boundary of a mask.
+
+        Parameters
+        ----------
+        noncorrespondence : Tensor, shape (N, 1, *spatial)
+            Probability in [0, 1].
+        foreground : Tensor, shape (N, 1, *spatial), optional
+            Voxels over which the mean is taken, with weights >= 0. Default: all.
+
+        Returns
+        -------
+        Tensor, shape (N,)
+            The weighted term.
+        """
         scale = self._scale(noncorrespondence, foreground)
         length = perimeter(
             noncorrespondence, self.perimeter_form, sobel3d=self.sobel3d, foreground=foreground
@@ -232,7 +295,18 @@ class Functional:
         return self.kappa * scale * length
 
     def overlap(self, moved: Tensor, fixed: Tensor) -> Tensor:
-        """Lambda times 1 - Dice of label planes, each (N, classes, *spatial); (N,)."""
+        """Lambda times (1 - Dice) of label planes.
+
+        Parameters
+        ----------
+        moved, fixed : Tensor, shape (N, classes, *spatial)
+            One channel per class, in [0, 1].
+
+        Returns
+        -------
+        Tensor, shape (N,)
+            The weighted term.
+        """
         found = dice(moved, fixed, per_class=self.overlap_per_class)
         return self.lam * (1 - found.view(len(fixed), -1).mean(1))
 
@@ -260,7 +334,7 @@ class Functional:
             S, in [0, 1]. Without it: the registration loss, nothing masked.
         labels : (moved, fixed), each a Tensor of shape (N, classes, *spatial), optional
         foreground : Tensor, shape (N, 1, *spatial), optional
-            The voxels the means are about.
+            Voxels over which the means are taken.
         spacing : D floats in array order, optional
             Voxel size of the velocity's grid; matters where it differs between axes.
         level : int
@@ -311,12 +385,19 @@ class Functional:
 def multi_resolution(
     values: Sequence[FunctionalValue], weights: Sequence[float]
 ) -> FunctionalValue:
-    """Add up the scales, every term by itself.
+    """Add up the scales, every term separately.
 
     Parameters
     ----------
-    values : sequence of FunctionalValue, finest first
-    weights : one float per scale
+    values : sequence of FunctionalValue
+        One per scale, finest first.
+    weights : sequence of float
+        One per scale.
+
+    Returns
+    -------
+    FunctionalValue
+        Weighted sums.
 
     Raises
     ------

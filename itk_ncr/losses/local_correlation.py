@@ -40,7 +40,7 @@ class LocalNCC:
     correspondence : Tensor, shape (N, 1, *spatial), optional
         Weight in [0, 1] of every voxel in every window. Default: 1 everywhere.
     foreground : Tensor, shape (N, 1, *spatial), optional
-        The window centres the mean is about, with weights >= 0. Default: all voxels.
+        Window centres over which the mean is taken, with weights >= 0. Default: all.
     radius : int
         Windows of 2r + 1 voxels per axis, cut at the border.
     noise : float
@@ -100,10 +100,25 @@ class LocalNCC:
         return distances.view(self._shape[:2]).sum(1)
 
     def evidence(self, moved: Tensor) -> Tensor:
-        """Give ``q (1 - cc)`` of every window, (N, 1, *spatial), whatever the weight of its centre.
+        """``q (1 - cc)`` of every window, whatever the weight of its centre.
 
-        A window without any weight has nothing to compare, and gives 0. So evidence for voxels deep
+        A window without any weight has nothing to compare and gives 0, so evidence for voxels deep
         inside a mask needs an object made without that mask.
+
+        Parameters
+        ----------
+        moved : Tensor, shape (N, C, *spatial)
+            The moved image, on the grid of the fixed one.
+
+        Returns
+        -------
+        Tensor, shape (N, 1, *spatial)
+            Evidence in [0, 1], the mean over channels; it carries no gradient.
+
+        Raises
+        ------
+        ShapeError
+            If ``moved`` does not have the shape of the fixed image.
         """
         require_same_shape(fixed=self.fixed.view(self._shape), moved=moved)
         with torch.no_grad():
@@ -112,7 +127,18 @@ class LocalNCC:
         return unlike.view(self._shape).mean(1, keepdim=True)
 
     def statistics(self, moved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give moved less its offset, its window mean, s_fm, and 1 / (s_ff s_mm + eps)."""
+        """Window statistics of a moved image.
+
+        Parameters
+        ----------
+        moved : Tensor, shape (N * C, 1, *spatial)
+            The moved image, its channels in the batch axis.
+
+        Returns
+        -------
+        tuple of four Tensors, shape (N * C, 1, *spatial)
+            ``moved`` less its offset, its window mean, s_fm, and 1 / (s_ff s_mm + eps).
+        """
         moved = moved - self._offset
         products = torch.empty((3, *moved.shape), dtype=moved.dtype, device=moved.device)
         if self.weight is None:
@@ -178,7 +204,7 @@ def local_ncc(
     noise: float = 0.01,
     eps: float | None = None,
 ) -> Tensor:
-    """Local NCC as a distance, (N,); see the module for the formula and :class:`LocalNCC`.
+    """Local NCC as a distance; see the module for the formula.
 
     Differentiable for every argument. Where only ``moved`` changes from call to call, a
     :class:`LocalNCC` saves half of the work.
@@ -186,7 +212,8 @@ def local_ncc(
     Parameters
     ----------
     moved, fixed : Tensor, shape (N, C, *spatial)
-    correspondence, foreground, radius, noise, eps
+        Images in any intensity unit; channels are compared one by one and averaged.
+    correspondence, foreground, radius, noise, eps : optional
         As for :class:`LocalNCC`.
 
     Returns
@@ -249,6 +276,21 @@ def local_ncc_map(
     """Evidence of :func:`local_ncc`: ``q (1 - cc)`` of the window around a voxel.
 
     That a masked voxel also leaves its neighbours' windows is not counted.
+
+    Parameters
+    ----------
+    moved, fixed, correspondence, foreground, radius, noise, eps
+        As for :func:`local_ncc`.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+        Evidence in [0, 1]; it carries no gradient.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`local_ncc`.
     """
     require_same_shape(fixed=fixed, moved=moved)
     model = LocalNCC(

@@ -21,7 +21,7 @@ def dice(moved: Tensor, fixed: Tensor, *, per_class: bool = False, smooth: float
         Sum over the voxels only. Default: pooled over classes as published, so that large
         structures weigh more.
     smooth : float
-        s above: two empty masks overlap perfectly.
+        Term s of the formula; with it, two empty masks overlap perfectly.
 
     Returns
     -------

@@ -19,13 +19,24 @@ from itk_ncr.ops.checks import require_same_shape
 
 
 def volume(noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
-    """Mean of the mask, (N,): the share of voxels that are masked.
+    """Mean of the mask: the fraction of voxels that are masked.
 
     Parameters
     ----------
-    noncorrespondence : Tensor, shape (N, 1, *spatial), in [0, 1]
+    noncorrespondence : Tensor, shape (N, 1, *spatial)
+        Probability in [0, 1].
     foreground : Tensor, shape (N, 1, *spatial), optional
-        The voxels the mean is about, with weights >= 0. Default: all.
+        Voxels over which the mean is taken, with weights >= 0. Default: all.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        Fraction in [0, 1].
+
+    Raises
+    ------
+    ShapeError
+        If the mask has several channels, or the foreground is not on its grid.
     """
     _require_mask(noncorrespondence)
     require_weight("foreground", foreground, noncorrespondence)
@@ -58,12 +69,13 @@ def perimeter(
         Kernels of the released form in 3D. A wrong sign made one ("released") or two ("paper", the
         state when the paper appeared) of them sum to 4, so that a constant mask has a perimeter.
     foreground : Tensor, shape (N, 1, *spatial), optional
-        The voxels the mean is about. Default: all; for ``"released"`` all but the rim, and nothing
-        else is possible.
+        Voxels over which the mean is taken. Default: all; ``"released"`` takes all but the rim, and
+        accepts no foreground.
 
     Returns
     -------
     Tensor, shape (N,)
+        Length per voxel, >= 0, in 1 / voxel.
 
     Raises
     ------

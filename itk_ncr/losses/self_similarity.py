@@ -46,7 +46,7 @@ def mind(
     correspondence : Tensor, shape (N, 1, *spatial), optional
         Weight in [0, 1]; 0 takes a voxel out of the mean *and* out of every patch.
     foreground : Tensor, shape (N, 1, *spatial), optional
-        The voxels the mean is about. Default: all.
+        Voxels over which the mean is taken. Default: all.
     radius : int
         Patches of 2r + 1 voxels per axis.
     dilation : int
@@ -54,7 +54,8 @@ def mind(
 
     Returns
     -------
-    Tensor, shape (N,), in [0, 1]
+    Tensor, shape (N,)
+        Distance in [0, 1].
 
     Raises
     ------
@@ -78,9 +79,24 @@ def mind_map(
     radius: int = 1,
     dilation: int = 2,
 ) -> Tensor:
-    """Evidence of :func:`mind`: the squared difference of the descriptors, (N, 1, *spatial).
+    """Evidence of :func:`mind`: the squared difference of the descriptors.
 
     That a masked voxel also leaves its neighbours' patches is not counted.
+
+    Parameters
+    ----------
+    moved, fixed, correspondence, foreground, radius, dilation
+        As for :func:`mind`.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+        Evidence in [0, 1].
+
+    Raises
+    ------
+    ShapeError
+        As :func:`mind`.
     """
     require_same_shape(fixed=fixed, moved=moved)
     require_weight("correspondence", correspondence, fixed)
@@ -99,12 +115,23 @@ def mind_descriptor(
     Parameters
     ----------
     image : Tensor, shape (N, C, *spatial)
+        In any intensity unit.
     weight : Tensor, shape (N, 1, *spatial), optional
         Weight of a voxel in every patch. Default: 1.
+    radius : int
+        Patches of 2r + 1 voxels per axis.
+    dilation : int
+        Distance of the neighbours, in voxels.
 
     Returns
     -------
-    Tensor, shape (N, C * P, *spatial), P = 4 in 2D and 12 in 3D
+    Tensor, shape (N, C * P, *spatial)
+        Descriptors; P is 4 in 2D and 12 in 3D.
+
+    Raises
+    ------
+    ArgumentError
+        If ``dilation`` is below 1.
     """
     if not dilation >= 1:
         raise ArgumentError(f"dilation must be at least 1; got {dilation}. Give voxels.")

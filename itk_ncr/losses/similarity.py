@@ -51,7 +51,7 @@ def masked_mse(
     correspondence : Tensor, shape (N, 1, *spatial), optional
         Weight in [0, 1]; 0 takes a voxel out. Default: 1 everywhere.
     foreground : Tensor, shape (N, 1, *spatial), optional
-        The voxels the mean is about, with weights >= 0. Default: all of them.
+        Voxels over which the mean is taken, with weights >= 0. Default: all.
 
     Returns
     -------
@@ -74,9 +74,24 @@ def masked_mse_map(
     *,
     foreground: Tensor | None = None,
 ) -> Tensor:
-    """Evidence of :func:`masked_mse`: the squared difference, (N, 1, *spatial).
+    """Evidence of :func:`masked_mse`: the squared difference.
 
     The saving of one voxel depends on no other, so the weights are checked and not used.
+
+    Parameters
+    ----------
+    moved, fixed, correspondence, foreground
+        As for :func:`masked_mse`.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+        Evidence >= 0, in squared intensity; the mean over channels.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`masked_mse`.
     """
     require_same_shape(fixed=fixed, moved=moved)
     require_weight("correspondence", correspondence, fixed)
@@ -135,15 +150,29 @@ def masked_ncc_map(
     foreground: Tensor | None = None,
     eps: float = 1e-3,
 ) -> Tensor:
-    r"""Evidence of :func:`masked_ncc`: N times what masking a voxel saves, (N, 1, *spatial).
+    r"""Evidence of :func:`masked_ncc`: N times what masking a voxel saves.
 
     With :math:`A = \sum wmf`, :math:`B = \sum wf^2`, :math:`C = \sum wm^2`, and up to eps
 
     .. math:: N g(x) = N \, \mathrm{NCC} \left(\frac{f^2}{B} + \frac{m^2}{C}
         - \frac{2 f m}{A}\right),
 
-    the exact derivative of the distance for the correspondence of the voxel. It may be negative:
-    there, the voxel makes the images more alike.
+    the exact derivative of the distance for the correspondence of the voxel.
+
+    Parameters
+    ----------
+    moved, fixed, correspondence, foreground, eps
+        As for :func:`masked_ncc`.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+        Evidence; negative where a voxel makes the images more alike.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`masked_ncc`.
     """
     weight = _weight(moved, fixed, correspondence, foreground)
     return _correlation_evidence(moved, fixed, weight, foreground, eps)
@@ -159,8 +188,22 @@ def masked_centred_ncc(
 ) -> Tensor:
     r"""Squared correlation coefficient: global NCC of the images less their (weighted) means.
 
-    Blind to ``a * moved + b`` for any a (but 0) and b, so also to an inverted contrast.
-    Arguments, result and errors as :func:`masked_ncc`; every channel has its own mean.
+    Invariant to ``a * moved + b`` for any b and any a but 0, so also to an inverted contrast.
+
+    Parameters
+    ----------
+    moved, fixed, correspondence, foreground, eps
+        As for :func:`masked_ncc`; every channel has its own mean.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        0 where the images are linearly related, 1 where they are uncorrelated.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`masked_ncc`.
     """
     weight = _weight(moved, fixed, correspondence, foreground)
     moved, fixed = _less_mean(moved, weight), _less_mean(fixed, weight)
@@ -178,7 +221,22 @@ def masked_centred_ncc_map(
 ) -> Tensor:
     """Evidence of :func:`masked_centred_ncc`: that of NCC, on the images less their means.
 
-    Exact too: the means move when a voxel is masked, but the sums of products do not feel it.
+    Exact as well: the means move when a voxel is masked, but the sums of products are not affected.
+
+    Parameters
+    ----------
+    moved, fixed, correspondence, foreground, eps
+        As for :func:`masked_centred_ncc`.
+
+    Returns
+    -------
+    Tensor, shape (N, 1, *spatial)
+        Evidence; negative where a voxel makes the images more alike.
+
+    Raises
+    ------
+    ShapeError
+        As :func:`masked_ncc`.
     """
     weight = _weight(moved, fixed, correspondence, foreground)
     moved, fixed = _less_mean(moved, weight), _less_mean(fixed, weight)

@@ -41,7 +41,18 @@ def weighted(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def total_double(values: Tensor) -> Tensor:
-    """Sum everything but the batch, (N, C, *spatial) -> (N,), in float64 from the second axis."""
+    """Sum over all axes but the batch, in float64 from the second axis on.
+
+    Parameters
+    ----------
+    values : Tensor, shape (N, C, *spatial)
+        Terms of the sums.
+
+    Returns
+    -------
+    Tensor of float64, shape (N,)
+        One sum per sample; the same for any number of threads.
+    """
     lines = values.sum(-1).double()
     while lines.ndim > 1:
         lines = lines.sum(-1)
