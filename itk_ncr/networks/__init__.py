@@ -52,10 +52,16 @@ def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
     Parameters
     ----------
     name : str
+        A row of ``NETWORKS``.
     dimension : int
         2 or 3.
     **settings
-        Keyword arguments of the network; ``network.settings`` gives them back.
+        Keyword arguments of the network, as in ``network.settings``.
+
+    Returns
+    -------
+    nn.Module
+        A new network with random weights, in training mode.
 
     Raises
     ------

@@ -80,19 +80,10 @@ def write_onnx(
     network : nn.Module
         NCR-Net or RegNet.
     path : path
-        Appears whole or not at all.
+        Written completely or not at all.
     size : tuple of int, optional
         Spatial size of the images, multiples of 16. Default: any, and any number of pairs; the
         graph repeats the far borders up to the next multiples of 16.
-
-    Notes
-    -----
-    The outputs are on the padded grid, whose first voxels are those of the images: cut off the rest
-    at the very end. The file's metadata say so ("size_multiple"), and name network and dimension.
-    Inputs "fixed" and "moving", (N, 1, *spatial), on the scale of ``preprocessing.normalise``;
-    outputs "velocity_s", (N, D, ...), at half the resolution of scale s and in voxels of scale s,
-    and "noncorrespondence_s", (N, 1, ...), at the resolution of scale s. Enlarge a velocity by 2
-    (linear, voxels halved) and exponentiate it for the displacement.
 
     Raises
     ------
@@ -100,6 +91,15 @@ def write_onnx(
         If the network is another, or the size does not fit.
     MissingDependencyError
         If onnx is not installed.
+
+    Notes
+    -----
+    The outputs are on the padded grid, whose first voxels are those of the images: cut off the rest
+    at the very end. The file's metadata contain the multiple ("size_multiple"), the network and the
+    dimension. Inputs "fixed" and "moving", (N, 1, *spatial), on the scale of
+    ``preprocessing.normalise``; outputs "velocity_s", (N, D, ...), at half the resolution of scale
+    s and in voxels of scale s, and "noncorrespondence_s", (N, 1, ...), at its resolution. Enlarge a
+    velocity by 2 (linear, voxels halved) and exponentiate it for the displacement.
     """
     onnx = _required_onnx()
     outputs = Outputs(_exportable(_known(network)))

@@ -29,10 +29,17 @@ def folded(layer: Convolution) -> tuple[Tensor, Tensor]:
 
 
 def fold(network: Network) -> Network:
-    """A copy of a network, in evaluation mode, whose convolutions contain their normalisation.
+    """Copy a network for inference, with the normalisation folded into its convolutions.
 
-    What has nothing to fold is copied as it is. The result cannot be trained: the statistics are
-    gone.
+    Parameters
+    ----------
+    network : nn.Module
+        Trained network; it is left unchanged.
+
+    Returns
+    -------
+    nn.Module
+        Copy in evaluation mode, with the same outputs; it cannot be trained further.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in network.modules():

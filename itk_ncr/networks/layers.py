@@ -183,7 +183,18 @@ def _doubled(x: Tensor, mode: str | None = None) -> Tensor:
 
 
 def halve(x: Tensor) -> Tensor:
-    """Mean over blocks of 2 voxels per axis: the inverse geometry of :func:`double`."""
+    """Mean over blocks of 2 voxels per axis: the inverse geometry of :func:`double`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, C, *spatial)
+        An odd size has a smaller block at its end.
+
+    Returns
+    -------
+    Tensor, shape (N, C, *spatial / 2, rounded up)
+        The means.
+    """
     pooling: Any = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
     pooled: Tensor = pooling(x, 2, ceil_mode=True, count_include_pad=False)
     return pooled

@@ -114,7 +114,7 @@ class NCRNet(nn.Module):
     dimension : int
         2 or 3.
     width : int
-        n of the paper: channels at full resolution; 8 in the released 2D model.
+        Channels at full resolution (n of the paper); 8 in the released 2D model.
     segmentation : bool
         False leaves out the decoder of the noncorrespondence: RegNet.
     integration : "full" or "half"
@@ -174,16 +174,26 @@ class NCRNet(nn.Module):
         Parameters
         ----------
         fixed, moving : Tensor, shape (N, 1, *spatial)
-            Any size: padded by the border values to multiples of 16, and cut back. On the scale
-            of ``preprocessing.normalise``.
+            On the scale of ``preprocessing.normalise``; any size: padded by the border values to
+            multiples of 16, and cropped back.
         scales : int
-            How many scales to predict, from the finest, 1 to 3. The scales have the sizes of
+            Number of scales to predict, from the finest, 1 to 3. The scales have the sizes of
             ``fixed`` divided by 1, 2 and 4, rounded up.
         find_mask : bool
-            False leaves the decoder of the noncorrespondence alone, its statistics too.
+            False does not run the decoder of the noncorrespondence, nor updates its statistics.
         generator : torch.Generator, optional
             Decides what is dropped, in evaluation mode too; on the device of the images. Default:
             torch's own, and nothing is dropped in evaluation mode.
+
+        Returns
+        -------
+        Prediction
+            Velocities, displacements and noncorrespondence, finest scale first.
+
+        Raises
+        ------
+        ShapeError
+            If the images do not fit each other or the network.
         """
         velocities, masks = self.maps(fixed, moving, scales, find_mask, generator)
         return predict(velocities, masks, fixed, self.integration)
@@ -196,9 +206,19 @@ class NCRNet(nn.Module):
         find_mask: bool = True,
         generator: torch.Generator | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Velocities at half the size of their scales, in its voxels, and noncorrespondences.
+        """Run the part of the network that consists of convolutions only.
 
-        All on the padded grid: the part of the network that is convolutions only.
+        Parameters
+        ----------
+        fixed, moving, scales, find_mask, generator
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        velocities : list of Tensor, shape (N, D, *padded / 2)
+            Finest scale first, at half the size of their scale and in its voxels.
+        noncorrespondences : list of Tensor, shape (N, 1, *padded)
+            Probabilities at the size of their scale; empty without a mask decoder.
         """
         require_pairs(fixed, moving, self.dimension)
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))

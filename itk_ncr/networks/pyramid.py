@@ -173,16 +173,20 @@ class NCRPyramid(nn.Module):
 
         Parameters
         ----------
-        fixed, moving : Tensor, shape (N, 1, *spatial)
-            Any size: padded by the border values to multiples of 16, and cut back. On the scale
-            of ``preprocessing.normalise``.
-        scales : int
-            How many scales to return, from the finest, 1 to 3. The scales have the sizes of
-            ``fixed`` divided by 1, 2 and 4, rounded up.
-        find_mask : bool
-            False leaves the mask decoder alone, its statistics too.
+        fixed, moving, scales, find_mask
+            As for :meth:`NCRNet.forward`.
         generator : torch.Generator, optional
-            Accepted as by the other networks; nothing here is random.
+            Ignored: nothing here is random.
+
+        Returns
+        -------
+        Prediction
+            Velocities, displacements and noncorrespondence, finest scale first.
+
+        Raises
+        ------
+        ShapeError
+            If the images do not fit each other or the network.
         """
         del generator
         velocities, displacements, masks = self._levels(fixed, moving, scales, find_mask)
@@ -201,9 +205,19 @@ class NCRPyramid(nn.Module):
     def maps(
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Velocities at half the size of their scales, in its voxels, and noncorrespondences.
+        """Velocities and noncorrespondences on the padded grid.
 
-        All on the padded grid.
+        Parameters
+        ----------
+        fixed, moving, scales, find_mask
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        velocities : list of Tensor, shape (N, D, *padded / 2)
+            Finest scale first, at half the size of their scale and in its voxels.
+        noncorrespondences : list of Tensor, shape (N, 1, *padded)
+            Probabilities at the size of their scale; empty without a mask decoder.
         """
         velocities, _, masks = self._levels(fixed, moving, scales, find_mask)
         return velocities, masks

@@ -74,7 +74,23 @@ class ReleasedNCRNet(nn.Module):
     def forward(
         self, fixed: Tensor, moving: Tensor, *, scales: int = SCALES, find_mask: bool = True
     ) -> Prediction:
-        """As :meth:`NCRNet.forward`; sizes that 16 divides are as released."""
+        """Predict for a batch of pairs.
+
+        Parameters
+        ----------
+        fixed, moving, scales, find_mask
+            As for :meth:`NCRNet.forward`. Only sizes divisible by 16 give the released results.
+
+        Returns
+        -------
+        Prediction
+            Velocities, displacements and noncorrespondence, finest scale first.
+
+        Raises
+        ------
+        ShapeError
+            If the images do not fit each other or the network.
+        """
         raw, masks = self.maps(fixed, moving, scales, find_mask)
         velocities, displacements = [], []
         for found in raw:
@@ -96,7 +112,20 @@ class ReleasedNCRNet(nn.Module):
     def maps(
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Velocities in the released units, at half the size of their scales, and masks."""
+        """Velocities in the released units and noncorrespondences, on the padded grid.
+
+        Parameters
+        ----------
+        fixed, moving, scales, find_mask
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        velocities : list of Tensor, shape (N, D, *padded / 2)
+            Finest scale first, at half the size of their scale.
+        noncorrespondences : list of Tensor, shape (N, 1, *padded)
+            Probabilities at the size of their scale; empty without a mask decoder.
+        """
         require_pairs(fixed, moving, self.dimension)
         features = self.encoder(padded(torch.cat([moving, fixed], 1)))
         repeats = self.dimension == 2 and self.segmentation is None
@@ -163,8 +192,14 @@ def warp_released(image: Tensor, displacement: Tensor) -> Tensor:
     Parameters
     ----------
     image : Tensor, shape (N, C, *spatial)
+        In any intensity unit.
     displacement : Tensor, shape (N, D, *spatial)
         In voxels, as in the prediction of :class:`ReleasedNCRNet`.
+
+    Returns
+    -------
+    Tensor, shape (N, C, *spatial)
+        The warped image.
     """
     positions = []
     for axis, n in enumerate(displacement.shape[2:]):

@@ -99,9 +99,14 @@ class RigidTransformer(nn.Module):
         fixed, moving : Tensor, shape (N, 1, *spatial)
             On the scale of ``preprocessing.normalise``.
         spacing : sequence of float, optional
-            Of the array axes, in any unit: a rotation is one in space, not in voxels. Default: 1.
+            Voxel size per array axis, in any unit, so that a rotation is one in space. Default: 1.
         passes : int
-            From the second on, the network sees the moving image as it was moved before.
+            Number of passes; from the second on, the network sees the moving image as moved so far.
+
+        Returns
+        -------
+        RigidPrediction
+            The motion after the last pass.
 
         Raises
         ------
@@ -117,7 +122,23 @@ class RigidTransformer(nn.Module):
     def refinements(
         self, fixed: Tensor, moving: Tensor, *, spacing: Sequence[float] | None = None
     ) -> Iterator[RigidPrediction]:
-        """The predictions after one pass, two passes, ...; gradients go through the last alone."""
+        """Predict with a growing number of passes; gradients flow through the last pass only.
+
+        Parameters
+        ----------
+        fixed, moving, spacing
+            As for :meth:`forward`.
+
+        Yields
+        ------
+        RigidPrediction
+            The motion after one pass, two passes, and so on without end.
+
+        Raises
+        ------
+        ShapeError, ArgumentError
+            As :meth:`forward`.
+        """
         require_pairs(fixed, moving, self.dimension)
         spacing = tuple(spacing) if spacing is not None else (1.0,) * self.dimension
         if len(spacing) != self.dimension or not all(0 < s < float("inf") for s in spacing):

@@ -57,6 +57,11 @@ def predict_with_uncertainty(
     passes : int
         At least 2; 20 to 50 are usual.
 
+    Returns
+    -------
+    Uncertainty
+        Mean and spread over the passes, at full resolution.
+
     Raises
     ------
     ArgumentError

@@ -106,6 +106,11 @@ class VoxelMorph(nn.Module):
         find_mask : bool
             Accepted likewise; there is no noncorrespondence to find.
 
+        Returns
+        -------
+        Prediction
+            One scale, without noncorrespondence.
+
         Raises
         ------
         ShapeError
@@ -115,7 +120,18 @@ class VoxelMorph(nn.Module):
         return self._prediction(self.maps(fixed, moving), fixed)
 
     def maps(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        """Velocity on the padded grid of the head: the part of the network with convolutions."""
+        """Run the part of the network that consists of convolutions only.
+
+        Parameters
+        ----------
+        fixed, moving
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        Tensor, shape (N, D, *grid of the head)
+            Velocity on the padded grid.
+        """
         require_pairs(fixed, moving, self.dimension)
         pair = padded(torch.cat([moving, fixed], 1))
         features = [pair]
