@@ -81,7 +81,29 @@ class Grid:
         origin: ArrayLike | None = None,
         direction: ArrayLike | None = None,
     ) -> Grid:
-        """The grid of an array of the given shape (z, y, x); spacing 1, origin 0 by default."""
+        """The grid of an array.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Size of the array, (z, y, x) or (y, x).
+        spacing : float or array_like, shape (D,), optional
+            Voxel size along x, y, z, in mm. Default: 1.
+        origin : array_like, shape (D,), optional
+            Centre of the first voxel (x, y, z), in mm, LPS. Default: 0.
+        direction : array_like, shape (D, D) or (D * D,), optional
+            Direction matrix as in ITK, columns are index axes. Default: identity.
+
+        Returns
+        -------
+        Grid
+            The grid, checked.
+
+        Raises
+        ------
+        GeometryError
+            If spacing, origin or direction cannot be used.
+        """
         dimension = len(shape)
         if spacing is not None and np.ndim(spacing) == 0:
             spacing = np.full(dimension, spacing)
@@ -120,10 +142,19 @@ class Grid:
         return self.matrix @ ((np.asarray(self.size) - 1) / 2) + np.asarray(self.origin)
 
     def points(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-        """Centres of the voxels in mm, shape ``(*shape, D)``, components (x, y, z).
+        """Centres of the voxels of a slab along the first array axis.
 
-        ``start`` and ``stop`` choose a slab along the first array axis, so that a large grid need
-        not be held as a whole.
+        A slab, so that a large grid need not be held as a whole.
+
+        Parameters
+        ----------
+        start, stop : int, optional
+            First and one past the last row of the first array axis. Default: all rows.
+
+        Returns
+        -------
+        ndarray of float64, shape (rows, *shape[1:], D)
+            Points (x, y, z) in mm, LPS.
         """
         ranges = [np.arange(n, dtype=np.float64) for n in self.shape]
         ranges[0] = ranges[0][slice(start, stop)]
@@ -136,7 +167,18 @@ class Grid:
         return points
 
     def continuous_index(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Index (x, y, z) of points in mm, shape (..., D); whole numbers are voxel centres."""
+        """Index of points; whole numbers are voxel centres.
+
+        Parameters
+        ----------
+        points : array_like, shape (..., D)
+            Points (x, y, z) in mm, LPS.
+
+        Returns
+        -------
+        ndarray of float64, shape (..., D)
+            Index (x, y, z), also outside the grid.
+        """
         return (np.asarray(points, np.float64) - self.origin) @ np.linalg.inv(self.matrix).T
 
     def corners(self) -> NDArray[np.float64]:
@@ -146,9 +188,24 @@ class Grid:
         return indices @ self.matrix.T + self.origin
 
     def resized(self, shape: Sequence[int]) -> Grid:
-        """The grid of another shape (z, y, x) whose first and last voxel centres are the same.
+        """The grid of another shape whose first and last voxel centres are the same.
 
         An axis of length 1, before or after, keeps its first centre and its spacing.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            New size, (z, y, x) or (y, x).
+
+        Returns
+        -------
+        Grid
+            Same origin and direction.
+
+        Raises
+        ------
+        ShapeError
+            If ``shape`` has another number of axes.
         """
         size = _integers(tuple(shape)[::-1], "shape")
         if len(size) != self.dimension:
@@ -160,9 +217,17 @@ class Grid:
         return Grid(size, tuple(spacing), self.origin, self.direction)
 
     def cropped(self, start: Sequence[int], shape: Sequence[int]) -> Grid:
-        """The grid of ``array[start : start + shape]``, both (z, y, x).
+        """The grid of ``array[start : start + shape]``.
 
-        A negative start or a larger shape pads instead.
+        Parameters
+        ----------
+        start, shape : sequence of int
+            First voxel and size, (z, y, x) or (y, x). A negative start or a larger shape pads.
+
+        Returns
+        -------
+        Grid
+            Same spacing and direction.
         """
         first = np.asarray(tuple(start)[::-1], np.float64)
         origin = self.matrix @ first + np.asarray(self.origin)
@@ -171,7 +236,17 @@ class Grid:
     def equals(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both grids have the same size and no corner differs by more than ``tolerance``.
 
-        ``tolerance`` is in voxels (of the smallest spacing): what matters to an image.
+        Parameters
+        ----------
+        other : Grid
+            Grid to compare with.
+        tolerance : float
+            Largest distance, in voxels of the smallest spacing.
+
+        Returns
+        -------
+        bool
+            False for different sizes.
         """
         if self.size != other.size:
             return False
@@ -185,7 +260,14 @@ class Grid:
 class AffineMap:
     """The map ``x -> matrix @ x + translation`` of points in mm, LPS, (x, y, z).
 
-    A registration's affine leads from fixed space to moving space, as transforms do in ITK.
+    A registration's affine maps fixed space to moving space, as transforms do in ITK.
+
+    Attributes
+    ----------
+    matrix : tuple of tuples of float, shape (D, D)
+        Any array_like is accepted.
+    translation : tuple of float, shape (D,)
+        In mm.
 
     Raises
     ------
@@ -212,12 +294,39 @@ class AffineMap:
 
     @classmethod
     def identity(cls, dimension: int) -> AffineMap:
-        """The map that leaves every point where it is."""
+        """The map that leaves every point in place.
+
+        Parameters
+        ----------
+        dimension : int
+            2 or 3.
+
+        Returns
+        -------
+        AffineMap
+            The identity.
+        """
         return cls(_nested(np.eye(dimension)), (0.0,) * dimension)
 
     @classmethod
     def from_homogeneous(cls, matrix: ArrayLike) -> AffineMap:
-        """The map of a (D + 1, D + 1) matrix whose last row is (0, ..., 0, 1)."""
+        """The map of a homogeneous matrix.
+
+        Parameters
+        ----------
+        matrix : array_like, shape (D + 1, D + 1)
+            Points (x, y, z) in mm, LPS; the last row is (0, ..., 0, 1).
+
+        Returns
+        -------
+        AffineMap
+            The same map.
+
+        Raises
+        ------
+        GeometryError
+            If the shape or the last row is another, or the matrix cannot be inverted.
+        """
         full = np.asarray(matrix, np.float64)
         if full.shape not in ((3, 3), (4, 4)) or not np.allclose(full[-1], np.eye(len(full))[-1]):
             raise GeometryError(
@@ -227,9 +336,19 @@ class AffineMap:
 
     @classmethod
     def between_voxels(cls, matrix: ArrayLike, fixed: Grid, moving: Grid) -> AffineMap:
-        """The map of a (D, D + 1) matrix that carries array positions of one grid to another.
+        """The map in mm of a map between array positions of two grids.
 
-        ``position in moving = matrix @ (position in fixed, 1)``, both (z, y, x) or (y, x).
+        Parameters
+        ----------
+        matrix : array_like, shape (D, D + 1)
+            ``position in moving = matrix @ (position in fixed, 1)``, both (z, y, x) or (y, x).
+        fixed, moving : Grid
+            Grids of the positions.
+
+        Returns
+        -------
+        AffineMap
+            From fixed to moving space.
         """
         reverse = np.asarray(matrix, np.float64)[::-1]
         linear = moving.matrix @ reverse[:, -2::-1] @ np.linalg.inv(fixed.matrix)
@@ -259,7 +378,23 @@ class AffineMap:
         return AffineMap(_nested(back), _tuple(-back @ np.asarray(self.translation)))
 
     def compose(self, inner: AffineMap) -> AffineMap:
-        """The map ``x -> self(inner(x))``: ``inner`` is applied first."""
+        """The map ``x -> self(inner(x))``: ``inner`` is applied first.
+
+        Parameters
+        ----------
+        inner : AffineMap
+            Of the same dimension.
+
+        Returns
+        -------
+        AffineMap
+            The composition.
+
+        Raises
+        ------
+        ShapeError
+            If the dimensions differ.
+        """
         if inner.dimension != self.dimension:
             raise ShapeError(
                 f"inner must have {self.dimension} axes like the outer map; got {inner.dimension}."
@@ -270,8 +405,17 @@ class AffineMap:
 def orientation_code(grid: Grid) -> str:
     """The side of the body towards which each index (i, j, k) grows: "LPS" for an identity.
 
-    Letters of the nearest axes: R or L, A or P, I or S; in 2D of the first two, as in a slice.
-    Beware of tools that name the side an index comes *from*: "RAI" there is "LPS" here.
+    Some tools name the side an index comes *from*: "RAI" there is "LPS" here.
+
+    Parameters
+    ----------
+    grid : Grid
+        Its direction may be oblique; the nearest axes count.
+
+    Returns
+    -------
+    str
+        One letter per index: R or L, A or P, I or S; in 2D of the first two, as in a slice.
     """
     code = []
     for column, axis in enumerate(nearest_axes(np.asarray(grid.direction))):
@@ -281,7 +425,17 @@ def orientation_code(grid: Grid) -> str:
 
 
 def direction_of(code: str) -> Matrix:
-    """The direction of :func:`orientation_code`, without any obliqueness.
+    """The direction matrix of an orientation code, without any obliqueness.
+
+    Parameters
+    ----------
+    code : str
+        As returned by :func:`orientation_code`.
+
+    Returns
+    -------
+    tuple of tuples of float, shape (D, D)
+        Direction matrix as in ITK, columns are index axes.
 
     Raises
     ------
@@ -302,7 +456,18 @@ def direction_of(code: str) -> Matrix:
 
 
 def nearest_axes(matrix: ArrayLike) -> tuple[int, ...]:
-    """For every column of a rotation the row that it points along most, each row once."""
+    """For every column of a rotation the row that it points along most, each row once.
+
+    Parameters
+    ----------
+    matrix : array_like, shape (D, D)
+        Rotation, with or without reflections.
+
+    Returns
+    -------
+    tuple of int
+        Row of every column.
+    """
     size = np.abs(np.asarray(matrix, np.float64))
     columns = range(size.shape[1])
     return max(permutations(columns), key=lambda rows: sum(size[r, c] for c, r in enumerate(rows)))
