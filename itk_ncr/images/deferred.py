@@ -87,15 +87,21 @@ class DeferredImage(Image):
 def map_values(
     image: Image, function: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
 ) -> Image:
-    """An image with a function applied to every value; deferred where the image is.
+    """Apply a function to every value of an image; the result of a deferred image is deferred.
 
     Parameters
     ----------
     image : Image
+        Scalar or vector.
     function : callable
         From an array of values to one of the same shape.
     dtype : dtype
-        Of the new values; those of ``function`` are cast to it.
+        Type of the new values, to which those of ``function`` are cast.
+
+    Returns
+    -------
+    Image
+        On the same grid.
     """
 
     def apply(values: NDArray[Any]) -> NDArray[Any]:

@@ -131,7 +131,18 @@ class Image:
 
 
 def slabs(grid: Grid) -> Iterator[slice]:
-    """Slices of the first array axis of a grid, a few rows at a time."""
+    """Split a grid into slabs of a few rows along the first array axis.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid to go through.
+
+    Yields
+    ------
+    slice
+        Rows of the first array axis, in order.
+    """
     rows = max(1, SLAB_VOXELS * grid.shape[0] // grid.voxels)
     for start in range(0, grid.shape[0], rows):
         yield slice(start, min(start + rows, grid.shape[0]))

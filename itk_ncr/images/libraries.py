@@ -23,7 +23,18 @@ FLOAT32_WHOLE = 2**24  # up to here float32 holds every whole number
 
 
 def to_sitk(image: Image) -> Any:
-    """The image as a SimpleITK image (a copy); vector images keep their components."""
+    """Convert to a SimpleITK image (a copy).
+
+    Parameters
+    ----------
+    image : Image
+        Scalar or vector.
+
+    Returns
+    -------
+    SimpleITK.Image
+        Of the same pixel type; vector images keep their components.
+    """
     import SimpleITK as sitk
 
     out = sitk.GetImageFromArray(image.array, isVector=image.is_vector)
@@ -34,11 +45,19 @@ def to_sitk(image: Image) -> Any:
 
 
 def to_itk(image: Image) -> Any:
-    """The image as an ``itk.Image`` (a copy).
+    """Convert to an ``itk.Image`` (a copy).
 
-    A vector image becomes ``itk.Image[itk.Vector[itk.F, D], D]`` if it has D components, as the
-    warp filters want it. Pixel types that the wheels of ITK do not wrap (32 and 64 bit integers,
-    for most filters) are the caller's to cast.
+    Parameters
+    ----------
+    image : Image
+        Scalar or vector. Pixel types that the wheels of ITK do not wrap (32 and 64 bit integers,
+        for most filters) must be cast by the caller.
+
+    Returns
+    -------
+    itk.Image
+        A vector image with D components becomes ``itk.Image[itk.Vector[itk.F, D], D]``, as the
+        warp filters require.
 
     Raises
     ------
@@ -73,7 +92,23 @@ def to_itk(image: Image) -> Any:
 
 
 def to_xarray(image: Image) -> Any:
-    """The image as an xarray.DataArray in ITK's own notation: coordinates and ``direction``."""
+    """Convert to an xarray.DataArray in ITK's notation: coordinates and ``direction``.
+
+    Parameters
+    ----------
+    image : Image
+        Scalar or vector.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions (z, y, x) or (y, x), then the components; it shares the values.
+
+    Raises
+    ------
+    MissingDependencyError
+        If xarray is not installed.
+    """
     try:
         import xarray
     except ImportError as error:
@@ -94,10 +129,18 @@ def to_xarray(image: Image) -> Any:
 
 
 def to_nibabel(image: Image) -> Any:
-    """The image as a ``nibabel.Nifti1Image`` (a copy): axes (x, y, z), affine to RAS in mm.
+    """Convert to a ``nibabel.Nifti1Image`` (a copy): axes (x, y, z), affine to RAS in mm.
 
-    A displacement gets the shape (x, y, z, 1, 3), or (x, y, 1, 1, 2) in 2D, and intent 1007 with
-    components in LPS, as ITK and ANTs write it.
+    Parameters
+    ----------
+    image : Image
+        Scalar or vector.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        A displacement gets the shape (x, y, z, 1, 3), or (x, y, 1, 1, 2) in 2D, and intent 1007
+        with components in LPS, as ITK and ANTs write it.
 
     Raises
     ------
@@ -124,10 +167,18 @@ def to_nibabel(image: Image) -> Any:
 
 
 def to_ants(image: Image) -> Any:
-    """The image as an ``ants.ANTsImage`` (a copy).
+    """Convert to an ``ants.ANTsImage`` (a copy).
 
-    ANTsPy knows uint8, uint32 and float32: other whole numbers become float32 if it holds them
-    exactly, else uint32; float64 becomes float32.
+    Parameters
+    ----------
+    image : Image
+        Scalar or vector.
+
+    Returns
+    -------
+    ants.ANTsImage
+        Of type uint8, uint32 or float32: other whole numbers become float32 where they fit exactly,
+        else uint32; float64 becomes float32.
 
     Raises
     ------

@@ -10,9 +10,13 @@ from itk_ncr.errors import MemoryLimitError
 
 
 def available_memory() -> int | None:
-    """Bytes that can be allocated without swapping; None where the system does not tell.
+    """Memory that can be allocated without swapping.
 
-    The smaller of what the machine and what the container (cgroup v2) leaves.
+    Returns
+    -------
+    int or None
+        Bytes: the smaller of what the machine and the container (cgroup v2) have free. None where
+        the system does not report it.
     """
     amounts = [amount for amount in (_machine(), container_memory()) if amount is not None]
     return min(amounts, default=None)
@@ -21,10 +25,17 @@ def available_memory() -> int | None:
 def require_memory(needed: int, what: str, advice: str) -> None:
     """Raise an error if the work needs more memory than available.
 
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    what, advice : str
+        Subject and last sentence of the error.
+
     Raises
     ------
     MemoryLimitError
-        If ``needed`` bytes are more than there are.
+        If ``needed`` exceeds :func:`available_memory`.
     """
     available = available_memory()
     if available is not None and needed > available:

@@ -60,7 +60,26 @@ def read_image(path: Any, role: str = "image") -> Image:
 
 
 def read_displacement(path: Any, role: str = "displacement field") -> Image:
-    """Read a vector image with D components (mm, LPS): .nii(.gz), .nrrd, .mha; as `read_image`."""
+    """Read a displacement field.
+
+    Parameters
+    ----------
+    path : path
+        Vector image with D components (mm, LPS): .nii, .nii.gz, .nrrd or .mha; an image of another
+        library is taken as by :func:`as_image`.
+    role : str
+        Name of the field in error messages.
+
+    Returns
+    -------
+    Image
+        Components (x, y, z) in mm, LPS.
+
+    Raises
+    ------
+    ImageReadError, GeometryError, MemoryLimitError
+        As :func:`read_image`.
+    """
     return _read(path, role, vector=True) if _is_path(path) else _taken(path, role, vector=True)
 
 

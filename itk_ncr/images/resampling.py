@@ -44,17 +44,19 @@ def resample(
     image : Image
         Scalar or vector; the components of a vector image are interpolated, not rotated.
     grid : Grid
-        Where the output lies.
+        Grid of the output.
     affine : AffineMap, optional
-        From the space of ``grid`` to the space of ``image``; identity if left out.
+        From the space of ``grid`` to the space of ``image``. Default: identity.
     displacement : vector Image on ``grid``, optional
-        mm, (x, y, z), LPS; applied before ``affine``. The displacement of a registration carries
-        its affine already: give that one alone.
+        Components (x, y, z) in mm, LPS; applied before ``affine``. The displacement of a
+        registration includes its affine: give that one alone.
     mode : "linear" or "nearest"
         "nearest" for labels and masks.
     padding : "fill" or "border"
-        What lies outside ``image``, that is, more than half a voxel beyond its outermost voxel
-        centres (the rule of ITK): ``fill_value``, or the nearest voxel.
+        Value outside ``image``, that is, more than half a voxel beyond its outermost voxel
+        centres (the rule of ITK): ``fill_value``, or that of the nearest voxel.
+    fill_value : float
+        Used with "fill".
     defer : bool
         Return a :class:`DeferredImage`, whose values are computed on access.
 
@@ -121,8 +123,8 @@ def physical_displacement(
 
     Returns
     -------
-    Image, vector, float32
-        mm, components (x, y, z), LPS, on ``fixed_grid``.
+    vector Image, float32
+        Components (x, y, z) in mm, LPS, on ``fixed_grid``.
     """
     _require_dimension(fixed_grid.dimension, working_grid=working_grid, affine=affine)
     move = mover(u, working_grid)
@@ -142,13 +144,25 @@ def inverse_physical_displacement(
     *,
     defer: bool = False,
 ) -> Image:
-    """The way back from moving to fixed space, in mm on the moving grid.
+    """The inverse displacement, from moving to fixed space, in mm on the moving grid.
 
-    The way there is ``phi(x) = A (x + M u(x)) + t``. So with ``u_inverse`` the inverse of ``u`` on
-    the same working grid (``exponential(-velocity)``) and ``w = A^-1 (y - t)``, the way back is
-    ``phi^-1(y) = w + M u_inverse(w)``; returned is ``phi^-1(y) - y``. Shapes, units and what holds
-    outside the working grid (``u_inverse`` is 0 there, as ``u`` is) are those of
-    :func:`physical_displacement`.
+    The forward map is ``phi(x) = A (x + M u(x)) + t``. With ``u_inverse`` the inverse of ``u`` on
+    the same working grid (``exponential(-velocity)``) and ``w = A^-1 (y - t)``, the inverse map is
+    ``phi^-1(y) = w + M u_inverse(w)``; the result is ``phi^-1(y) - y``.
+
+    Parameters
+    ----------
+    u_inverse : Tensor or ndarray, shape (1, D, *working_grid.shape) or (D, *working_grid.shape)
+        As ``u`` for :func:`physical_displacement`; 0 outside the working grid.
+    working_grid, moving_grid : Grid
+        Grids of ``u_inverse`` and of the result.
+    affine, defer : optional
+        As for :func:`physical_displacement`.
+
+    Returns
+    -------
+    vector Image, float32
+        Components (x, y, z) in mm, LPS, on ``moving_grid``.
     """
     _require_dimension(moving_grid.dimension, working_grid=working_grid, affine=affine)
     move = mover(u_inverse, working_grid)
@@ -166,14 +180,22 @@ def transform_points(points: ArrayLike, displacement: Image) -> Points:
     Parameters
     ----------
     points : array_like, shape (n, D)
-        mm, (x, y, z), LPS.
+        Points (x, y, z) in mm, LPS.
     displacement : vector Image
-        mm, on any grid. Points outside the grid move like its nearest point, with an
+        In mm, on any grid. Points outside the grid move like its nearest point, with an
         :class:`ImageWarning`: an affine in the field makes 0 a worse guess.
 
     Returns
     -------
-    ndarray, float64, shape (n, D)
+    ndarray of float64, shape (n, D)
+        The moved points in mm.
+
+    Raises
+    ------
+    ShapeError
+        If ``points`` is not (n, D).
+    ArgumentError
+        If a point is not finite.
     """
     points = np.asarray(points, np.float64)
     grid = displacement.grid
@@ -297,10 +319,23 @@ def mover(
     Parameters
     ----------
     u : Tensor or ndarray, shape (1, D, *grid.shape) or (D, *grid.shape)
-        In voxels of ``grid``.
+        Displacement in voxels of ``grid``.
     grid : Grid
+        Grid of ``u``.
     padding : "fill" or "border"
-        Outside the grid ``u`` is 0, or goes on as at the border.
+        Outside the grid ``u`` is 0, or has its border value.
+
+    Returns
+    -------
+    callable
+        From points in mm, shape (..., D), to moved points.
+
+    Raises
+    ------
+    ShapeError
+        If ``u`` does not have the shape of the grid.
+    ImageValueError
+        If it is not finite.
     """
     array = u if isinstance(u, np.ndarray) else u.detach().cpu().numpy()
     if array.ndim == grid.dimension + 2 and array.shape[0] == 1:

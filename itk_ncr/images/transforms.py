@@ -46,13 +46,13 @@ def write_transform(
     Parameters
     ----------
     path : path
-        .h5 (use this one for fields), .tfm or .txt; .mat for an affine alone.
+        Ends in .h5 (use this one for fields), .tfm or .txt; .mat for an affine alone.
     affine : AffineMap, optional
         From fixed to moving space.
     deformation : vector Image, optional
-        mm, (x, y, z), LPS: the part of the map without the affine.
+        Components (x, y, z) in mm, LPS: the part of the map without the affine.
     affine_first : bool
-        Write ``x -> y + deformation(y)`` with ``y = affine(x)`` instead: the way back.
+        Write ``x -> y + deformation(y)`` with ``y = affine(x)`` instead: the inverse map.
 
     Raises
     ------
@@ -94,7 +94,19 @@ def to_sitk_transform(
 ) -> Any:
     """The map ``x -> affine(x + deformation(x))`` as a SimpleITK transform.
 
-    With ``affine_first`` it is ``x -> y + deformation(y)``, ``y = affine(x)``.
+    Parameters
+    ----------
+    affine : AffineMap or None
+        From fixed to moving space.
+    deformation : vector Image or None
+        Components (x, y, z) in mm, LPS: the part of the map without the affine.
+    affine_first : bool
+        The map is ``x -> y + deformation(y)`` with ``y = affine(x)`` instead.
+
+    Returns
+    -------
+    SimpleITK.Transform
+        An affine, a displacement field or a composite transform.
     """
     import SimpleITK as sitk
 

@@ -75,12 +75,14 @@ def from_voxel_field(field: Any, fixed: Grid, moving: Grid | None = None) -> Ima
     field : array_like, shape (x, y, z, 3) or (3, x, y, z); in 2D (x, y, 2) or (2, x, y)
         In voxels of ``moving``, along its array axes.
     fixed : Grid
+        Grid of the field and of the result.
     moving : Grid, optional
-        Default: the fixed grid.
+        Grid of the voxels that the values count. Default: the fixed grid.
 
     Returns
     -------
-    Image, vector, float32, mm, LPS
+    vector Image, float32
+        Components (x, y, z) in mm, LPS.
 
     Raises
     ------
@@ -114,10 +116,15 @@ def read_voxel_field(
     Parameters
     ----------
     path : path
-        .nii or .nii.gz of the size (x, y, z, 3) or (3, x, y, z), or .npz with an array of such a
-        shape, "arr_0" or "vol".
+        A .nii or .nii.gz file of the size (x, y, z, 3) or (3, x, y, z), or .npz with an array of
+        such a shape, "arr_0" or "vol".
     fixed, moving : Grid
-        As of :func:`from_voxel_field`; the geometry in the file is not used.
+        As for :func:`from_voxel_field`; the geometry in the file is not used.
+
+    Returns
+    -------
+    vector Image, float32
+        Components (x, y, z) in mm, LPS, on the fixed grid.
 
     Raises
     ------

@@ -81,7 +81,22 @@ def write_image(image: Any, path: str | os.PathLike[str]) -> None:
 def atomic_write(target: Path, suffix: str) -> Iterator[Path]:
     """Temporary file beside ``target`` that replaces it on success (context manager).
 
-    The name keeps ``suffix``, by which writers choose a format.
+    Parameters
+    ----------
+    target : Path
+        File to write.
+    suffix : str
+        Ending of the temporary name, by which writers choose a format.
+
+    Yields
+    ------
+    Path
+        Temporary file to write to.
+
+    Raises
+    ------
+    ImageWriteError
+        If the file cannot be written; ``target`` is unchanged then.
     """
     folder = target.parent
     try:
