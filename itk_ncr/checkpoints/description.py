@@ -149,7 +149,17 @@ class ModelDescription:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelDescription:
-        """The description of :meth:`as_dict`.
+        """Read the description that :meth:`as_dict` returns.
+
+        Parameters
+        ----------
+        values : mapping
+            Every field by name; those with a default may be missing.
+
+        Returns
+        -------
+        ModelDescription
+            The description, checked.
 
         Raises
         ------
@@ -191,7 +201,20 @@ def _shown(value: object) -> str:
 
 
 def model_card(description: ModelDescription, sha256: str) -> str:
-    """The model card: the description as Markdown, for people."""
+    """The model card: the description as Markdown.
+
+    Parameters
+    ----------
+    description : ModelDescription
+        The model.
+    sha256 : str
+        Checksum of its weights.
+
+    Returns
+    -------
+    str
+        Markdown text.
+    """
     d = description
     grid = " x ".join(map(str, d.size))
     spacing = "no physical size"

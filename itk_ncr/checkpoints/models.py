@@ -75,10 +75,16 @@ def save_model(
     folder : path
         Made if it does not exist; the files of an earlier model in it are replaced.
     network : Module
-        With ``settings``, by which it can be rebuilt: they replace those of the description.
+        Its ``settings``, by which it can be rebuilt, replace those of the description.
     description : ModelDescription
+        What the model is and how it was trained.
     half : bool
-        Store weights in half precision; running statistics of batch normalisation stay as they are.
+        Store weights in half precision; running statistics of batch normalisation keep theirs.
+
+    Returns
+    -------
+    StoredModel
+        The model as written.
 
     Raises
     ------
@@ -118,12 +124,19 @@ def write_description(stored: StoredModel) -> None:
 
 
 def load_model(model: str | os.PathLike[str]) -> tuple[nn.Module, ModelDescription]:
-    """The network of a model with its weights, in evaluation mode on the CPU, and its description.
+    """Load a model.
 
     Parameters
     ----------
     model : str or path
         Name of a model of the package or of an added one, or the folder of a model.
+
+    Returns
+    -------
+    network : Module
+        With its weights, in evaluation mode on the CPU.
+    description : ModelDescription
+        What the model is and how it was trained.
 
     Raises
     ------
@@ -247,7 +260,13 @@ def _network_settings(description: ModelDescription) -> dict[str, Any]:
 
 
 def shipped_models() -> dict[str, ModelDescription]:
-    """The models that come with the package, by name."""
+    """List the models that come with the package.
+
+    Returns
+    -------
+    dict of str to ModelDescription
+        By name.
+    """
     return {name: find_model(name).description for name in shipped_names()}
 
 
@@ -264,7 +283,17 @@ def installed_models() -> dict[str, ModelDescription]:
 
 
 def verify_model(model: str | os.PathLike[str]) -> str:
-    """Verify the checksums of a model's files and return its SHA-256.
+    """Verify the checksums of a model's files.
+
+    Parameters
+    ----------
+    model : str or path
+        As for :func:`load_model`.
+
+    Returns
+    -------
+    str
+        SHA-256 of the weights.
 
     Raises
     ------
@@ -280,6 +309,16 @@ def verify_model(model: str | os.PathLike[str]) -> str:
 
 def find_model(model: str | os.PathLike[str]) -> StoredModel:
     """Find a model by name or folder, without loading it.
+
+    Parameters
+    ----------
+    model : str or path
+        As for :func:`load_model`.
+
+    Returns
+    -------
+    StoredModel
+        Folder, description and checksum.
 
     Raises
     ------

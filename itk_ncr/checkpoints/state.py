@@ -69,13 +69,19 @@ def write_state(
 
 
 def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`write_state` wrote.
+    """Read a file written by :func:`write_state`.
+
+    Parameters
+    ----------
+    path : path
+        The file.
 
     Returns
     -------
     tensors : dict of str to Tensor
         On the CPU.
     record : dict
+        The values that were saved with them.
 
     Raises
     ------

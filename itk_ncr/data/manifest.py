@@ -78,15 +78,48 @@ class Manifest:
     notes: tuple[str, ...] = ()
 
     def positions(self, split: str | None) -> tuple[int, ...]:
-        """Positions of the subjects in a split; None: of all."""
+        """Positions of the subjects in a split.
+
+        Parameters
+        ----------
+        split : str or None
+            "train", "val" or "test"; None for all subjects.
+
+        Returns
+        -------
+        tuple of int
+            Indices into ``subjects``.
+        """
         return tuple(i for i, s in enumerate(self.subjects) if split in (None, s.split))
 
     def patients(self, split: str | None = None) -> tuple[str, ...]:
-        """Patients of a split in order of first appearance; None: of all."""
+        """Patients of a split.
+
+        Parameters
+        ----------
+        split : str, optional
+            "train", "val" or "test". Default: all patients.
+
+        Returns
+        -------
+        tuple of str
+            In order of first appearance.
+        """
         return tuple(dict.fromkeys(self.subjects[i].patient for i in self.positions(split)))
 
     def assigned(self, splits: dict[str, str]) -> Manifest:
-        """The same manifest with the split of every patient replaced."""
+        """The same manifest with the split of every patient replaced.
+
+        Parameters
+        ----------
+        splits : dict of str to str
+            Split of every patient.
+
+        Returns
+        -------
+        Manifest
+            A copy.
+        """
         return replace(
             self, subjects=tuple(replace(s, split=splits[s.patient]) for s in self.subjects)
         )
@@ -104,23 +137,29 @@ def read_manifest(
     ----------
     path : path
         A folder with one image per patient, ``NAME.nii.gz`` and optionally ``NAME_seg.nii.gz``
-        (``NAME_t1.nii.gz`` goes with ``NAME_seg.nii.gz`` too); of label maps only, each is its own
-        image. Or a CSV (comma, semicolon or tab; UTF-8) with the columns subject (patient), image
-        and optionally labels, lesion, split (train, val, test), group, slice_mm, ignore_labels;
-        or subject, fixed, moving and optionally fixed_labels, moving_labels, lesion (of fixed),
-        split, group, slice_mm, ignore_labels for given pairs. Paths are relative to the CSV.
+        (``NAME_t1.nii.gz`` goes with ``NAME_seg.nii.gz`` too); in a folder of label maps only, each
+        is its own image. Or a CSV (comma, semicolon or tab; UTF-8) with the columns subject
+        (patient), image and optionally labels, lesion, split (train, val, test), group, slice_mm,
+        ignore_labels; or subject, fixed, moving and optionally fixed_labels, moving_labels, lesion
+        (of fixed), split, group, slice_mm, ignore_labels for given pairs. Paths are relative to the
+        CSV.
     label_endings : sequence of str
-        How a label map's name goes on after the image's, in any case of letters.
+        Suffixes of label maps after the image's name; case is ignored.
     any_size : bool
         Allow images of different size and position (the source then crops or pads).
+
+    Returns
+    -------
+    Manifest
+        Subjects, pairs and notes about the files.
 
     Raises
     ------
     ImageReadError
-        Naming every image that cannot be read or does not fit the others.
+        Lists every image that cannot be read or does not fit the others.
     InputError
-        Naming everything that is unclear: columns, files whose part their names do not say,
-        patients who would be in two splits, one image for two patients.
+        Lists everything ambiguous: columns, files whose names do not show what they are, patients
+        in two splits, one image for two patients.
     """
     path = Path(path)
     manifest = _from_folder(path, label_endings) if path.is_dir() else _from_table(path)

@@ -13,14 +13,14 @@ from itk_ncr.geometry import Grid
 
 @dataclass(frozen=True)
 class SlicePlane:
-    """Where the pixels of an axial 2D slice lie: RAS mm of pixel (0, 0), and the steps.
+    """Position of the pixels of an axial 2D slice, in RAS mm.
 
     Attributes
     ----------
     first_mm : (float, float)
-        x (to the right of the subject) and y (to the front) of the first pixel.
+        Position of the first pixel: x (to the right of the subject) and y (to the front).
     step_mm : (float, float)
-        How x grows with the column and y with the row.
+        Increase of x per column and of y per row.
     """
 
     first_mm: tuple[float, float]
@@ -54,7 +54,22 @@ class Placement:
     def of(
         cls, grid: Grid, *, slice_mm: float | None = None, plane: SlicePlane = SLICE_PLANE
     ) -> Placement:
-        """The placement of a file's grid; a 2D one lies in ``plane`` at the height given."""
+        """The placement of a file's grid.
+
+        Parameters
+        ----------
+        grid : Grid
+            A 3D grid has a position of its own.
+        slice_mm : float, optional
+            Height of a 2D slice, RAS z in mm. Default: unknown; the slice is not located then.
+        plane : SlicePlane
+            Position of the pixels of a 2D slice.
+
+        Returns
+        -------
+        Placement
+            From array positions to mm.
+        """
         if grid.dimension == 3:
             return cls(np.column_stack([grid.matrix[:, ::-1], grid.origin]))
         if slice_mm is None:
@@ -74,13 +89,35 @@ class Placement:
         return tuple(float(s) for s in np.linalg.norm(self.matrix[:, :-1], axis=0))
 
     def cropped(self, start: Sequence[int]) -> Placement:
-        """The placement of the part of the array that begins at ``start`` (negative: padded)."""
+        """The placement of a part of the array.
+
+        Parameters
+        ----------
+        start : sequence of int
+            First voxel of the part, in array order; negative: padded.
+
+        Returns
+        -------
+        Placement
+            That of the part.
+        """
         matrix = self.matrix.copy()
         matrix[:, -1] += matrix[:, :-1] @ np.asarray(start, np.float64)
         return Placement(matrix, self.located)
 
     def stretched(self, steps: Sequence[float]) -> Placement:
-        """The placement of a grid with the same first voxel and ``steps`` times larger voxels."""
+        """The placement of a grid with the same first voxel and larger voxels.
+
+        Parameters
+        ----------
+        steps : sequence of float
+            Factor on the voxel size, in array order.
+
+        Returns
+        -------
+        Placement
+            That of the coarser grid.
+        """
         matrix = self.matrix.copy()
         matrix[:, :-1] *= np.asarray(steps, np.float64)
         return Placement(matrix, self.located)

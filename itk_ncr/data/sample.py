@@ -44,7 +44,21 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one size, stacked: the fields of :class:`Sample` with a leading axis N."""
+    """Samples of one size, stacked: the fields of :class:`Sample` with a leading axis N.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One per sample.
+    fixed, moving : Tensor, shape (N, 1, *spatial)
+        Images.
+    fixed_labels, moving_labels : Tensor, shape (N, *spatial), optional
+        Label maps; 0 is not a label.
+    lesion : Tensor, shape (N, 1, *spatial), optional
+        1 where the fixed image has no partner.
+    displacement, velocity : Tensor, shape (N, D, *spatial), optional
+        Truth in voxels.
+    """
 
     names: tuple[str, ...]
     fixed: Tensor
@@ -56,7 +70,18 @@ class Batch:
     velocity: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Copy the batch to a device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Target device.
+
+        Returns
+        -------
+        Batch
+            The same batch there.
+        """
         moved = {
             name: value.to(device)
             for name, value in vars(self).items()
@@ -72,7 +97,20 @@ class Source(Protocol):
         """Number of pairs in an epoch."""
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """The pair of an index, augmented with the generator."""
+        """Draw the pair of an index.
+
+        Parameters
+        ----------
+        index : int
+            Position of the pair, 0 to ``len(source) - 1``.
+        generator : torch.Generator
+            Source of all randomness: the same state draws the same sample.
+
+        Returns
+        -------
+        Sample
+            The pair, augmented.
+        """
 
 
 OPTIONAL = ("fixed_labels", "moving_labels", "lesion", "displacement", "velocity")
@@ -81,9 +119,19 @@ OPTIONAL = ("fixed_labels", "moving_labels", "lesion", "displacement", "velocity
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples into a batch.
 
-    Labels that only some samples have become 0 (no label) in the others, which overlap measures
-    leave out. A lesion or a true displacement must be known for all samples or for none: an unknown
-    one is not the same as none.
+    Labels that only some samples have become 0 (no label) in the others, and overlap measures
+    leave them out. A lesion or a true displacement must be known for all samples or for none: an
+    unknown one is not the same as none.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Of one size.
+
+    Returns
+    -------
+    Batch
+        In the order of ``samples``.
 
     Raises
     ------

@@ -75,7 +75,25 @@ class LesionMask:
 
     @classmethod
     def read(cls, path: Path) -> LesionMask:
-        """Read a 3D mask; every voxel above 0 belongs to it."""
+        """Read a 3D mask.
+
+        Parameters
+        ----------
+        path : Path
+            Image file; every voxel above 0 belongs to the mask.
+
+        Returns
+        -------
+        LesionMask
+            The mask, cropped.
+
+        Raises
+        ------
+        ImageReadError
+            If the file cannot be read.
+        ArgumentError
+            If the mask is not 3D, or empty.
+        """
         image = read_image(path, "lesion mask")
         voxels = np.argwhere(image.array > 0)
         if image.dimension != 3 or not len(voxels):
@@ -102,15 +120,21 @@ class LesionMask:
         shape: Sequence[int],
         jitter: NDArray[np.float64] | None = None,
     ) -> Tensor:
-        """The mask on another grid, 2D or 3D: bool (*shape).
+        """The mask on another grid, 2D or 3D.
 
         Parameters
         ----------
         placement : Placement
-            Where that grid lies.
-        shape : spatial shape
+            Position of that grid in space.
+        shape : sequence of int
+            Size of that grid, in array order.
         jitter : ndarray, shape (4, 4), optional
-            From mm in the image to mm in the mask.
+            From mm in the image to mm in the mask. Default: identity.
+
+        Returns
+        -------
+        Tensor of bool, shape (*shape)
+            True in the lesion.
         """
         to_mm = np.vstack([placement.matrix, [0] * placement.dimension + [1]])
         to_index = self.to_index @ (np.eye(4) if jitter is None else jitter) @ to_mm
@@ -183,12 +207,26 @@ class LesionBank:
         jitter: Jitter = Jitter(),
         smallest_voxels: int = 30,
     ) -> LesionBank:
-        """Read every mask of a folder but the excluded ones (names without suffix).
+        """Read all masks of a folder.
+
+        Parameters
+        ----------
+        folder : path
+            Folder with one 3D mask per file.
+        exclude : collection of str
+            File names, without suffix, to leave out. Default: the lesions kept for testing.
+        jitter, smallest_voxels : optional
+            As for :class:`LesionBank`.
+
+        Returns
+        -------
+        LesionBank
+            The masks in order of their names.
 
         Raises
         ------
         ImageReadError
-            Naming all files that are not usable masks.
+            Lists all files that are not usable masks.
         """
         masks, faults = [], []
         for file in sorted(Path(folder).iterdir()):
@@ -205,10 +243,22 @@ class LesionBank:
     def draw(
         self, placement: Placement, inside: Tensor, generator: torch.Generator
     ) -> Tensor | None:
-        """A random mask, changed a little, within the object: bool (*spatial).
+        """Draw a random mask, slightly changed, within the object.
 
-        None if none fell into the image in a number of attempts, or if it is not known where the
-        image lies.
+        Parameters
+        ----------
+        placement : Placement
+            Position of the image in space.
+        inside : Tensor of bool, shape (*spatial)
+            The object.
+        generator : torch.Generator
+            The same state draws the same mask.
+
+        Returns
+        -------
+        Tensor of bool, shape (*spatial), or None
+            True in the lesion. None if no mask fell into the object in a number of attempts, or if the
+            position of the image is unknown.
         """
         if not placement.located:
             return None

@@ -26,10 +26,27 @@ def random_blob(
     radius_mm: tuple[float, float] = (4.0, 30.0),
     centres: Tensor | None = None,
 ) -> Tensor:
-    """A lesion of random place, size and outline within the object: bool (*spatial).
+    """A lesion of random place, size and outline within the object.
 
-    A ball whose radius wobbles: its logarithm is drawn uniformly, and smooth noise moves the
-    outline by a quarter of it. Its centre lies in ``centres``, if that is given.
+    A ball whose radius varies: smooth noise moves the outline by a quarter of it.
+
+    Parameters
+    ----------
+    inside : Tensor of bool, shape (*spatial)
+        The object.
+    spacing_mm : sequence of float
+        Voxel size in array order.
+    generator : torch.Generator
+        The same state draws the same lesion.
+    radius_mm : (low, high)
+        Range of the radius; its logarithm is drawn uniformly.
+    centres : Tensor of bool, shape (*spatial), optional
+        Voxels that may be the centre. Default: ``inside``.
+
+    Returns
+    -------
+    Tensor of bool, shape (*spatial)
+        True in the lesion.
     """
     low, high = (math.log(r) for r in radius_mm)
     radius = math.exp(uniform(generator, low, high))
@@ -49,15 +66,34 @@ def sized_blob(
     centre: Sequence[int] | None = None,
     centres: Tensor | None = None,
 ) -> Tensor:
-    """A lesion of random outline and exactly so many voxels within the object: bool (*spatial).
+    """A lesion of random outline and a given number of voxels within the object.
 
-    What of its ball lies outside the object, it has more of inside. Its centre is given, or drawn
-    from the object or from ``centres``.
+    Where the object cuts off a part of its ball, the rest grows to keep the number.
+
+    Parameters
+    ----------
+    inside : Tensor of bool, shape (*spatial)
+        The object.
+    spacing_mm : sequence of float
+        Voxel size in array order.
+    generator : torch.Generator
+        The same state draws the same lesion.
+    voxels : int
+        Number of voxels, from 1 to those of the object.
+    centre : sequence of int, optional
+        Centre voxel, in array order. Default: drawn from ``centres``.
+    centres : Tensor of bool, shape (*spatial), optional
+        Voxels that may be the centre. Default: ``inside``.
+
+    Returns
+    -------
+    Tensor of bool, shape (*spatial)
+        True in the lesion.
 
     Raises
     ------
     ArgumentError
-        If the object has not so many voxels.
+        If the object has fewer voxels.
     """
     if not 1 <= voxels <= int(inside.sum()):
         raise ArgumentError(

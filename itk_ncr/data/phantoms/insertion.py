@@ -117,6 +117,7 @@ def make_phantom(
     Returns
     -------
     Phantom
+        The changed image, the lesion and what is known about it.
 
     Raises
     ------

@@ -115,6 +115,7 @@ def random_lesion(
     Returns
     -------
     RealisticLesion
+        The changed image, the lesion and what is known about it.
 
     Raises
     ------

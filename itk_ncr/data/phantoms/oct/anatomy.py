@@ -71,7 +71,18 @@ class OctGrowth:
             raise ArgumentError(f"factor must be two rising numbers >= 1; got {self.factor}.")
 
     def sizes(self, random: Random) -> tuple[float, float]:
-        """Diameters before and after, as shares of the full one."""
+        """Draw the size of one structure at both visits.
+
+        Parameters
+        ----------
+        random : numpy.random.Generator
+            The same state draws the same sizes.
+
+        Returns
+        -------
+        tuple of two floats
+            Diameter before and after, as fractions in [0, 1] of the full one.
+        """
         shares = np.array([getattr(self, name) for name in FATES])
         fate = FATES[int(random.choice(len(FATES), p=shares / shares.sum()))]
         smaller = 1 / random.uniform(*self.factor)

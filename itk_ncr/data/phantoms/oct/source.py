@@ -96,26 +96,60 @@ class OctPhantoms:
         return DEPTH_MM / self.shape[0], WIDTH_MM / self.shape[1]
 
     def patient(self, index: int) -> int:
-        """Number of the patient whom a pair shows."""
+        """Number of the patient that a pair shows.
+
+        Parameters
+        ----------
+        index : int
+            Position of the pair.
+
+        Returns
+        -------
+        int
+            Not below ``first``.
+        """
         return self.first + index // self.scans
 
     def scan(self, index: int) -> Scan:
-        """The anatomy of a pair, not rendered."""
+        """The anatomy of a pair, not rendered.
+
+        Parameters
+        ----------
+        index : int
+            Position of the pair, 0 to ``count - 1``.
+
+        Returns
+        -------
+        Scan
+            Layers and structures.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such pair.
+        """
         if not 0 <= index < self.count:
             raise ArgumentError(f"index must be from 0 to {self.count - 1}; got {index}.")
         number = (self.seed, self.patient(index), index % self.scans)
         return Scan(number, self.shape[1], self.growth)
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """The pair of an index.
+        """Render a pair.
+
+        Parameters
+        ----------
+        index : int
+            Position of the pair, 0 to ``count - 1``.
+        generator : torch.Generator
+            Of motion, noise and flips; the anatomy depends on ``index`` and ``seed`` alone.
 
         Returns
         -------
         Sample
             Images on the scale of ``preprocessing.normalise``; labels 0 outside, 1 from the inner
             limiting membrane (ILM) to the pigment epithelium (RPE), 2 from there to Bruch's
-            membrane (BM); ``lesion`` is what the fixed image shows of drusen, detachments and fluid
-            that the baseline has not, however small.
+            membrane (BM); ``lesion`` contains the drusen, detachments and fluid of the fixed image
+            that the baseline does not have, however small.
         """
         scan = self.scan(index)
         after = paint(scan, self.shape[0], "follow-up")
