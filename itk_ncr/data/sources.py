@@ -107,10 +107,20 @@ class PairSource:
         return tuple(self.store[self.pairs[0][0]].image.shape[1:])
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """The pair of an index; all randomness comes from the generator.
+        """Draw the pair of an index.
 
-        A lesion of the moving image counts as lesion where it lies on the moving grid: where it is
-        in the fixed image is unknown before the registration.
+        A lesion of the moving image counts where it lies on the moving grid: its place in the fixed
+        image is unknown before the registration.
+
+        Parameters
+        ----------
+        index, generator
+            As for :meth:`Source.sample`.
+
+        Returns
+        -------
+        Sample
+            The pair, augmented.
         """
         i, j, version = self.pairs[index]
         subjects = self.manifest.subjects

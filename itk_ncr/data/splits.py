@@ -15,7 +15,13 @@ from itk_ncr.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Fold:
-    """Patients of one round of cross-validation."""
+    """Patients of one round of cross-validation.
+
+    Attributes
+    ----------
+    train, test : tuple of str
+        Disjoint.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
@@ -24,10 +30,25 @@ class Fold:
 def divide(manifest: Manifest, *, val: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
     """Assign the patients of a manifest to train, val and test at random.
 
+    Parameters
+    ----------
+    manifest : Manifest
+        Without splits.
+    val, test : float
+        Fractions of the patients, in [0, 1).
+    seed : int
+        Seed of the random order.
+
+    Returns
+    -------
+    Manifest
+        The same with splits.
+
     Raises
     ------
     ArgumentError
-        If a share is not in [0, 1), no patient is left for training, or the manifest has splits.
+        If a fraction is not in [0, 1), fewer than two patients are left for training, or the
+        manifest has splits.
     """
     patients = manifest.patients()
     if any(subject.split is not None for subject in manifest.subjects):
@@ -54,9 +75,19 @@ def folds(patients: Sequence[str], k: int = 5, seed: int = 0) -> tuple[Fold, ...
     patients : sequence of str
         Repeated names count once.
     k : int
-        2 to the number of patients; sizes of folds differ by one patient at most.
+        From 2 to the number of patients; sizes of folds differ by one patient at most.
     seed : int
-        Of the order in which patients are dealt out.
+        Seed of the random order.
+
+    Returns
+    -------
+    tuple of Fold
+        One per round; patients keep their order.
+
+    Raises
+    ------
+    ArgumentError
+        If ``k`` is out of range.
     """
     unique = tuple(dict.fromkeys(patients))
     if not 2 <= k <= len(unique):
@@ -76,7 +107,20 @@ def folds(patients: Sequence[str], k: int = 5, seed: int = 0) -> tuple[Fold, ...
 
 
 def in_fold(manifest: Manifest, fold: Fold) -> Manifest:
-    """The manifest with the split of a fold."""
+    """The manifest with the split of a fold.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        All patients of the cross-validation.
+    fold : Fold
+        One round of it.
+
+    Returns
+    -------
+    Manifest
+        The same subjects, each in "train" or "test".
+    """
     train, test = dict.fromkeys(fold.train, "train"), dict.fromkeys(fold.test, "test")
     return manifest.assigned(train | test)
 
@@ -119,9 +163,16 @@ def fold_audit(manifest: Manifest, rounds: Sequence[Fold], *, versions: int = 5)
     Parameters
     ----------
     manifest : Manifest
+        All patients of the cross-validation.
     rounds : sequence of Fold
+        Every round of it.
     versions : int
         Versions of each fixed image in training: without and with several lesions.
+
+    Returns
+    -------
+    str
+        One line per fold, after a heading.
 
     Raises
     ------
@@ -153,10 +204,20 @@ def fold_audit(manifest: Manifest, rounds: Sequence[Fold], *, versions: int = 5)
 
 
 def data_hash(manifest: Manifest) -> str:
-    """SHA-256 of what a manifest describes: its rows and the contents of all its files.
+    """Hash what a manifest describes: its rows and the contents of all its files.
 
-    Files are taken in the order of their paths within the folder that holds them all, so that the
-    hash stays the same when that folder moves.
+    Files are taken in the order of their paths within their common folder, so that the hash stays
+    the same when that folder moves.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Its files must exist.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
     """
     files = sorted({f.resolve() for subject in manifest.subjects for f in subject.files})
     root = os.path.commonpath([f.parent for f in files]) if files else ""

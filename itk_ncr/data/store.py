@@ -43,7 +43,23 @@ class Layout:
     ignore_labels: tuple[int, ...] = ()
 
     def shape(self, original: Sequence[int]) -> tuple[int, ...]:
-        """Shape of the grid of training for a file of the given shape."""
+        """Shape of the training grid for a file.
+
+        Parameters
+        ----------
+        original : sequence of int
+            Shape of the file, in array order.
+
+        Returns
+        -------
+        tuple of int
+            Shape after cropping and reduction.
+
+        Raises
+        ------
+        ArgumentError
+            If ``size`` or ``reduce`` does not fit.
+        """
         shape = self._cropped(original)
         factors = (self.reduce,) * len(shape) if isinstance(self.reduce, int) else self.reduce
         if len(factors) != len(shape) or min(factors) < 1:
@@ -63,7 +79,18 @@ class Layout:
         return size
 
     def crop(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The array cropped and padded around its middle."""
+        """Crop or pad an array around its middle.
+
+        Parameters
+        ----------
+        array : ndarray
+            Values of a file.
+
+        Returns
+        -------
+        ndarray, shape ``size``
+            Padded with 0; the same array if nothing changes.
+        """
         size = self._cropped(array.shape)
         if size == array.shape:
             return array
@@ -77,7 +104,20 @@ class Layout:
         return result
 
     def place(self, placement: Placement, original: Sequence[int]) -> Placement:
-        """Where the grid of training lies, given where the file's does."""
+        """Placement of the training grid.
+
+        Parameters
+        ----------
+        placement : Placement
+            That of the file's grid.
+        original : sequence of int
+            Shape of the file, in array order.
+
+        Returns
+        -------
+        Placement
+            That of the training grid.
+        """
         size = self._cropped(original)
         start = [(n - m) // 2 for n, m in zip(original, size, strict=True)]
         steps = [

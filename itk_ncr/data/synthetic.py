@@ -213,7 +213,20 @@ class SyntheticPairs:
         return tuple(self.store[self.positions[0]].inside.shape)
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """A pair of the anatomy of that number, with displacement, velocity and lesion known."""
+        """Draw a pair with known displacement, velocity and lesion.
+
+        Parameters
+        ----------
+        index : int
+            Number of the anatomy.
+        generator : torch.Generator
+            Source of all randomness: the same state draws the same sample.
+
+        Returns
+        -------
+        Sample
+            The pair with its ground truth.
+        """
         anatomy = self._anatomy(index, generator)
         deformation = self._deformation(anatomy, generator)
         looks = self._looks(anatomy, generator)

@@ -257,7 +257,7 @@ class LesionBank:
         Returns
         -------
         Tensor of bool, shape (*spatial), or None
-            True in the lesion. None if no mask fell into the object in a number of attempts, or if the
+            True in the lesion. None if no mask fell into the object in several attempts, or if the
             position of the image is unknown.
         """
         if not placement.located:
