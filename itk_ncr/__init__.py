@@ -18,8 +18,10 @@ _HOMES = {
     "AffineMap": "geometry",
     "RegistrationResult": "registration",
     "RegistrationSettings": "registration",
+    "VoteResult": "registration",
     "fill_lesion": "registration",
     "register": "registration",
+    "vote": "registration",
     "NCRRegistrationFilter": "filters",
     "ncr_registration_filter": "filters",
 }
@@ -49,8 +51,10 @@ if TYPE_CHECKING:
     from itk_ncr.registration import (
         RegistrationResult,
         RegistrationSettings,
+        VoteResult,
         fill_lesion,
         register,
+        vote,
     )
 
     _kernels: Any  # the compiled module, if it is there
@@ -62,6 +66,7 @@ __all__ = [
     "NCRRegistrationFilter",
     "RegistrationResult",
     "RegistrationSettings",
+    "VoteResult",
     "__version__",
     "checkpoints",
     "data",
@@ -83,6 +88,7 @@ __all__ = [
     "segmentation",
     "sitk",
     "training",
+    "vote",
     "write_image",
 ]
 

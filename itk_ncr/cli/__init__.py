@@ -49,6 +49,7 @@ COMMANDS = (
     "register",
     "batch",
     "bids",
+    "vote",
     "apply",
     "convert",
     "segment",

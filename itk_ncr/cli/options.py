@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,6 +84,12 @@ def setting(name: str, **changes: Any) -> Callable[[_Function], _Function]:
 seed_option = setting("seed")
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings."
+)
+keep_going = click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Leave out an image that cannot be read or registered, with a warning, instead of "
+    "stopping.",
 )
 _METHOD = (
     setting(
@@ -175,6 +182,12 @@ def _with(options: tuple[Callable[[Any], Any], ...], function: _Function) -> _Fu
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def warn_all(texts: Iterable[str]) -> None:
+    """Warnings of a result, one line each on stderr."""
+    for text in texts:
+        warnings.warn(text, stacklevel=2)
 
 
 def keywords(options: dict[str, Any]) -> dict[str, Any]:

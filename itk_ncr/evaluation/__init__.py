@@ -29,6 +29,8 @@ from itk_ncr.evaluation.report import (
     judge,
     pair_page,
     verdict_of,
+    vote_figures,
+    vote_page,
     write_cohort_report,
     write_pair_report,
 )
@@ -83,6 +85,8 @@ __all__ = [
     "summary",
     "surface_distance",
     "verdict_of",
+    "vote_figures",
+    "vote_page",
     "write_cohort_report",
     "write_pair_report",
 ]

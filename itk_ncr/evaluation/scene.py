@@ -89,7 +89,7 @@ class Scene:
         """The scene of a pair and its result, with masks in fixed space by name."""
         grid = working_grid(fixed.grid, VOXELS)
         reduced = grid.shape != fixed.grid.shape
-        order, flips = _upright(grid)
+        order, flips = upright(grid)
 
         def turn(array: NDArray) -> NDArray:
             rest = tuple(range(len(order), array.ndim))
@@ -103,7 +103,7 @@ class Scene:
             name: turn(_mask(mask, grid, fixed.grid if reduced else None))
             for name, mask in (given or {}).items()
         }
-        box = _object_box(
+        box = object_box(
             bright(scene["fixed"], grey_window(scene["fixed"])),
             bright(scene["after"], grey_window(scene["after"])),
             *masks.values(),
@@ -284,7 +284,7 @@ def _mask(mask: Image, grid: Grid, fine: Grid | None) -> NDArray[np.bool_]:
     return np.asarray(coverage > COVERAGE)
 
 
-def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+def upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """Order of array axes and flips that bring a 3D array close to (superior, posterior, left)."""
     dimension = grid.dimension
     if dimension == 2:
@@ -303,7 +303,7 @@ def _upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     return order, flips
 
 
-def _object_box(*masks: NDArray) -> tuple[slice, ...]:
+def object_box(*masks: NDArray) -> tuple[slice, ...]:
     """Where any of the masks is, with a margin."""
     inside = np.logical_or.reduce(masks)
     box = []

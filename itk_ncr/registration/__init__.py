@@ -7,6 +7,7 @@ from itk_ncr.registration.network import NetworkRegistration
 from itk_ncr.registration.request import GivenMasks, Request
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS
+from itk_ncr.registration.studies import Ballot, VoteResult, vote
 from itk_ncr.settings import ENGINES, METHODS, RegistrationSettings
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "METHODS",
     "REGISTRATIONS",
     "SOLVER_PRESETS",
+    "Ballot",
     "GivenMasks",
     "ModelRecord",
     "NetworkRegistration",
@@ -24,7 +26,9 @@ __all__ = [
     "RegistrationResult",
     "RegistrationSettings",
     "Request",
+    "VoteResult",
     "affine_of",
     "fill_lesion",
     "register",
+    "vote",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -26,12 +26,37 @@ from itk_ncr.settings import SETTINGS, RegistrationSettings, SettingKeywords, do
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from itk_ncr.registration.studies import VoteResult
+
 # Each method by its name, made from settings.
 REGISTRATIONS: dict[str, Callable[[RegistrationSettings], Registration]] = {
     "network": NetworkRegistration,
     "instance": InstanceOptimization,
     **{name: classical(name) for name in CLASSICAL},
 }
+
+
+@overload
+def register(fixed: Any, moving: list[Any] | tuple[Any, ...], **arguments: Any) -> VoteResult: ...
+
+
+@overload
+def register(
+    fixed: Any,
+    moving: Any,
+    *,
+    lesion_mask: Any = None,
+    moving_lesion_mask: Any = None,
+    roi_mask: Any = None,
+    moving_roi_mask: Any = None,
+    brain_mask: Any = None,
+    moving_brain_mask: Any = None,
+    affine: Any = "auto",
+    initial_transform: Any = None,
+    progress: Progress | None = None,
+    abort: Abort | None = None,
+    **settings: Unpack[SettingKeywords],
+) -> RegistrationResult: ...
 
 
 def register(
@@ -48,9 +73,12 @@ def register(
     initial_transform: Any = None,
     progress: Progress | None = None,
     abort: Abort | None = None,
-    **settings: Unpack[SettingKeywords],
-) -> RegistrationResult:
+    **settings: Any,
+) -> RegistrationResult | VoteResult:
     """Register a moving to a fixed image and find where they do not correspond.
+
+    A list of moving images is a vote, :func:`itk_ncr.vote`: what the fixed image shows and all of
+    them lack.
 
     Parameters
     ----------
@@ -89,6 +117,7 @@ def register(
     Returns
     -------
     RegistrationResult
+        Of a list of moving images a :class:`~itk_ncr.VoteResult`.
 
     Raises
     ------
@@ -111,30 +140,34 @@ def register(
     ----------
     Andresen et al., Int J CARS 17, 2022, doi:10.1007/s11548-022-02577-4.
     """
+    given = {
+        "lesion_mask": lesion_mask,
+        "moving_lesion_mask": moving_lesion_mask,
+        "roi_mask": roi_mask,
+        "moving_roi_mask": moving_roi_mask,
+        "brain_mask": brain_mask,
+        "moving_brain_mask": moving_brain_mask,
+    }
+    if isinstance(moving, (list, tuple)):
+        from itk_ncr.registration.studies import vote  # it calls this function
+
+        maps = {"affine": affine, "initial_transform": initial_transform}
+        return vote(fixed, moving, progress=progress, abort=abort, **given, **maps, **settings)
     affine_word, given_affine = affine_of(affine)
-    record = RegistrationSettings(affine=affine_word, **settings)  # type: ignore[arg-type]  # kept as pairs
+    record = RegistrationSettings(affine=affine_word, **settings)
     images = as_image(fixed, role="fixed image"), as_image(moving, role="moving image")
     start = _start(given_affine, initial_transform, images[0].dimension)
+    read = {role: _mask(mask, _spoken(role)) for role, mask in given.items()}
     inputs = Inputs(
         *images,
-        lesion_mask=_mask(lesion_mask, "lesion mask"),
-        moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
-        roi_mask=_mask(roi_mask, "ROI mask"),
-        moving_roi_mask=_mask(moving_roi_mask, "moving ROI mask"),
-        brain_mask=_mask(brain_mask, "brain mask"),
-        moving_brain_mask=_mask(moving_brain_mask, "moving brain mask"),
+        **read,  # type: ignore[arg-type]  # masks by the names of the fields
         affine=start if initial_transform is None else None,
         initial_transform=None if initial_transform is None else start,
         sources=sources_of(
             {
                 "fixed": fixed,
                 "moving": moving,
-                "lesion_mask": lesion_mask,
-                "moving_lesion_mask": moving_lesion_mask,
-                "roi_mask": roi_mask,
-                "moving_roi_mask": moving_roi_mask,
-                "brain_mask": brain_mask,
-                "moving_brain_mask": moving_brain_mask,
+                **given,
                 "affine": None if given_affine is None else affine,
                 "initial_transform": initial_transform,
             }
@@ -233,6 +266,10 @@ def _choose(settings: RegistrationSettings, fixed: Image) -> tuple[str, tuple[st
     if settings.refine is not None:
         remarks.append("refine had no effect: without model or fitting preset no network is used.")
     return "instance", tuple(remarks)
+
+
+def _spoken(role: str) -> str:
+    return role.replace("_", " ").replace("roi", "ROI")
 
 
 def _mask(mask: Any, role: str) -> Image | None:

@@ -22,6 +22,7 @@ from itk_ncr.runs.record import voxels_hash
 from itk_ncr.runs.single import PairRun, run_pair, save_result
 from itk_ncr.runs.table import Pair, read_pairs
 from itk_ncr.runs.threads import limit_threads
+from itk_ncr.runs.votes import save_vote
 
 __all__ = [
     "FORMATS",
@@ -55,6 +56,7 @@ __all__ = [
     "run_cohort",
     "run_pair",
     "save_result",
+    "save_vote",
     "sole_run",
     "summarise_bids",
     "voxels_hash",

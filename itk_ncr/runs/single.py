@@ -152,9 +152,7 @@ def save_result(
             loaded[role], source = _label_map(role, given, inputs.fixed.dimension)
             sources |= source
     paths = {role: Path(entry["path"]) for role, entry in sources.items()}
-    if ending is not None and ending not in FORMATS:
-        raise ArgumentError(f"ending must be one of {', '.join(FORMATS)}; got {ending!r}.")
-    suffix = ending or _ending_of(paths.get("fixed"), inputs.fixed)
+    suffix = ending_of(ending, paths.get("fixed"), inputs.fixed)
     folder = OutputFolder(output, overwrite, paths.values())
     folder.require_free(names(suffix))
     with folder.staged() as stage:
@@ -185,8 +183,20 @@ def _label_map(role: str, given: Any, dimension: int) -> tuple[Image, dict[str, 
     return image, sources_of({role: given})
 
 
-def _ending_of(path: Path | None, fixed: Image) -> str:
-    """NIfTI has no 2D geometry of its own: a plane in memory goes to NRRD."""
+def ending_of(asked: str | None, path: Path | None, fixed: Image) -> str:
+    """Ending of the images to write: as asked, that of a file, or one that can hold the image.
+
+    NIfTI has no 2D geometry of its own: a plane in memory goes to NRRD.
+
+    Raises
+    ------
+    ArgumentError
+        If what was asked for is not among ``FORMATS``.
+    """
+    if asked is not None:
+        if asked not in FORMATS:
+            raise ArgumentError(f"ending must be one of {', '.join(FORMATS)}; got {asked!r}.")
+        return asked
     if path is not None:
         return format_for(path)
     return ".nii.gz" if fixed.dimension == 3 else ".nrrd"

@@ -6,6 +6,7 @@ from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pair_report import pair_page, write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
 from itk_ncr.evaluation.report.verdict import Verdict, judge, verdict_of
+from itk_ncr.evaluation.report.vote import vote_figures, vote_page
 
 __all__ = [
     "Check",
@@ -15,6 +16,8 @@ __all__ = [
     "judge",
     "pair_page",
     "verdict_of",
+    "vote_figures",
+    "vote_page",
     "write_cohort_report",
     "write_pair_report",
 ]

@@ -151,7 +151,7 @@ def pair_page(
         mask_source=_mask_source(told, lesion_mask is not None),
         truth=None if truth is None else _truth(fixed, result, truth),
         overlaps=overlaps,
-        provenance=_provenance(told),
+        provenance=provenance(told),
         scene=_drawn(scene, shown),
         remarks=_remarks(scene, shown),
     )
@@ -281,7 +281,7 @@ def _volume(mask: NDArray, grid: Any) -> str:
     return f"{size / 1000:.2f} mL" if mask.ndim == 3 else f"{size:.1f} mm²"
 
 
-def _provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The remaining entries of the record, as groups of names and values."""
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     single: list[tuple[str, str]] = []

@@ -8,7 +8,7 @@ mask (``masks``) and the levels.
 from itk_ncr.registration.solver.energy import moved_by
 from itk_ncr.registration.solver.levels import Level, Stage
 from itk_ncr.registration.solver.masking import dilate
-from itk_ncr.registration.solver.masks import Support
+from itk_ncr.registration.solver.masks import Support, mask_level_set
 from itk_ncr.registration.solver.pair import Pair, level_shape
 from itk_ncr.registration.solver.presets import CONTRASTS, SOLVER_PRESETS, solver_preset
 from itk_ncr.registration.solver.settings import InstanceSettings
@@ -28,6 +28,7 @@ __all__ = [
     "dilate",
     "fill",
     "level_shape",
+    "mask_level_set",
     "moved_by",
     "refine",
     "solve",
