@@ -18,8 +18,10 @@ _HOMES = {
     "AffineMap": "geometry",
     "RegistrationResult": "registration",
     "RegistrationSettings": "registration",
+    "FollowResult": "registration",
     "VoteResult": "registration",
     "fill_lesion": "registration",
+    "follow": "registration",
     "register": "registration",
     "vote": "registration",
     "NCRRegistrationFilter": "filters",
@@ -49,10 +51,12 @@ if TYPE_CHECKING:
     from itk_ncr.geometry import AffineMap, Grid
     from itk_ncr.images import Image, read_image, write_image
     from itk_ncr.registration import (
+        FollowResult,
         RegistrationResult,
         RegistrationSettings,
         VoteResult,
         fill_lesion,
+        follow,
         register,
         vote,
     )
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AffineMap",
+    "FollowResult",
     "Grid",
     "Image",
     "NCRRegistrationFilter",
@@ -74,6 +79,7 @@ __all__ = [
     "evaluation",
     "fields",
     "fill_lesion",
+    "follow",
     "geometry",
     "images",
     "losses",

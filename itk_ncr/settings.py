@@ -44,6 +44,9 @@ PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
 FILLS = ("smooth", "partner", "mirror")
 """How :func:`itk_ncr.fill_lesion` may fill."""
 
+MOVED_MM = 1.0
+"""Distance beyond which :func:`itk_ncr.follow` calls tissue moved."""
+
 # Of a training.
 RECIPES = (
     "mri-2d",

@@ -50,6 +50,7 @@ COMMANDS = (
     "batch",
     "bids",
     "vote",
+    "follow",
     "apply",
     "convert",
     "segment",

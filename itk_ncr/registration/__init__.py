@@ -7,7 +7,15 @@ from itk_ncr.registration.network import NetworkRegistration
 from itk_ncr.registration.request import GivenMasks, Request
 from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS
-from itk_ncr.registration.studies import Ballot, VoteResult, vote
+from itk_ncr.registration.studies import (
+    Ballot,
+    CommonSpace,
+    FollowResult,
+    Interval,
+    VoteResult,
+    follow,
+    vote,
+)
 from itk_ncr.settings import ENGINES, METHODS, RegistrationSettings
 
 __all__ = [
@@ -18,7 +26,10 @@ __all__ = [
     "REGISTRATIONS",
     "SOLVER_PRESETS",
     "Ballot",
+    "CommonSpace",
+    "FollowResult",
     "GivenMasks",
+    "Interval",
     "ModelRecord",
     "NetworkRegistration",
     "Quality",
@@ -29,6 +40,7 @@ __all__ = [
     "VoteResult",
     "affine_of",
     "fill_lesion",
+    "follow",
     "register",
     "vote",
 ]

@@ -3,6 +3,7 @@
 from itk_ncr.files import fingerprint, holds_files, sole_run
 from itk_ncr.runs.bids import BidsGroup, BidsImage, BidsPlan, plan_bids, summarise_bids
 from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
+from itk_ncr.runs.follows import save_follow
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
 from itk_ncr.runs.machine import cpus, environment
@@ -55,6 +56,7 @@ __all__ = [
     "require_writable",
     "run_cohort",
     "run_pair",
+    "save_follow",
     "save_result",
     "save_vote",
     "sole_run",

@@ -2,6 +2,7 @@
 
 from itk_ncr.evaluation.report.checks import Check
 from itk_ncr.evaluation.report.cohort import write_cohort_report
+from itk_ncr.evaluation.report.follow import follow_figures, follow_page
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pair_report import pair_page, write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
@@ -13,6 +14,8 @@ __all__ = [
     "Page",
     "StoredRegistration",
     "Verdict",
+    "follow_figures",
+    "follow_page",
     "judge",
     "pair_page",
     "verdict_of",
