@@ -92,7 +92,17 @@ def add_model(source: str | os.PathLike[str], name: str | None = None) -> Stored
 
 
 def remove_model(name: str) -> Path:
-    """Remove a model that was added, and return the folder that it was in.
+    """Remove a model that was added.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    Path
+        The folder that it was in.
 
     Raises
     ------

@@ -271,9 +271,14 @@ def shipped_models() -> dict[str, ModelDescription]:
 
 
 def installed_models() -> dict[str, ModelDescription]:
-    """The models that the user has added, by name.
+    """List the models that the user has added.
 
-    Those whose description cannot be read are left out; :func:`verify_model` says why.
+    Those whose description cannot be read are left out; :func:`verify_model` reports why.
+
+    Returns
+    -------
+    dict of str to ModelDescription
+        By name.
     """
     found = {}
     for name in installed_names():

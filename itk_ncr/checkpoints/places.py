@@ -14,16 +14,21 @@ VARIABLE = "ITK_NCR_MODELS"
 
 
 def models_folder() -> Path:
-    """The folder of the models that the user has added; it need not exist.
+    """The folder of the models that the user has added.
 
     The environment variable ``ITK_NCR_MODELS`` if it is set. Otherwise ``itk_ncr/models`` in the
-    system's place for the data of a user: ``%LOCALAPPDATA%`` on Windows,
-    ``~/Library/Application Support`` on macOS, elsewhere ``$XDG_DATA_HOME`` or ``~/.local/share``.
+    system's folder for user data: ``%LOCALAPPDATA%`` on Windows, ``~/Library/Application Support``
+    on macOS, elsewhere ``$XDG_DATA_HOME`` or ``~/.local/share``.
+
+    Returns
+    -------
+    Path
+        Absolute; it need not exist.
 
     Raises
     ------
     InputError
-        If the system does not say where the user's home is.
+        If the user's home folder is unknown.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -54,7 +59,13 @@ def shipped_names() -> list[str]:
 
 
 def installed_names() -> list[str]:
-    """Names of the models that the user has added, sorted; those of the package hide theirs."""
+    """Names of the models that the user has added.
+
+    Returns
+    -------
+    list of str
+        Sorted, without those that a model of the package hides.
+    """
     try:
         names = _names(models_folder())
     except InputError:
@@ -63,7 +74,18 @@ def installed_names() -> list[str]:
 
 
 def named_folder(name: str) -> Path | None:
-    """The folder of a model that is known by name, or None."""
+    """Folder of a model that is known by name.
+
+    Parameters
+    ----------
+    name : str
+        Name of a shipped or added model.
+
+    Returns
+    -------
+    Path or None
+        None if there is no such model.
+    """
     if name in shipped_names():
         return SHIPPED / name
     return models_folder() / name if name in installed_names() else None
