@@ -89,8 +89,14 @@ def inspect(
     fixed, moving : Image, scalar
         The pair, as registered.
     result : RegistrationResult
+        Its registration.
     brain_mask : Image, optional
         Brain of the fixed image, 1 is brain.
+
+    Returns
+    -------
+    Inspection
+        The figures; NaN where one does not apply.
     """
     view = _View.of(fixed, moving, result)
     matrix = np.asarray(result.affine.matrix)

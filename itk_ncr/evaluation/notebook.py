@@ -21,12 +21,22 @@ MASK_OPACITY = 0.55
 
 
 def result_page(result: RegistrationResult) -> Page:
-    """The page of ``report.html`` for a result of :func:`itk_ncr.register`.
+    """The page of ``report.html`` for a result.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+        Of :func:`itk_ncr.register`.
+
+    Returns
+    -------
+    Page
+        As ``itk-ncr register`` writes it.
 
     Raises
     ------
     ArgumentError
-        If the result was made by hand: the page shows the images that it was made from.
+        If the result was made by hand: the page shows the images it was made from.
     """
     inputs = result.required_inputs()
     record = summary(result) | {"inputs": dict(inputs.sources)}
@@ -37,7 +47,18 @@ def result_page(result: RegistrationResult) -> Page:
 
 
 def result_html(result: RegistrationResult) -> str:
-    """One slice of the fixed and the warped image and of the mask, figures and warnings."""
+    """A short view of a result for notebooks: one slice, figures and warnings.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+        Also one made by hand.
+
+    Returns
+    -------
+    str
+        An HTML fragment with the fixed and the warped image and the mask.
+    """
     plane = Slice.of(result.warped, result.mask)
     fixed = None if result.inputs is None else result.inputs.fixed
     shown = [("fixed", fixed)] if fixed is not None else []

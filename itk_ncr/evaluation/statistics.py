@@ -18,10 +18,10 @@ Figures = NDArray[np.float64]
 
 
 def signed_rank_test(first: ArrayLike, second: ArrayLike) -> float:
-    """p-value of Wilcoxon's signed-rank test, one-sided: ``first`` is larger than ``second``.
+    """Wilcoxon's signed-rank test, one-sided: ``first`` is larger than ``second``.
 
     Pairs without a difference are left out (Wilcoxon's way), ties share their mean rank; small
-    samples without either get exact values. All that is SciPy's.
+    samples without either get exact values. Computed by SciPy.
 
     Parameters
     ----------
@@ -31,14 +31,14 @@ def signed_rank_test(first: ArrayLike, second: ArrayLike) -> float:
     Returns
     -------
     float
-        1 where no pair differs.
+        The p-value; 1 where no pair differs.
 
     Raises
     ------
     ArgumentError
         If a figure is not finite, or there is none.
     MissingDependencyError
-        Without SciPy.
+        If SciPy is not installed.
     """
     one, two = _cases(first, second)
     if not (one != two).any():
@@ -49,13 +49,25 @@ def signed_rank_test(first: ArrayLike, second: ArrayLike) -> float:
 def effect_size(first: ArrayLike, second: ArrayLike) -> float:
     """Matched-pairs rank-biserial correlation: how one-sided the differences are.
 
-    The rank sum of the pairs in which ``first`` is larger minus that of the others, as a share of
-    their sum; pairs without a difference are left out.
+    The rank sum of the pairs in which ``first`` is larger minus that of the others, as a fraction
+    of their sum; pairs without a difference are left out.
+
+    Parameters
+    ----------
+    first, second : array, shape (n,)
+        Figures of the same cases in the same order.
 
     Returns
     -------
     float
         1 where ``first`` is always larger, -1 where never, 0 where neither prevails.
+
+    Raises
+    ------
+    ArgumentError
+        If a figure is not finite, or there is none.
+    MissingDependencyError
+        If SciPy is not installed.
 
     References
     ----------
@@ -96,7 +108,13 @@ def holm(p_values: ArrayLike) -> Figures:
 
 
 class Interval(NamedTuple):
-    """Ends of a confidence interval."""
+    """Ends of a confidence interval.
+
+    Attributes
+    ----------
+    low, high : float
+        In the unit of the figure.
+    """
 
     low: float
     high: float

@@ -49,15 +49,21 @@ def figures(
     overlap: Mapping[str, float | None] | None = None,
     brain: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[tuple[str, str]]:
-    """The main figures as pairs of name and text.
+    """The main figures of a result as text.
 
     Parameters
     ----------
     result : RegistrationResult
+        Its ``quality`` is shown.
     overlap : mapping, optional
         Mean Jaccard of the labels, "jaccard_before" (by the affine alone) and "jaccard".
     brain : mapping, optional
-        What :func:`brain_figures` returned.
+        Return value of :func:`brain_figures`.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and value, in the order to show.
     """
     quality = result.quality
     labels = []

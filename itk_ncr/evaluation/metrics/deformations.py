@@ -30,7 +30,27 @@ class JacobianStatistics:
 def jacobian_statistics(
     determinant: ArrayLike, within: ArrayLike | None = None
 ) -> JacobianStatistics:
-    """Statistics of a map of Jacobian determinants, over the voxels ``within`` if given."""
+    """Statistics of a map of Jacobian determinants.
+
+    Parameters
+    ----------
+    determinant : array, any shape
+        Determinants.
+    within : array of the same shape, optional
+        Voxels that count, above 0. Default: all.
+
+    Returns
+    -------
+    JacobianStatistics
+        NaN for the deviation where no determinant is positive.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    ArgumentError
+        If no voxel counts.
+    """
     values = np.asarray(determinant, dtype=np.float64)
     values = values.ravel() if within is None else values[alike(values, within)[1] > 0]
     if not values.size:

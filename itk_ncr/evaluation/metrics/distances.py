@@ -151,7 +151,19 @@ def robustness(before: ArrayLike, after: ArrayLike) -> float:
     Parameters
     ----------
     before, after : array, shape (n,)
-        Of :func:`landmark_errors`.
+        Results of :func:`landmark_errors`.
+
+    Returns
+    -------
+    float
+        Fraction in [0, 1].
+
+    Raises
+    ------
+    ShapeError
+        If the numbers of landmarks differ.
+    ArgumentError
+        If there is no landmark.
 
     References
     ----------

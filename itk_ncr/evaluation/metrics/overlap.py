@@ -52,13 +52,47 @@ def jaccard(
 def mean_jaccard(
     first: ArrayLike, second: ArrayLike, ignore: Collection[int] = (0,), minimum_voxels: int = 1
 ) -> float:
-    """Mean of :func:`jaccard` over the labels; not a number when there are none."""
+    """Mean of :func:`jaccard` over the labels.
+
+    Parameters
+    ----------
+    first, second, ignore, minimum_voxels
+        As for :func:`jaccard`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without labels.
+
+    Raises
+    ------
+    ShapeError
+        If the maps differ in shape.
+    """
     values = jaccard(first, second, ignore, minimum_voxels).values()
     return float(np.mean(list(values))) if values else float("nan")
 
 
 def labels_touching(labels: ArrayLike, lesion: ArrayLike) -> set[int]:
-    """Labels with a voxel in the lesion: it splits figures into inside and outside."""
+    """Labels with a voxel in the lesion.
+
+    Parameters
+    ----------
+    labels : array of int
+        Label map.
+    lesion : array, the shape of ``labels``
+        Above 0 is lesion.
+
+    Returns
+    -------
+    set of int
+        The labels, 0 among them if it touches.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    """
     one, two = alike(labels, lesion)
     return {int(label) for label in np.unique(one[two > 0])}
 
@@ -80,11 +114,21 @@ def split_by_lesion(
     Parameters
     ----------
     values : dict of int to float
-        Figure of every label, such as :func:`jaccard` gives.
+        Figure of every label, for example from :func:`jaccard`.
     labels : array of int
         The fixed label map.
     lesion : array, the shape of ``labels``
-        Not zero is lesion.
+        Above 0 is lesion.
+
+    Returns
+    -------
+    LesionSplit
+        NaN where there is no label.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
     """
     touched = labels_touching(labels, lesion)
     inside = [value for label, value in values.items() if label in touched]
@@ -93,13 +137,45 @@ def split_by_lesion(
 
 
 def dice(mask: ArrayLike, truth: ArrayLike) -> float:
-    """Twice the intersection over the sum of sizes of two masks; 1 when both are empty."""
+    """Twice the intersection over the sum of sizes of two masks.
+
+    Parameters
+    ----------
+    mask, truth : array, of one shape
+        Above 0 is inside.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 when both are empty.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    """
     one, two = (a > 0 for a in alike(mask, truth))
     total = int(one.sum()) + int(two.sum())
     return 2.0 * int((one & two).sum()) / total if total else 1.0
 
 
 def detected(mask: ArrayLike, lesion: ArrayLike) -> bool:
-    """Whether the mask has at least one voxel in the lesion."""
+    """Whether the mask has at least one voxel in the lesion.
+
+    Parameters
+    ----------
+    mask, lesion : array, of one shape
+        Above 0 is inside.
+
+    Returns
+    -------
+    bool
+        False for an empty lesion.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    """
     one, two = alike(mask, lesion)
     return bool(((one > 0) & (two > 0)).any())

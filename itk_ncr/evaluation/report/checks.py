@@ -57,18 +57,31 @@ SMALL_MASK = 0.002
 
 @dataclass(frozen=True)
 class Check:
-    """One check of the verdict."""
+    """One check of the verdict.
+
+    Attributes
+    ----------
+    name, value : str
+        Figure and its value, as shown.
+    grade : "good", "review", "poor" or "failed"
+        Result of the check.
+    reason : str
+        Explanation of the grade.
+    advice : str
+        What to check next; empty for "good".
+    part : "alignment" or "mask"
+        The half of the result that is checked.
+    brief : str
+        The reason in a few words, after "because"; empty for "good".
+    """
 
     name: str
     value: str
     grade: Grade
     reason: str
     advice: str = ""
-    """What to check next; empty where all is well."""
     part: Part = "alignment"
-    """Which half of the result it is about."""
     brief: str = ""
-    """The reason in a few words, after "because"; empty where all is well."""
 
     @classmethod
     def of(
@@ -83,7 +96,22 @@ class Check:
         brief: str,
         part: Part = "alignment",
     ) -> Check:
-        """A check; ``otherwise``, ``advice`` and ``brief`` are left out where it is good."""
+        """A check; ``otherwise``, ``advice`` and ``brief`` are left out where it is good.
+
+        Parameters
+        ----------
+        name, value, grade, reason
+            As for the class.
+        otherwise : str
+            Reason where the grade is not "good". Default: ``reason``.
+        advice, brief, part
+            As for the class.
+
+        Returns
+        -------
+        Check
+            The check.
+        """
         if grade == "good":
             return cls(name, value, grade, reason, part=part)
         return cls(name, value, grade, otherwise or reason, advice, part, brief)

@@ -22,12 +22,23 @@ FRAME_HEIGHT = 720  # pixels in a notebook: toolbar, planes and verdict of a pai
 
 @dataclass(frozen=True)
 class Page:
-    """An HTML document that needs no other file and no network."""
+    """An HTML document that needs no other file and no network.
+
+    Attributes
+    ----------
+    text : str
+        The document.
+    """
 
     text: str
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page atomically.
+
+        Parameters
+        ----------
+        path : path
+            Replaced if it exists.
 
         Raises
         ------

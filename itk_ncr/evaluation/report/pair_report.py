@@ -72,8 +72,8 @@ def write_pair_report(
     ----------
     path : path
         HTML file to write.
-    others
-        As of :func:`pair_page`.
+    fixed, moving, result, record, lesion_mask, truth, labels
+        As for :func:`pair_page`.
 
     Raises
     ------
@@ -103,16 +103,21 @@ def pair_page(
     fixed, moving : Image, scalar
         The pair, as registered.
     result : RegistrationResult or StoredRegistration
-        What came out.
+        Its registration.
     record : mapping, optional
-        What there is to say about the run, as in ``summary.json``. Needed if ``result`` is no
-        RegistrationResult; made from it by default.
+        Description of the run, as in ``summary.json``. Default: made from ``result``, which must be
+        a RegistrationResult then.
     lesion_mask : Image, optional
-        The mask that the run was given, in fixed space; not 0 is inside.
+        Input of the run, in fixed space; not 0 is inside.
     truth : Image, optional
-        What truly has no correspondence, in fixed space; not 0 is inside.
+        True region without correspondence, in fixed space; not 0 is inside.
     labels : tuple of Image, optional
         Label maps of the fixed and of the moving image.
+
+    Returns
+    -------
+    Page
+        The document.
     """
     told = summary(cast("RegistrationResult", result)) if record is None else dict(record)
     given = {

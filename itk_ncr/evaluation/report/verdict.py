@@ -14,7 +14,15 @@ from itk_ncr.registration import RegistrationResult
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict from the worst of the checks."""
+    """Verdict on a registration, from the worst of the checks.
+
+    Attributes
+    ----------
+    grade : "good", "review", "poor" or "failed"
+        The worst grade.
+    checks : tuple of Check
+        All checks.
+    """
 
     grade: Grade
     checks: tuple[Check, ...]
@@ -44,7 +52,18 @@ class Verdict:
         return tuple(sorted(found, key=lambda check: -GRADES.index(check.grade)))
 
     def of(self, part: Part) -> Grade:
-        """Grade of one half of the result."""
+        """Grade of one half of the result.
+
+        Parameters
+        ----------
+        part : "alignment" or "mask"
+            The half.
+
+        Returns
+        -------
+        str
+            The worst grade of its checks.
+        """
         return _worst(check for check in self.checks if check.part == part)
 
     @property
@@ -100,16 +119,18 @@ def verdict_of(
     fixed, moving : Image, scalar
         The pair, as registered.
     result : RegistrationResult
+        Its registration.
     overlaps : tuple of float, optional
         Mean overlap of labels after the affine and after the registration.
     inspection : Inspection, optional
-        Default: measured here.
+        Image-based figures. Default: measured here.
     warnings : sequence of str, optional
-        Default: those of the result.
+        Warnings of the run. Default: those of the result.
 
     Returns
     -------
     Verdict
+        Grade and checks.
     """
     seen = inspection or inspect(fixed, moving, result)
     return judge(
@@ -138,10 +159,10 @@ def judge(
     Parameters
     ----------
     quality : mapping
-        Figures by the names of :class:`itk_ncr.registration.Quality`. What is not there is not
-        judged; what is there and is no finite number is poor.
+        Figures by the names of :class:`itk_ncr.registration.Quality`. A missing one is not judged;
+        one that is not a finite number is poor.
     warnings : sequence of str
-        What the run warned about.
+        Warnings of the run.
     overlaps : tuple of float, optional
         Mean overlap of labels after the affine and after the registration.
     found : float, optional
@@ -149,13 +170,14 @@ def judge(
     seen : mapping, optional
         Figures by the names of :class:`itk_ncr.evaluation.Inspection`; NaN is not judged.
     dimension : int
-        Of the images.
+        Number of axes of the images.
     multimodal : bool
         Whether the pair was registered as one of two contrasts.
 
     Returns
     -------
     Verdict
+        Grade and checks.
     """
     figures = dict(seen or {}) | {"truth_dice": found}
     checks = tuple(
