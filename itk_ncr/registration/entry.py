@@ -117,7 +117,8 @@ def register(
     Returns
     -------
     RegistrationResult
-        Of a list of moving images a :class:`~itk_ncr.VoteResult`.
+        Fields, masks, figures and settings; of a list of moving images a
+        :class:`~itk_ncr.VoteResult`.
 
     Raises
     ------

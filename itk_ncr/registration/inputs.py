@@ -51,7 +51,19 @@ class Inputs:
 
 
 def affine_of(value: Any) -> tuple[str, AffineMap | None]:
-    """What ``affine`` says: the word for the settings, and the map if the caller brought one.
+    """Split the argument ``affine`` into its word and its map.
+
+    Parameters
+    ----------
+    value : str, path or AffineMap
+        "auto", "none", an AffineMap or whatever :func:`itk_ncr.images.as_affine` takes.
+
+    Returns
+    -------
+    word : str
+        The value of the setting; "given" for a map.
+    map : AffineMap or None
+        The map, if there is one.
 
     Raises
     ------

@@ -40,7 +40,13 @@ MODELS_KEPT = 2
 
 @dataclass(frozen=True)
 class NetworkRegistration:
-    """Registers a pair with a trained network, and refines the result by the per-pair solver."""
+    """Registers a pair with a trained network, and refines the result by the per-pair solver.
+
+    Attributes
+    ----------
+    settings : RegistrationSettings
+        ``model`` or ``preset`` names the network.
+    """
 
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
 

@@ -60,7 +60,15 @@ class Request:
     abort: Abort | None = None
 
     def report(self, share: float, text: str) -> None:
-        """Tell the caller how much is done."""
+        """Report progress to the caller.
+
+        Parameters
+        ----------
+        share : float
+            Fraction done, in [0, 1].
+        text : str
+            Current stage.
+        """
         if self.progress is not None:
             self.progress(share, text)
 

@@ -77,11 +77,18 @@ class Quality:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which weights took part."""
+    """The model whose weights were used.
+
+    Attributes
+    ----------
+    name : str
+        Its name or folder.
+    sha256 : str
+        Checksum of the file of weights.
+    """
 
     name: str
     sha256: str
-    """Of the file of weights."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,23 @@ class RegistrationResult:
         return _cut(self.noncorrespondence_moving, self.mask_threshold)
 
     def with_threshold(self, mask_threshold: float) -> RegistrationResult:
-        """The same result with its masks cut elsewhere; nothing is registered again."""
+        """The same result with another mask threshold; nothing is registered again.
+
+        Parameters
+        ----------
+        mask_threshold : float
+            Probability in [0, 1] above which a voxel is in the mask.
+
+        Returns
+        -------
+        RegistrationResult
+            A copy with new masks and masked fractions.
+
+        Raises
+        ------
+        ArgumentError
+            If the threshold is out of range.
+        """
         settings = dataclasses.replace(self.settings, mask_threshold=mask_threshold)
         mask_threshold = settings.mask_threshold
         quality = dataclasses.replace(
@@ -212,9 +235,9 @@ class RegistrationResult:
 
         Parameters
         ----------
-        image : Image, itk.Image, SimpleITK.Image, ...
-            On any grid in the moving space. Arrays and tensors have no place of their own: they
-            count as on the moving grid, whose shape they must have.
+        image : Image, itk.Image, SimpleITK.Image or array
+            On any grid in the moving space. Arrays and tensors have no position: they must have the
+            shape of the moving grid, and count as on it.
         mode : "linear" or "nearest"
             "nearest" for labels and masks.
 
@@ -228,13 +251,34 @@ class RegistrationResult:
         return resample(image, grid, displacement=self.displacement, mode=mode)
 
     def resample_inverse(self, image: Any, mode: str = "linear") -> Image:
-        """An image or label map of the fixed space on the moving grid; else as :meth:`resample`."""
+        """An image or label map of the fixed space on the moving grid.
+
+        Parameters
+        ----------
+        image, mode
+            As for :meth:`resample`, with fixed and moving exchanged.
+
+        Returns
+        -------
+        Image
+            0 where the map leaves ``image``.
+        """
         image = _placed(image, self.displacement.grid)
         grid = self.displacement_inverse.grid
         return resample(image, grid, displacement=self.displacement_inverse, mode=mode)
 
     def image(self, name: str = "warped") -> Image:
         """One of the images, by the name of its attribute.
+
+        Parameters
+        ----------
+        name : str
+            "warped", "displacement", "noncorrespondence", "mask", ...; a wrong one lists them all.
+
+        Returns
+        -------
+        Image
+            That attribute.
 
         Raises
         ------
@@ -247,26 +291,80 @@ class RegistrationResult:
         return made
 
     def to_sitk(self, name: str = "warped") -> Any:
-        """An image of the result as a ``SimpleITK.Image``; see :meth:`image` for the names."""
+        """An image of the result for SimpleITK.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        SimpleITK.Image
+            A copy.
+        """
         return self.image(name).to_sitk()
 
     def to_itk(self, name: str = "warped") -> Any:
-        """An image of the result as an ``itk.Image``; see :meth:`image` for the names."""
+        """An image of the result for ITK.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        itk.Image
+            A copy.
+        """
         return self.image(name).to_itk()
 
     def to_nibabel(self, name: str = "warped") -> Any:
-        """An image of the result as a ``nibabel.Nifti1Image``; see :meth:`image` for the names."""
+        """An image of the result for nibabel.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            A copy.
+        """
         return self.image(name).to_nibabel()
 
     def to_ants(self, name: str = "warped") -> Any:
-        """An image of the result as an ``ants.ANTsImage``; see :meth:`image` for the names."""
+        """An image of the result for ANTsPy.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        ants.ANTsImage
+            A copy.
+        """
         return self.image(name).to_ants()
 
     def to_sitk_transform(self, inverse: bool = False) -> Any:
-        """The map as a ``SimpleITK.Transform``: fixed to moving points, or back with ``inverse``.
+        """The map as a SimpleITK transform.
 
         ``SimpleITK.Resample(moving, fixed, transform)`` makes ``warped`` of it. Outside the fixed
-        image, or on the way back outside its affine image, only the affine acts.
+        image, or for the inverse outside its affine image, only the affine acts.
+
+        Parameters
+        ----------
+        inverse : bool
+            Map moving to fixed points. Default: fixed to moving points.
+
+        Returns
+        -------
+        SimpleITK.Transform
+            A composite transform.
         """
         if not inverse:
             return to_sitk_transform(self.affine, self.transform_deformation)
@@ -355,7 +453,25 @@ class RegistrationResult:
         return self.inputs
 
     def transform_points(self, points: ArrayLike, inverse: bool = False) -> NDArray[np.float64]:
-        """Points of the fixed space in the moving space (or back), both (n, D), mm, LPS."""
+        """Map points of the fixed space to the moving space, or back.
+
+        Parameters
+        ----------
+        points : array_like, shape (n, D)
+            Points (x, y, z) in mm, LPS.
+        inverse : bool
+            Map moving to fixed points. Default: fixed to moving points.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, D)
+            The mapped points in mm.
+
+        Raises
+        ------
+        ShapeError, ArgumentError
+            As :func:`itk_ncr.images.transform_points`.
+        """
         field = self.displacement_inverse if inverse else self.displacement
         return transform_points(points, field)
 
