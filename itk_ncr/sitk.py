@@ -207,8 +207,16 @@ class NCRRegistration(Accessors):
     def GetTransform(self, composite: bool = False) -> sitk.Transform:
         """The map from fixed to moving points.
 
-        A displacement field transform, which leaves points outside the fixed image where they are;
-        with ``composite`` that of the deformation followed by the affine, which goes on there.
+        Parameters
+        ----------
+        composite : bool
+            Return the deformation followed by the affine, which also moves points outside the fixed
+            image. Default: a displacement field, which leaves those points in place.
+
+        Returns
+        -------
+        SimpleITK.DisplacementFieldTransform or SimpleITK.CompositeTransform
+            A copy.
         """
         result = self.GetResult()
         if not composite:
@@ -247,9 +255,25 @@ class NCRRegistration(Accessors):
     # Running
 
     def AddCommand(self, event: int, command: Callable[[], Any] | sitk.Command) -> int:
-        """Call ``command`` at ``sitk.sitkProgressEvent``, Start, End, Abort or AnyEvent.
+        """Call a command at an event.
 
-        What it raises stops the registration and comes out of :meth:`Execute`.
+        Parameters
+        ----------
+        event : int
+            ``sitk.sitkProgressEvent``, Start, End, Abort or AnyEvent.
+        command : callable or SimpleITK.Command
+            Called without arguments; its exception stops the registration and leaves
+            :meth:`Execute`.
+
+        Returns
+        -------
+        int
+            Always 0, as in SimpleITK.
+
+        Raises
+        ------
+        ArgumentError
+            If the event is another.
         """
         if event not in EVENTS:
             raise ArgumentError(
@@ -266,7 +290,18 @@ class NCRRegistration(Accessors):
         self._commands.clear()
 
     def HasCommand(self, event: int) -> bool:
-        """Whether a command was added for this event."""
+        """Whether a command was added for an event.
+
+        Parameters
+        ----------
+        event : int
+            As for :meth:`AddCommand`.
+
+        Returns
+        -------
+        bool
+            True if one was added for exactly this event.
+        """
         return any(event == other for other, _ in self._commands)
 
     def GetProgress(self) -> float:

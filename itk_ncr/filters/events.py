@@ -79,14 +79,30 @@ class CoreEvents:
         raise NotImplementedError
 
     def AddObserver(self, event: Any, command: Any) -> int:
-        """Call ``command()`` at ``itk.ProgressEvent()``, StartEvent, EndEvent or AbortEvent.
+        """Call ``command()`` at an event.
 
-        What a Python callable raises stops the registration and comes out of :meth:`Update`.
+        Parameters
+        ----------
+        event : itk.EventObject
+            ``itk.ProgressEvent()``, StartEvent, EndEvent or AbortEvent.
+        command : callable or itk.Command
+            An exception of a Python callable stops the registration and leaves :meth:`Update`.
+
+        Returns
+        -------
+        int
+            Tag for :meth:`RemoveObserver`.
         """
         return self._observers.add(self._core, event, command)
 
     def RemoveObserver(self, tag: int) -> None:
-        """Stop the observer with this tag."""
+        """Remove an observer.
+
+        Parameters
+        ----------
+        tag : int
+            Return value of :meth:`AddObserver`.
+        """
         self._observers.remove(self._core, tag)
 
     def RemoveAllObservers(self) -> None:
@@ -94,7 +110,18 @@ class CoreEvents:
         self._observers.clear(self._core)
 
     def HasObserver(self, event: Any) -> bool:
-        """Whether the event has an observer."""
+        """Whether an event has an observer.
+
+        Parameters
+        ----------
+        event : itk.EventObject
+            As for :meth:`AddObserver`.
+
+        Returns
+        -------
+        bool
+            True if an observer would be called.
+        """
         return bool(self._core.HasObserver(event))
 
     def GetProgress(self) -> float:

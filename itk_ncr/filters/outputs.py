@@ -67,9 +67,16 @@ class Outputs:
     def GetTransform(self, composite: bool = False) -> Any:
         """The map from fixed to moving points, after an :meth:`Update` if one is due.
 
-        A ``itk.DisplacementFieldTransform[itk.D, D]``, which leaves points outside the fixed image
-        where they are; with ``composite`` an ``itk.CompositeTransform[itk.D, D]`` of the affine and
-        the deformation, which goes on with the affine there. Both are copies.
+        Parameters
+        ----------
+        composite : bool
+            Return the deformation followed by the affine, which also moves points outside the fixed
+            image. Default: a displacement field, which leaves those points in place.
+
+        Returns
+        -------
+        itk.DisplacementFieldTransform or itk.CompositeTransform, [itk.D, D]
+            A copy.
         """
         result = self.GetResult()
         if composite:

@@ -157,7 +157,18 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         self._set_input(MOVING_BRAIN, image)
 
     def GetInput(self, index: int = 0) -> Any:
-        """The image set as input ``index``, or None."""
+        """The image set as an input.
+
+        Parameters
+        ----------
+        index : int
+            Position in the order of :meth:`New`.
+
+        Returns
+        -------
+        itk.Image or None
+            None if it is not set.
+        """
         return self._get_input(INPUTS[index])
 
     def GetFixedImage(self) -> Any:
@@ -377,13 +388,17 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
 def ncr_registration_filter(*inputs: Any, **keywords: Any) -> Any:
     """Register and return the displacement field, as ITK's functions in snake case do.
 
-    Parameters are those of :meth:`NCRRegistrationFilter.New`. For all other outputs use the class,
-    or :func:`itk_ncr.register`.
+    For all other outputs use the class, or :func:`itk_ncr.register`.
+
+    Parameters
+    ----------
+    *inputs, **keywords
+        As for :meth:`NCRRegistrationFilter.New`.
 
     Returns
     -------
     itk.Image[itk.Vector[itk.F, D], D]
-        mm, on the fixed grid.
+        Displacement in mm, on the fixed grid.
     """
     registration = NCRRegistrationFilter.New(*inputs, **keywords)
     registration.UpdateLargestPossibleRegion()
