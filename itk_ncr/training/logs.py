@@ -39,14 +39,19 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def tensorboard(folder: Path, step: int) -> Callable[[Row], None] | None:
-    """A listener that passes rows on to TensorBoard; None where it is not installed.
+    """A listener that passes rows on to TensorBoard.
 
     Parameters
     ----------
     folder : Path
-        Events go to ``tensorboard`` in it.
+        Events are written to ``tensorboard`` in it.
     step : int
-        Where the training stands: what a killed run had told beyond it is forgotten.
+        Current step: events of a killed run beyond it are dropped.
+
+    Returns
+    -------
+    callable or None
+        Takes one row of the log; None where TensorBoard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

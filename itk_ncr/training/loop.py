@@ -38,7 +38,17 @@ PAIRS, DROPOUT = 1, 3
 
 @dataclass(frozen=True)
 class Report:
-    """Progress of a training."""
+    """Progress of a training.
+
+    Attributes
+    ----------
+    step, steps : int
+        Steps done, and all.
+    losses : mapping of str to float
+        Named parts of the last step's loss.
+    seconds_per_step : float
+        Mean of this process so far.
+    """
 
     step: int
     steps: int

@@ -21,7 +21,13 @@ LEAST_VOXELS = 4
 
 
 class Objective:
-    """The loss of a batch, in named parts."""
+    """The loss of a batch, in named parts.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Functional, variant and weights of the truths.
+    """
 
     def __init__(self, settings: TrainingSettings) -> None:
         self.settings = settings

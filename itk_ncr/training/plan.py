@@ -90,10 +90,24 @@ class Plan:
     def training(self, folder: Path, *, validate_every: int, device: str = "cpu") -> Training:
         """The training in its folder, new or resumed.
 
+        Parameters
+        ----------
+        folder : Path
+            Folder of the run.
+        validate_every : int
+            Steps between validations.
+        device : str
+            "cpu" or "cuda".
+
+        Returns
+        -------
+        Training
+            Ready to run.
+
         Raises
         ------
         ArgumentError
-            If the folder holds a training of something else.
+            If the folder holds another training.
         """
         looked_at = None
         if self.validation is not None:
@@ -118,7 +132,31 @@ class Plan:
         command: str = "",
         licence: Mapping[str, str] | None = None,
     ) -> StoredModel:
-        """Write the trained network with everything that is known about it."""
+        """Write the trained network with its description.
+
+        Parameters
+        ----------
+        training : Training
+            Finished or stopped.
+        folder : Path
+            As for :func:`itk_ncr.checkpoints.save_model`.
+        name, contrast : str
+            As for :class:`itk_ncr.checkpoints.ModelDescription`.
+        command : str
+            Command line of the training, for the record.
+        licence : mapping, optional
+            As for :class:`itk_ncr.checkpoints.ModelDescription`.
+
+        Returns
+        -------
+        StoredModel
+            The model as written.
+
+        Raises
+        ------
+        ArgumentError, CheckpointError
+            As :func:`itk_ncr.checkpoints.save_model`.
+        """
         recipe, settings = self.recipe, self.recipe.settings
         subject = self.manifest.subjects[0]
         grid = read_image(subject.image).grid
@@ -269,19 +307,25 @@ def make_plan(
     images : path
         A folder or a CSV, see :func:`itk_ncr.data.read_manifest`.
     recipe : Recipe
+        Settings of the training.
     val, test : float
-        Shares of the patients that are held out, where the images come without a split.
+        Fractions of the patients that are held out, where the images come without a split.
     fold : (int, int), optional
         The i-th of k folds, from 1, instead: its patients are held out for testing.
     lesion_masks : path, optional
         Folder of masks whose shapes inserted lesions take.
     start : str or path, optional
-        Name or folder of a model whose weights to begin with.
+        Name or folder of the model whose weights to start from. Default: random weights.
+
+    Returns
+    -------
+    Plan
+        Nothing is written yet.
 
     Raises
     ------
     ImageReadError
-        Naming all images that cannot be used.
+        Lists all images that cannot be used.
     ArgumentError
         If the images do not fit the recipe or cannot be divided.
     """
@@ -409,7 +453,13 @@ def _validation(manifest: Manifest, recipe: Recipe) -> PairSource | SyntheticPai
 
 
 def code_version() -> str:
-    """Version of this package, and the commit where it runs from a checkout."""
+    """Version of this package, and the commit where it runs from a checkout.
+
+    Returns
+    -------
+    str
+        ``VERSION`` or ``VERSION+COMMIT``, with ``-dirty`` where files were changed.
+    """
     package = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12"]
     if not (package.parent / ".git").exists():
@@ -422,12 +472,22 @@ def code_version() -> str:
 
 
 def device_of(name: str) -> str:
-    """The device of a choice: of "auto" a GPU where there is one.
+    """Resolve the choice of a device.
+
+    Parameters
+    ----------
+    name : str
+        "auto", "cpu" or "cuda".
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda"; "auto" is a GPU where there is one.
 
     Raises
     ------
     ArgumentError
-        If a GPU is asked for and there is none.
+        If a GPU is requested and there is none.
     """
     there = torch.cuda.is_available()
     if name == "auto":

@@ -66,7 +66,24 @@ class Sampling:
         lesion_masks: str | os.PathLike[str] | None = None,
         preload: bool = True,
     ) -> PairSource | SyntheticPairs:
-        """The pairs of a split: those that the manifest names, or all of different patients."""
+        """Make the pairs of a split.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            With a split.
+        split : str or None
+            "train", "val" or "test"; None for all subjects.
+        lesion_masks : path, optional
+            Folder of masks whose shapes inserted lesions take.
+        preload : bool
+            Hold all images in memory.
+
+        Returns
+        -------
+        PairSource or SyntheticPairs
+            The pairs that the manifest names, or all of different patients.
+        """
         bank = None if lesion_masks is None else LesionBank.from_folder(lesion_masks)
         where = "fixed" if self.synthesis is None else "both"
         options: dict[str, Any] = {
@@ -122,7 +139,23 @@ class Recipe:
     small_reduce: int = 1
 
     def with_budget(self, budget: str) -> Recipe:
-        """The same recipe with the steps and the resolution of a budget."""
+        """The same recipe with the steps and the resolution of a budget.
+
+        Parameters
+        ----------
+        budget : str
+            "full" or "small".
+
+        Returns
+        -------
+        Recipe
+            A copy.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such budget.
+        """
         if budget not in BUDGETS:
             raise ArgumentError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}.")
         if budget == "full":
@@ -141,7 +174,18 @@ class Recipe:
         )
 
     def with_variant(self, variant: str) -> Recipe:
-        """The same recipe for another variant; VoxelMorph has filters instead of a width."""
+        """The same recipe for another variant; VoxelMorph has filters instead of a width.
+
+        Parameters
+        ----------
+        variant : str
+            One of ``VARIANTS``.
+
+        Returns
+        -------
+        Recipe
+            A copy.
+        """
         settings, architecture = dict(self.settings.network_settings), self.settings.architecture
         if variant == "voxelmorph":
             settings.pop("width", None)
@@ -291,6 +335,18 @@ RECIPES: dict[str, Recipe] = {
 
 def recipe(name: str, budget: str = "full") -> Recipe:
     """A recipe by name, with the steps and resolution of a budget.
+
+    Parameters
+    ----------
+    name : str
+        A row of ``RECIPES``.
+    budget : str
+        "full" or "small".
+
+    Returns
+    -------
+    Recipe
+        The recipe.
 
     Raises
     ------

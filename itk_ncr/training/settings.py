@@ -165,7 +165,18 @@ class TrainingSettings:
         return {**self.network_settings, **({"segmentation": False} if without else {})}
 
     def masks_at(self, step: int) -> bool:
-        """Whether the mask takes part in a step."""
+        """Whether the mask takes part in a step.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0.
+
+        Returns
+        -------
+        bool
+            False before ``first_masked_step`` of NCR-S, and always without a mask.
+        """
         if self.variant == "ncr-s":
             return step >= self.first_masked_step
         return self.variant not in WITHOUT_MASK
@@ -176,7 +187,18 @@ class TrainingSettings:
         return round(self.first_part * self.steps) if self.variant == "ncr-s" else 0
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """The learning rate of a step.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0.
+
+        Returns
+        -------
+        float
+            By the schedule.
+        """
         if self.schedule == "cosine":
             fallen = 0.5 * (1 - math.cos(math.pi * step / self.steps))
             return self.learning_rate * (1 - (1 - LAST_RATE) * fallen)

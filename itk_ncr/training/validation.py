@@ -34,7 +34,18 @@ class Validation:
     pairs: int = 16
 
     def due(self, step: int, steps: int) -> bool:
-        """Whether validation is due after a number of steps."""
+        """Whether validation is due after a number of steps.
+
+        Parameters
+        ----------
+        step, steps : int
+            Steps done, and all.
+
+        Returns
+        -------
+        bool
+            True at every ``every``-th step and at the last.
+        """
         return step % self.every == 0 or step == steps
 
     def __call__(
