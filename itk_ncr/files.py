@@ -72,7 +72,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def holds_files(folder: Path) -> bool:
-    """Whether a folder holds anything but leftovers of unfinished runs."""
+    """Whether a folder holds anything but leftovers of unfinished runs.
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+
+    Returns
+    -------
+    bool
+        False for a folder that does not exist.
+    """
     try:
         return any(not name.startswith(PREFIX) for name in os.listdir(folder))
     except OSError:
@@ -146,9 +157,19 @@ def _refusing(folder: Path, wait: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_run(folder: Path) -> Iterator[None]:
-    """Create a folder if necessary and lock it for this run.
+    """Create a folder if necessary and lock it for this run (context manager).
 
-    What runs that were killed had begun to write in it, and in the folders below, is removed.
+    Unfinished files of killed runs, in it and in the folders below, are removed.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder; removed again if the block fails and it is empty.
+
+    Yields
+    ------
+    None
+        The lock is held within the block.
 
     Raises
     ------
@@ -225,7 +246,19 @@ def _remove(path: Path) -> None:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Name and SHA-256 of an input; of several files, over their hashes and names."""
+    """Name and checksum of an input.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder of several.
+
+    Returns
+    -------
+    dict
+        ``path`` and ``sha256``; of several files also ``files``, their number, with the checksum
+        over their hashes and names.
+    """
     parts = _parts(path)
     if parts == [path]:
         return {"path": _text(path), "sha256": _sha256(path)}

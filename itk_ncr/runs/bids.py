@@ -87,14 +87,27 @@ class BidsImage:
 
 @dataclass(frozen=True)
 class BidsPlan:
-    """A dataset that was checked and can be registered; see :func:`plan_bids`."""
+    """A checked BIDS dataset, ready to be registered; see :func:`plan_bids`.
+
+    Attributes
+    ----------
+    dataset, output : Path
+        Folder of the raw dataset; folder of the derivatives.
+    images : tuple of BidsImage
+        Images to register.
+    template : Path
+        Moving image of every pair.
+    space : str
+        Name of the template in file names.
+    cohort : CohortPlan
+        One pair per image.
+    """
 
     dataset: Path
     output: Path
     images: tuple[BidsImage, ...]
     template: Path
     space: str
-    """What the template is called in names of files."""
     cohort: CohortPlan
 
     def summary(self) -> list[tuple[str, str]]:
@@ -115,7 +128,20 @@ class BidsPlan:
     ) -> Cohort:
         """Register what is not done yet, and write the derivatives of all that is.
 
-        Parameters and errors are those of :meth:`CohortPlan.run`.
+        Parameters
+        ----------
+        listener, note
+            As for :meth:`CohortPlan.run`.
+
+        Returns
+        -------
+        Cohort
+            One row per image.
+
+        Raises
+        ------
+        InputError, WorkerError
+            As :meth:`CohortPlan.run`.
         """
         (self.output / COHORT).mkdir(parents=True, exist_ok=True)
         write_description(self.output, self.dataset)
@@ -144,7 +170,7 @@ def plan_bids(
     brain_mask: Path | None = None,
     **options: Any,
 ) -> BidsPlan:
-    """Check a BIDS dataset and say what is to be registered.
+    """Check a BIDS dataset and plan its registration.
 
     Each image is the fixed one of its pair and the template the moving one, so that the mask of
     what has no counterpart lies on the voxels of the patient.
@@ -154,24 +180,29 @@ def plan_bids(
     dataset, output : path
         Folder of the raw dataset; folder of the derivatives.
     template : path
-        Image that everything is registered to.
+        Image that all images are registered to.
     settings : mapping, optional
         Keywords of :func:`itk_ncr.register`, for all pairs.
     space : str, optional
-        Letters and digits that stand for the template in names. Default: of ``tpl-NAME`` in its
+        Name of the template in file names, letters and digits. Default: from ``tpl-NAME`` in its
         file name, else its file name.
     suffix : "T1w", "FLAIR" or "T2w"
+        Images to register.
     participants, sessions : sequence of str
         Only these, with or without "sub-" and "ses-". Default: all.
     derivatives : sequence of Path
-        Further datasets to look for lesion masks in. Those in ``dataset/derivatives`` are looked
-        at anyway.
+        Further datasets to search for lesion masks, besides those in ``dataset/derivatives``.
     lesion_masks : bool
-        Use masks whose entity ``label`` or ``desc`` has "lesion" in it.
+        Use masks whose entity ``label`` or ``desc`` contains "lesion".
     labels, brain_mask : Path, optional
         Label map and brain mask of the template.
     **options
         ``report``, ``overwrite``, ``workers``, ``scheduler`` of :func:`plan_cohort`.
+
+    Returns
+    -------
+    BidsPlan
+        Nothing is written yet.
 
     Raises
     ------
@@ -497,7 +528,17 @@ def _write_sidecar(path: Path, plan: BidsPlan, image: BidsImage) -> None:
 
 @dataclass(frozen=True)
 class BidsGroup:
-    """What :func:`summarise_bids` wrote."""
+    """Output of :func:`summarise_bids`.
+
+    Attributes
+    ----------
+    rows : tuple of dict
+        Rows of the table.
+    page : Path
+        The page.
+    maps : tuple of Path
+        The group maps.
+    """
 
     rows: tuple[Row, ...]
     page: Path

@@ -39,20 +39,33 @@ BETWEEN_WRITINGS = 2.0  # seconds
 
 @dataclass(frozen=True)
 class CohortProgress:
-    """Progress of a cohort."""
+    """Progress of a cohort.
+
+    Attributes
+    ----------
+    pairs : int
+        All pairs.
+    done : int
+        Registered pairs, in this run or before.
+    kept : int
+        Pairs registered before this run.
+    failed : int
+        Pairs that failed.
+    share : float
+        Fraction of the work done, in [0, 1].
+    seconds_left : float or None
+        None: not known yet.
+    row : dict or None
+        The pair that has just been finished, as in the summary.
+    """
 
     pairs: int
     done: int
-    """Registered, now or before."""
     kept: int
-    """Of those: were there already."""
     failed: int
     share: float
-    """Of the work, in [0, 1]."""
     seconds_left: float | None
-    """None: not known yet."""
     row: Row | None
-    """The pair that has just been finished, as in the summary."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,18 @@ class Cohort:
     whether its results were there already."""
 
     def count(self, status: str) -> int:
-        """Pairs that are "done", "failed" or "waiting"."""
+        """Number of pairs of a status.
+
+        Parameters
+        ----------
+        status : str
+            "done", "failed" or "waiting".
+
+        Returns
+        -------
+        int
+            Their number.
+        """
         return sum(row["status"] == status for row in self.rows)
 
     @property
@@ -75,13 +99,32 @@ class Cohort:
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """A cohort that was checked and can be run; see :func:`plan_cohort`."""
+    """A checked cohort, ready to run; see :func:`plan_cohort`.
+
+    Attributes
+    ----------
+    pairs : tuple of Pair
+        Pairs of the table.
+    jobs : tuple of Job
+        One per pair.
+    output : Path
+        Folder of the cohort.
+    mark : mapping
+        Content of ``cohort.json``.
+    report : bool
+        Whether pages are drawn.
+    workers, threads : int
+        Processes, and threads of each.
+    scheduler : str or None
+        Address of a Dask scheduler.
+    notes : tuple of str
+        Remarks, one line each.
+    """
 
     pairs: tuple[Pair, ...]
     jobs: tuple[Job, ...]
     output: Path
     mark: Mapping[str, Any]
-    """What ``cohort.json`` says."""
     report: bool
     workers: int
     threads: int
@@ -116,16 +159,21 @@ class CohortPlan:
         Parameters
         ----------
         listener : callable
-            Gets a :class:`CohortProgress` now and then, and after every pair.
+            Gets a :class:`CohortProgress` during the work, and after every pair.
         note : callable
             Gets remarks, one line each.
+
+        Returns
+        -------
+        Cohort
+            One row per pair.
 
         Raises
         ------
         InputError
             If another run is at work in the folder.
         WorkerError
-            If the processes or the scheduler that were to do the work are not to be had.
+            If the processes cannot be started or the scheduler cannot be reached.
         """
         with sole_run(self.output):
             write_text(self.output / MARK, json.dumps(self.mark, indent=2, sort_keys=True) + "\n")

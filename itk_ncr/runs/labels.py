@@ -12,7 +12,25 @@ if TYPE_CHECKING:
 
 
 def as_labels(image: Image, path: Path | None = None) -> Image:
-    """The same label map in a whole-number type; NIfTI files often hold labels as floats."""
+    """Convert a label map to an integer type; NIfTI files often hold labels as floats.
+
+    Parameters
+    ----------
+    image : Image
+        Label map.
+    path : Path, optional
+        Its file, for the error.
+
+    Returns
+    -------
+    Image
+        The same labels; ``image`` itself if it has an integer type.
+
+    Raises
+    ------
+    ImageValueError
+        If a value is not a whole number.
+    """
     import numpy as np
 
     if image.array.dtype.kind in "iub":

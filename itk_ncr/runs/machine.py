@@ -34,7 +34,13 @@ def kernels() -> dict[str, Any]:
 
 
 def cpus() -> int:
-    """Processors this process may use; a container's share counts."""
+    """Processors this process may use.
+
+    Returns
+    -------
+    int
+        At least 1; affinity and the quota of a container count.
+    """
     try:
         there = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -66,7 +72,13 @@ def cuda_driver() -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Content of ``itk-ncr info``."""
+    """Content of ``itk-ncr info``.
+
+    Returns
+    -------
+    dict
+        Versions, platform, kernels, processors and models, as JSON values.
+    """
     from itk_ncr.checkpoints import installed_names, shipped_models
 
     return {

@@ -18,7 +18,13 @@ FOR_PEOPLE = (UserWarning, RuntimeWarning)  # the others are notices between pro
 
 @contextlib.contextmanager
 def heard_warnings() -> Iterator[list[str]]:
-    """Record the warnings given within the block, each once; they are shown as usual."""
+    """Record the warnings given within the block, each once; they are shown as usual.
+
+    Yields
+    ------
+    list of str
+        Grows with every warning.
+    """
     heard: list[str] = []
     show = warnings.showwarning
 
@@ -44,7 +50,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """One-line reason of an error."""
+    """Describe an error in one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any exception.
+
+    Returns
+    -------
+    str
+        Its message; unexpected errors ask for a report.
+    """
     if isinstance(error, NCRError):
         text = str(error)
     elif is_out_of_memory(error):

@@ -38,7 +38,15 @@ _JOURNAL = "journal.json"
 def format_for(fixed: Path) -> str:
     """File ending of the outputs for a fixed image: its own, where that can hold a field.
 
-    A DICOM folder becomes NIfTI; a picture (PNG, TIFF, …) becomes NRRD, which holds 2D vectors.
+    Parameters
+    ----------
+    fixed : Path
+        File or DICOM folder.
+
+    Returns
+    -------
+    str
+        One of ``FORMATS``: NIfTI for DICOM; NRRD, which holds 2D vectors, for pictures (PNG, TIFF).
     """
     name = fixed.name.lower()
     if fixed.is_dir() or name.endswith((".dcm", ".ima")):
@@ -52,7 +60,24 @@ def format_for(fixed: Path) -> str:
 def require_writable(
     path: Path, overwrite: bool, inputs: Iterable[Path | None], endings: tuple[str, ...]
 ) -> None:
-    """Check a single output file before any work is done."""
+    """Check a single output file before any work is done.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    overwrite : bool
+        Whether it may exist.
+    inputs : iterable of Path or None
+        Files that it must not be.
+    endings : tuple of str
+        Allowed endings.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, or must not be.
+    """
     if not path.name.lower().endswith(endings):
         raise InputError(f"output '{path}' must end in {', '.join(endings)}. Rename it.")
     if path.is_dir():
@@ -69,7 +94,20 @@ def require_writable(
 
 
 def require_flat(path: Path, dimension: int) -> None:
-    """Check that a picture is not asked to hold a volume."""
+    """Check that a volume is not to be written as a picture.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    dimension : int
+        Number of axes of the image.
+
+    Raises
+    ------
+    InputError
+        If the format holds 2D images only.
+    """
     if dimension > 2 and path.name.lower().endswith(PICTURES):
         raise InputError(
             f"output '{path}' must end in {', '.join(FORMATS)}, for it is {dimension}D and a "
@@ -135,12 +173,17 @@ class OutputFolder:
             )
 
     def require_free(self, names: Iterable[str]) -> None:
-        """Refuse to replace files that no earlier run has recorded.
+        """Check that only files of earlier runs are replaced.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Files to write.
 
         Raises
         ------
         InputError
-            Naming them.
+            Lists the others.
         """
         own = set(_earlier_outputs(self.folder))
         names = [name for name in dict.fromkeys([*names, RECORD]) if name not in own]
@@ -153,7 +196,18 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def staged(self) -> Iterator[Path]:
-        """A hidden folder to write to; its files appear in the output folder on leaving well."""
+        """A hidden folder whose files appear in the output folder on success (context manager).
+
+        Yields
+        ------
+        Path
+            Folder to write to.
+
+        Raises
+        ------
+        InputError
+            If the output folder cannot be written.
+        """
         new_parents = [p for p in (self.folder, *self.folder.parents) if not p.exists()][1:]
         beside = self.folder if self.folder.exists() else self.folder.parent
         if beside is self.folder:
@@ -288,7 +342,20 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file at once: never a part of it is visible."""
+    """Write a text file atomically, as UTF-8.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    text : str
+        Its content; line ends are kept.
+
+    Raises
+    ------
+    ImageWriteError
+        If it cannot be written.
+    """
     from itk_ncr.images import atomic_write
 
     with atomic_write(path, path.suffix) as temporary:

@@ -49,7 +49,7 @@ def plan_cohort(
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> CohortPlan:
-    """Check a cohort: its table, its folder, its settings, and what this machine can do.
+    """Check a cohort: its table, its folder, its settings, and the resources of the machine.
 
     Parameters
     ----------
@@ -59,24 +59,28 @@ def plan_cohort(
         Folder for ``NAME/`` of each pair, ``summary.csv``, ``cohort.html`` and ``cohort.json``.
     settings : mapping, optional
         Keywords of :func:`itk_ncr.register` that are words and numbers, for all pairs. "threads"
-        is the number per pair; default: ``OMP_NUM_THREADS`` where it is set, else what there is,
+        is the number per pair; default: ``OMP_NUM_THREADS`` where it is set, else all processors,
         divided among the workers.
     ending : str, optional
         One of ``FORMATS``. Default: that of each fixed image.
     report : bool
         Draw ``report.html`` and ``overview.png`` of each pair, and ``cohort.html``.
     overwrite : bool
-        Do pairs again whose folders are there.
+        Register pairs again whose folders exist.
     workers : int, optional
-        Processes. Default: as many as processors and memory allow.
+        Number of processes. Default: as many as processors and memory allow.
     scheduler : str, optional
-        Address of a Dask scheduler that is to do the work instead.
+        Address of a Dask scheduler to run the pairs on instead.
+
+    Returns
+    -------
+    CohortPlan
+        Nothing is written yet.
 
     Raises
     ------
     InputError
-        If the table or the folder cannot be used; everything that is wrong with the table is told
-        together.
+        If the table or the folder cannot be used; all faults of the table are reported together.
     ArgumentError
         If a setting is outside its range.
     """
@@ -172,7 +176,23 @@ def run_cohort(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Cohort:
-    """Register the pairs of a table: :func:`plan_cohort`, and then its ``run``."""
+    """Register the pairs of a table: :func:`plan_cohort`, then its ``run``.
+
+    Parameters
+    ----------
+    table, output, settings, **options
+        As for :func:`plan_cohort`.
+
+    Returns
+    -------
+    Cohort
+        One row per pair.
+
+    Raises
+    ------
+    InputError, ArgumentError, WorkerError
+        As :func:`plan_cohort` and :meth:`CohortPlan.run`.
+    """
     return plan_cohort(table, output, settings, **options).run()
 
 

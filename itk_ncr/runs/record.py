@@ -91,7 +91,18 @@ def in_memory(given: Image | AffineMap) -> dict[str, Any]:
 
 
 def voxels_hash(image: Image) -> str:
-    """SHA-256 of the values of an image, in array order."""
+    """Hash the values of an image, in array order.
+
+    Parameters
+    ----------
+    image : Image
+        Its grid does not count.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
     return hashlib.sha256(image.array.data).hexdigest()
 
 

@@ -32,12 +32,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PairRun:
-    """Return value of :func:`run_pair`."""
+    """Return value of :func:`run_pair`.
+
+    Attributes
+    ----------
+    record : dict
+        Content of ``summary.json``.
+    text : str
+        ``summary.json`` as written.
+    result : RegistrationResult
+        The registration.
+    """
 
     record: dict[str, Any]
-    """What stands in ``summary.json``."""
     text: str
-    """``summary.json``, letter by letter."""
     result: RegistrationResult
 
 
@@ -53,13 +61,14 @@ def run_pair(
     progress: Progress | None = None,
     note: Note = _log.info,
 ) -> PairRun:
-    """Register two files and write everything to a folder: what ``itk-ncr register`` does.
+    """Register two files and write everything to a folder, as ``itk-ncr register`` does.
 
     The files of the folder appear together when everything is done, or not at all.
 
     Parameters
     ----------
     files : PairFiles
+        Images, masks, labels and transforms of the pair.
     output : Path
         Folder; made if it does not exist.
     settings : mapping, optional
@@ -68,15 +77,20 @@ def run_pair(
     ending : str, optional
         One of ``FORMATS``. Default: that of the fixed image, see :func:`format_for`.
     report : bool
-        Draw ``report.html`` and ``overview.png`` as well. One that fails costs a note, no more.
+        Draw ``report.html`` and ``overview.png`` as well. A failure to draw one is only noted.
     overwrite : bool
         Replace the files of an earlier run in the folder.
     extra : mapping, optional
         Further JSON entries for ``summary.json``.
     progress : callable, optional
-        ``progress(share, text)`` with the share done in [0, 1].
+        ``progress(share, text)`` with a share in [0, 1].
     note : callable, optional
         Gets remarks, one line each. Default: the log.
+
+    Returns
+    -------
+    PairRun
+        Record and result.
 
     Raises
     ------
@@ -137,8 +151,26 @@ def save_result(
 ) -> Path:
     """Write a result of :func:`itk_ncr.register` as :func:`run_pair` writes its own.
 
-    Parameters are those of :meth:`itk_ncr.RegistrationResult.save`; ``note`` gets remarks, one
-    line each.
+    Parameters
+    ----------
+    result : RegistrationResult
+        The registration.
+    output : Path
+        Folder; made if it does not exist.
+    labels, fixed_labels, ending, report, overwrite
+        As for :meth:`itk_ncr.RegistrationResult.save`.
+    note : callable, optional
+        Gets remarks, one line each. Default: the log.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError, ArgumentError, ImageWriteError
+        As :meth:`itk_ncr.RegistrationResult.save`.
     """
     inputs = result.required_inputs()
     sources, loaded = dict(inputs.sources), dict(inputs.by_role())

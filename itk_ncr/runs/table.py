@@ -62,11 +62,16 @@ def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) 
     reserved : tuple of str
         Columns and names that the table may not use.
 
+    Returns
+    -------
+    list of Pair
+        In the order of the table.
+
     Raises
     ------
     InputError
-        Naming everything that is wrong with the table: columns, names that are there twice or
-        cannot be those of folders. A pair whose files are missing is no reason, unless all are.
+        Lists all faults of the table: columns, names that are repeated or cannot be names of
+        folders. Missing files of a pair are no fault of the table, unless all pairs lack some.
     """
     table = read_table(Path(path), "pairs")
     faults = table.column_faults(COLUMNS, required=REQUIRED, reserved=reserved)

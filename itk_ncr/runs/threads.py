@@ -22,7 +22,13 @@ def threads_of_environment() -> int | None:
 
 
 def limit_threads(threads: int) -> None:
-    """Limit the threads of torch and SimpleITK; imports both."""
+    """Limit the threads of torch and SimpleITK; imports both.
+
+    Parameters
+    ----------
+    threads : int
+        Number of threads of each.
+    """
     import SimpleITK as sitk
     import torch
 
