@@ -31,12 +31,23 @@ def save_follow(
     overwrite: bool = False,
     note: Note = _log.info,
 ) -> dict[str, Any]:
-    """Write a follow-up to a folder; parameters are those of :meth:`itk_ncr.FollowResult.save`.
+    """Write a follow-up to a folder.
+
+    Parameters
+    ----------
+    result : FollowResult
+        The follow-up.
+    output : Path
+        Folder; made if it does not exist.
+    ending, report, overwrite
+        As for :meth:`itk_ncr.RegistrationResult.save`.
+    note : callable, optional
+        Gets remarks, one line each. Default: the log.
 
     Returns
     -------
     dict
-        What stands in ``summary.json``.
+        Content of ``summary.json``.
     """
     paths = [Path(source["path"]) for source in result.sources]
     suffix = ending_of(ending, paths[0] if paths else None, result.visits[0])

@@ -37,7 +37,7 @@ class Job:
         Keywords of :func:`itk_ncr.register`.
     ending : str, optional
     report, overwrite : bool
-        As of :func:`run_pair`.
+        As for :func:`run_pair`.
     asked : mapping
         What the results depend on besides the files, as JSON values.
     """

@@ -31,12 +31,23 @@ def save_vote(
     overwrite: bool = False,
     note: Note = _log.info,
 ) -> dict[str, Any]:
-    """Write a vote to a folder; parameters are those of :meth:`itk_ncr.VoteResult.save`.
+    """Write a vote to a folder.
+
+    Parameters
+    ----------
+    result : VoteResult
+        The vote.
+    output : Path
+        Folder; made if it does not exist.
+    ending, report, overwrite
+        As for :meth:`itk_ncr.RegistrationResult.save`.
+    note : callable, optional
+        Gets remarks, one line each. Default: the log.
 
     Returns
     -------
     dict
-        What stands in ``summary.json``.
+        Content of ``summary.json``.
     """
     given = [result.source, *(ballot.source for ballot in result.ballots)]
     sources = [source for source in given if source is not None]

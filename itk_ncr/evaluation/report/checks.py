@@ -101,11 +101,11 @@ class Check:
         Parameters
         ----------
         name, value, grade, reason
-            As for the class.
+            As for :class:`Check`.
         otherwise : str
             Reason where the grade is not "good". Default: ``reason``.
         advice, brief, part
-            As for the class.
+            As for :class:`Check`.
 
         Returns
         -------

@@ -25,8 +25,14 @@ def follow_page(result: FollowResult, record: Mapping[str, Any] | None = None) -
     Parameters
     ----------
     result : FollowResult
+        The follow-up.
     record : mapping, optional
-        What there is to say about the run, as in ``summary.json``.
+        Description of the run, as in ``summary.json``.
+
+    Returns
+    -------
+    Page
+        The document.
     """
     changes = [
         (interval.appeared.array > 0, interval.vanished.array > 0, interval.moved.array > 0)
@@ -89,7 +95,18 @@ def follow_page(result: FollowResult, record: Mapping[str, Any] | None = None) -
 
 
 def follow_figures(result: FollowResult) -> list[tuple[str, str]]:
-    """The main figures by name."""
+    """The main figures of a follow-up as text.
+
+    Parameters
+    ----------
+    result : FollowResult
+        The follow-up.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and value, in the order to show.
+    """
     return [
         (f"{title}, {name}", f"{number_text(value)} {result.unit}")
         for title, names, values in (

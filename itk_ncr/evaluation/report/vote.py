@@ -26,8 +26,14 @@ def vote_page(result: VoteResult, record: Mapping[str, Any] | None = None) -> Pa
     Parameters
     ----------
     result : VoteResult
+        The vote.
     record : mapping, optional
-        What there is to say about the run, as in ``summary.json``.
+        Description of the run, as in ``summary.json``.
+
+    Returns
+    -------
+    Page
+        The document.
     """
     voted = result.mask.array > 0
     shown = result.ballots[0].result.foreground.array > 0
@@ -76,7 +82,18 @@ def _sentence(result: VoteResult) -> str:
 
 
 def vote_figures(result: VoteResult) -> list[tuple[str, str]]:
-    """The main figures by name."""
+    """The main figures of a vote as text.
+
+    Parameters
+    ----------
+    result : VoteResult
+        The vote.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and value, in the order to show.
+    """
     voted = result.mask.array > 0
     agreed = f"{result.agreement.array[voted].mean():.0%}" if voted.any() else "nothing masked"
     alone = float(np.mean([b.result.quality.masked_fraction for b in result.ballots]))

@@ -65,7 +65,18 @@ class CommonSpace:
     shift_mm: float
 
     def determinant(self, number: int) -> NDArray[np.float32]:
-        """Determinant of the Jacobian of a map: volume in the image per volume here."""
+        """Determinant of the Jacobian of a map.
+
+        Parameters
+        ----------
+        number : int
+            Position of the image.
+
+        Returns
+        -------
+        ndarray of float32, the shape of the grid
+            Volume in the image per volume in the common space.
+        """
         return map_determinant(self.displacements[number])
 
 

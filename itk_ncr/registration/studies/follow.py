@@ -45,7 +45,7 @@ SHELL = (2, 5)
 
 @dataclass(frozen=True)
 class Interval:
-    """What happened between two visits; masks are on the grid of the middle.
+    """Changes between two visits; masks are on the grid of the middle.
 
     Attributes
     ----------
@@ -56,11 +56,11 @@ class Interval:
     appeared, vanished : Image, uint8
         1 where something is new in the later visit; where something of the earlier one is gone.
     moved : Image, uint8
-        1 where tissue that both visits show lies elsewhere, by more than ``moved_mm``.
+        1 where tissue that both visits show has moved by more than ``moved_mm``.
     appeared_volume, vanished_volume : float
-        ml (mm² in 2D), in the later and in the earlier visit.
+        In the later and in the earlier visit, ml (mm² in 2D).
     moved_volume, growth_volume : float
-        ml (mm² in 2D) of ``moved`` in the middle, and by how much it grew to the later visit.
+        Volume of ``moved`` in the middle, and its growth to the later visit, ml (mm² in 2D).
     """
 
     names: tuple[str, str]
@@ -138,7 +138,7 @@ class FollowResult:
         folder : path
             Made if it does not exist.
         ending, report, overwrite
-            As of :meth:`itk_ncr.RegistrationResult.save`.
+            As for :meth:`itk_ncr.RegistrationResult.save`.
 
         Returns
         -------
@@ -174,13 +174,14 @@ def follow(
     moved_mm : float
         Tissue that both visits show counts as moved beyond this distance, mm.
     progress, abort : callable, optional
-        As of :func:`itk_ncr.register`.
+        As for :func:`itk_ncr.register`.
     **settings
         Those of :func:`itk_ncr.register` that are not masks or transforms.
 
     Returns
     -------
     FollowResult
+        Maps, masks and volumes of change.
 
     Raises
     ------

@@ -141,7 +141,7 @@ class VoteResult:
         folder : path
             Made if it does not exist.
         ending, report, overwrite
-            As of :meth:`itk_ncr.RegistrationResult.save`.
+            As for :meth:`itk_ncr.RegistrationResult.save`.
 
         Returns
         -------
@@ -180,7 +180,7 @@ def vote(
     keep_going : bool
         Leave out an image that cannot be read or registered, with a warning, instead of raising.
     progress, abort : callable, optional
-        As of :func:`itk_ncr.register`.
+        As for :func:`itk_ncr.register`.
     **arguments
         Those of :func:`itk_ncr.register`. ``moving_lesion_mask``, ``moving_roi_mask``,
         ``moving_brain_mask``, ``affine`` and ``initial_transform`` may be lists with one entry per
@@ -189,6 +189,7 @@ def vote(
     Returns
     -------
     VoteResult
+        The voted mask and the result of every image.
 
     Raises
     ------
