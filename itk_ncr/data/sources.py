@@ -237,7 +237,7 @@ class AllToAll(PairSource):
     versions : sequence of str
         Every pair once for each version of the fixed image: "none", "L1" to "L4".
     **options
-        As of :class:`PairSource`.
+        As for :class:`PairSource`.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class GivenPairs(PairSource):
     both_orders : bool
         Add every pair with fixed and moving exchanged.
     **options
-        As of :class:`PairSource`.
+        As for :class:`PairSource`.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class WithItself(PairSource):
     split : str, optional
         "train", "val", "test"; None: all subjects.
     **options
-        As of :class:`PairSource`; the augmentation must not be left out.
+        As for :class:`PairSource`; the augmentation must not be left out.
     """
 
     def __init__(self, manifest: Manifest, split: str | None = "train", **options: object) -> None:

@@ -149,7 +149,7 @@ def write_voxel_field(
         .nii or .nii.gz; the size is (x, y, z, 3), or (x, y, 2) in 2D, the geometry that of the
         fixed image.
     moving : Grid, optional
-        As of :func:`to_voxel_field`.
+        As for :func:`to_voxel_field`.
 
     Raises
     ------
