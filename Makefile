@@ -129,6 +129,7 @@ lint: $(DEVELOPS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/_extensions/docstrings.py
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(ITK_NATIVE))
 
 # The documentation site, examples executed, in build/docs/html: a warning or a broken link is an error. DOCS_QUICK=1
