@@ -22,13 +22,15 @@ if TYPE_CHECKING:  # the tests read these pages without Sphinx
 ORDER = (  # as one meets them; others follow by name
     "images", "geometry", "registration", "filters", "sitk", "evaluation", "runs",
 )  # fmt: skip
+# Not in ``itk_ncr.__all__``: they import ITK, nipype and pytest.
+ASIDE = {"filters", "nipype", "testing"}
 HEADINGS = {"class": "Classes", "function": "Functions", "data": "Constants"}
 
 
 def rooms() -> list[str]:
-    """The public subpackages and modules, ``filters`` with them."""
+    """The public subpackages and modules; ``ASIDE`` needs more than the package brings."""
     found = {name for name in itk_ncr.__all__ if inspect.ismodule(getattr(itk_ncr, name))}
-    found.add("filters")
+    found |= ASIDE
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
 
