@@ -1,4 +1,4 @@
-"""Interfaces for nipype: the commands ``register``, ``apply`` and ``segment`` as nodes of workflows.
+"""Interfaces for nipype: ``register``, ``apply`` and ``segment`` as nodes of workflows.
 
 Needs the extra: ``pip install 'itk_ncr[nipype]'``. A registration and a label map carried along::
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 # Where everything must run (.ci/run sets NCR_REQUIRE_ALL with NCR_CI_FULL), a test skipped for
-# another reason than these fails the run: no device, another system, or more rights than the test
-# is about.
+# another reason than these fails the run: no device, no viewer, another system, or more rights than
+# the test is about.
 MAY_BE_SKIPPED = re.compile(
-    "needs a GPU|needs a CUDA device|needs nvcc|Windows|root may write anywhere|once is enough"
+    "needs a GPU|needs a CUDA device|needs nvcc|needs napari|Windows|root may write anywhere"
+    "|once is enough"
 )
 _skipped: dict[str, str] = {}
 

@@ -30,8 +30,22 @@ def test_only_a_checkout_brings_the_experiments_of_the_paper():
     assert "itk_ncr_reproduction" in checkout["wheel"]["packages"]
 
 
-def test_the_extra_all_is_all_of_them():
-    assert named_extras(EXTRAS["all"][0]) == set(EXTRAS) - {"all", "dev", "docs"}
+def test_the_extra_all_is_all_of_them_but_the_viewer():
+    assert named_extras(EXTRAS["all"][0]) == set(EXTRAS) - {"all", "dev", "docs", "napari"}
+
+
+def test_napari_finds_the_manifest_and_what_it_names():
+    yaml = pytest.importorskip("yaml")
+    module, file = PROJECT["entry-points"]["napari.manifest"]["itk_ncr"].split(":")
+    text = (ROOT / Path(*module.split(".")) / file).read_text()
+    contributions = yaml.safe_load(text)["contributions"]
+    for command in contributions["commands"]:
+        home, name = command["python_name"].split(":")
+        source = (ROOT / Path(*home.split("."))).with_suffix(".py").read_text()
+        assert re.search(rf"^(class|def) {name}\b", source, re.MULTILINE), command
+    commands = {command["id"] for command in contributions["commands"]}
+    used = [row["command"] for kind in ("widgets", "readers") for row in contributions[kind]]
+    assert set(used) == commands
 
 
 def test_every_extra_that_is_named_is_there():
