@@ -1,0 +1,1 @@
+"""The part of the Slicer module that runs without Slicer."""
