@@ -67,7 +67,7 @@ _TABLES = (".csv", ".tsv", ".txt")
 def _knob(setting: Setting) -> Any:
     """The trait of a setting of a registration."""
     option = f"--{setting.name.replace('_', '-')}"
-    about = {"argstr": f"{option} %s", "desc": setting.help}
+    about: dict[str, Any] = {"argstr": f"{option} %s", "desc": setting.help}
     if setting.name == "threads":
         about["nohash"] = True  # results do not change with it
     if setting.words:
@@ -215,8 +215,8 @@ class _OneFile(_Command):
 
     def _list_outputs(self) -> dict[str, Any]:
         given = self.inputs.output
-        name = given if isdefined(given) else self._gen_filename("output")
-        return self.output_spec().get() | {"output": str(Path(name).absolute())}
+        path = Path(given if isdefined(given) else self._usual_name()).absolute()
+        return self.output_spec().get() | {"output": str(path)}
 
 
 class _FileOutput(TraitedSpec):

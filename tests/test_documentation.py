@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import runpy
 import shlex
@@ -126,6 +127,18 @@ def test_the_python_about_itk_and_simpleitk_runs(pair):
     made = {role: to_sitk(pair[role]) for role in ("fixed", "moving")}
     run("docs/itk.md", 2, made)
     assert made["mask"].GetSize() == made["fixed"].GetSize()
+
+
+def test_the_python_about_jobs_of_their_own_runs(pair, monkeypatch):
+    submitit = pytest.importorskip("submitit")
+    # In this process: the same pickled function, without the start of another Python.
+    here = functools.partial(submitit.AutoExecutor, cluster="debug")
+    monkeypatch.setattr(submitit, "AutoExecutor", here)
+    Path("pairs.csv").write_text("name,fixed,moving\none,fixed.nrrd,moving.nrrd\n")
+    made: dict[str, Any] = {}
+    run("docs/workflows.md", 1, made)
+    assert made["done"] == ["one"]
+    assert Path("cohort/one/summary.json").exists()
 
 
 def test_the_python_about_reports_and_methods_runs(pair):
