@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from itk_ncr.evaluation.contrast import Match
+from itk_ncr.evaluation.windows import as_compared
 from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, map_values, resample
@@ -149,11 +150,12 @@ class _View:
         affine = float(np.linalg.det(np.asarray(result.affine.matrix)))
         shown, shown_moving = result.foreground, result.foreground_moving
         seen = seen_from(_float(shown_moving), grid, result.affine) > 0.5
+        fixed, moving, warped = as_compared(fixed, moving, result.warped)
         return cls(
             grid,
             to_grid(_finite(fixed), grid),
             seen_from(_finite(moving), grid, result.affine),
-            to_grid(_finite(result.warped), grid),
+            to_grid(_finite(warped), grid),
             to_grid(_float(result.mask), grid) > 0.5,
             np.asarray(resample(result.jacobian, grid).array / affine, np.float32),
             fill_holes(to_grid(_float(shown), grid) > 0.5),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itk_ncr.evaluation.contrast import Match, Window, bright, grey_window, sampled
+from itk_ncr.evaluation.windows import as_compared
 from itk_ncr.geometry import SIDES, AffineMap, Grid
 from itk_ncr.images import Image, map_values, resample
 from itk_ncr.registration.preparation import seen_from, to_grid, working_grid
@@ -98,7 +99,8 @@ class Scene:
         rows = np.linalg.inv(grid.matrix)[::-1]  # of the array axes, as stored
         signs = [-1.0 if flip.step == -1 else 1.0 for flip in flips]
         whole = _reduced if reduced else _whole
-        scene = {name: turn(array) for name, array in whole(fixed, moving, result, grid)}
+        images = as_compared(fixed, moving, result.warped)
+        scene = {name: turn(array) for name, array in whole(*images, result, grid)}
         masks = {
             name: turn(_mask(mask, grid, fixed.grid if reduced else None))
             for name, mask in (given or {}).items()
@@ -244,12 +246,12 @@ class Plane:
 
 
 def _whole(
-    fixed: Image, moving: Image, result: Registered, grid: Grid
+    fixed: Image, moving: Image, warped: Image, result: Registered, grid: Grid
 ) -> Iterator[tuple[str, NDArray]]:
     """The arrays of a scene by name, as they are."""
     yield "fixed", _finite(fixed.array)
     yield "before", _finite(resample(moving, grid, affine=result.affine).array)
-    yield "after", _finite(result.warped.array)
+    yield "after", _finite(warped.array)
     yield "mask", result.mask.array > 0
     yield "probability", result.noncorrespondence.array
     yield "jacobian", result.jacobian.array
@@ -257,7 +259,7 @@ def _whole(
 
 
 def _reduced(
-    fixed: Image, moving: Image, result: Registered, grid: Grid
+    fixed: Image, moving: Image, warped: Image, result: Registered, grid: Grid
 ) -> Iterator[tuple[str, NDArray]]:
     """The same on a coarser grid, one at a time."""
 
@@ -266,7 +268,7 @@ def _reduced(
 
     yield "fixed", to_grid(finite(fixed), grid)
     yield "before", seen_from(finite(moving), grid, result.affine)
-    yield "after", to_grid(finite(result.warped), grid)
+    yield "after", to_grid(finite(warped), grid)
     yield "mask", _mask(result.mask, grid, fixed.grid)
     yield "probability", to_grid(result.noncorrespondence, grid)
     yield "jacobian", resample(result.jacobian, grid).array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from itk_ncr.preprocessing.background import (
     surrounded,
 )
 from itk_ncr.preprocessing.pieces import grown, largest_pieces
-from itk_ncr.preprocessing.tomography import window_of
+from itk_ncr.preprocessing.tomography import Window, has_no_air, window_of
 
 Array = NDArray[np.float32]
 
@@ -53,16 +53,23 @@ class Normalised:
         0 is the background, about 1 the brightest tissue, 1.5 the largest value.
     foreground : ndarray of bool
         The object: no air around it, holes filled. All finite voxels where tissue fills the image.
-    notes : tuple of str
-        What was done that the user should know, each the end of a sentence about the image.
+    window : Window or None
+        Of a CT image.
     """
 
     values: Array
     foreground: NDArray[np.bool_]
-    notes: tuple[str, ...] = ()
+    window: Window | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done that the user should know, each the end of a sentence about the image."""
+        return () if self.window is None else (self.window.note,)
 
 
-def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
+def normalise(
+    image: NDArray[np.floating], name: str = "image", *, window: str | None = None
+) -> Normalised:
     """Scale an image so that its background is 0 and its bright tissue 1.
 
     The background may have any level and some noise. A bright one (a stained slice on white) is
@@ -74,6 +81,8 @@ def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
     image : ndarray, any shape
     name : str
         What to call it in an error.
+    window : str, optional
+        Name of the window for a CT image, a key of ``tomography.RANGES``. Default: what fits it.
 
     Returns
     -------
@@ -112,23 +121,37 @@ def normalise(image: NDArray[np.floating], name: str = "image") -> Normalised:
         tissue = sampled(values, foreground & above)
         # Noise of the air: another image of the same object has another.
         values[~(foreground | above)] = background.level
-    notes = []
-    window = window_of(tissue, background, padding)
-    if window is not None:
-        notes.append(window.note)
-        np.clip(tissue, window.low, window.high, out=tissue)
-        low = window.low
+    ct = window_of(tissue, background, padding)
+    if ct is not None and window is not None:
+        ct = replace(ct, name=window)
+    if ct is not None:
+        low, upper = ct.range()
+        np.clip(tissue, low, upper, out=tissue)
     elif background is not None:
         low = background.level
     else:
         low = _darkest(tissue, valid)
-    clear = window is not None or (background is not None and background.clear)
+    clear = ct is not None or (background is not None and background.clear)
     high = _brightest(tissue, low, clear)
     values -= np.float32(low)
     values /= np.float32(high - low)
     np.clip(values, 0.0, LARGEST_VALUE, out=values)
     values[~valid] = 0
-    return Normalised(values, foreground, tuple(notes))
+    return Normalised(values, foreground, ct)
+
+
+def ct_window(image: NDArray[np.floating]) -> Window | None:
+    """The window of CT numbers that an image is compared and shown in; None of any other image.
+
+    Parameters
+    ----------
+    image : ndarray, any shape
+        Without any finite voxel, or even, it has none.
+    """
+    try:
+        return normalise(image).window
+    except ImageValueError:
+        return None
 
 
 def _surroundings(
@@ -137,12 +160,22 @@ def _surroundings(
     """What fills voxels outside the field of view, and what surrounds the object within it."""
     padding = padding_value(values, valid)
     if padding is None:
-        return None, find_background(values, valid)
-    background = find_background(values, valid & (values != padding))
+        return None, _background(values, valid)
+    background = _background(values, valid & (values != padding), padding)
     if background is None and padding > NO_INTENSITY:
         # It is what surrounds the object.
-        return None, find_background(values, valid)
+        return None, _background(values, valid)
     return padding, background
+
+
+def _background(
+    values: Array, valid: NDArray[np.bool_], padding: float | None = None
+) -> Background | None:
+    """What surrounds the object; None as well in a crop of a CT, where tissue may look like it."""
+    found = find_background(values, valid)
+    if found is not None and has_no_air(sampled(values, valid), found, padding):
+        return None
+    return found
 
 
 def _object(values: Array, above: NDArray[np.bool_], background: Background) -> NDArray[np.bool_]:

@@ -14,7 +14,13 @@ from itk_ncr.fields import reduced_shape
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, resample
 from itk_ncr.ops import resize
-from itk_ncr.preprocessing import Normalised, is_layered, match_histogram, normalise
+from itk_ncr.preprocessing import (
+    Normalised,
+    common_window,
+    is_layered,
+    match_histogram,
+    normalise,
+)
 from itk_ncr.registration.affine import AffineSettings, Alignment, View, align, overlap
 from itk_ncr.registration.plausibility import (
     doubts_about_motion,
@@ -91,6 +97,8 @@ class Preparation:
         Whether the images show tissue in the same intensities, as far as the affine could tell.
     overlap : float
         Share of the fixed foreground that the affine carries into the moving image.
+    outside : float
+        Intensity of the warped image where the moving image has no voxels.
     warnings : list of str
     """
 
@@ -107,6 +115,7 @@ class Preparation:
             )
         self.fixed_scaled = self._scaled(fixed, "fixed image")
         self.moving_scaled = self._scaled(moving, "moving image")
+        self._use_one_window()
         self.fixed_foreground = self.fixed_scaled.foreground
         self.moving_foreground = self.moving_scaled.foreground
         self.layered = settings.preset == "auto" and all(
@@ -188,9 +197,22 @@ class Preparation:
             bad = int(np.count_nonzero(~np.isfinite(image.array.astype(np.float32, copy=False))))
         if bad:
             self.warnings.append(f"{name} has {bad} NaN or infinite voxels; they are background.")
-        scaled = normalise(image.array, name)
-        self.notes.extend(f"{name} {note}" for note in scaled.notes)
-        return scaled
+        return normalise(image.array, name)
+
+    def _use_one_window(self) -> None:
+        """Compare two CT images in one window, and say which."""
+        one, other = self.fixed_scaled.window, self.moving_scaled.window
+        if one is not None and other is not None:
+            name = common_window(one, other)
+            if one.name != name:
+                self.fixed_scaled = normalise(self.request.fixed.array, window=name)
+            if other.name != name:
+                self.moving_scaled = normalise(self.request.moving.array, window=name)
+        for image, scaled in (("fixed", self.fixed_scaled), ("moving", self.moving_scaled)):
+            if scaled.window is not None:
+                self.notes.append(f"{image} image {scaled.window.note}")
+        # Where the moving image has no voxels there is air: 0 is water.
+        self.outside = 0.0 if other is None else other.air
 
     def pair(self, grid: Grid) -> Pair:
         """The pair for the solver, with what the caller knows about it."""

@@ -106,7 +106,11 @@ def make_result(
     )
     displacement = full.displacement()
     warped = resample(
-        _finite(moving), fixed.grid, displacement=displacement, defer=deferred(fixed.grid)
+        _finite(moving),
+        fixed.grid,
+        displacement=displacement,
+        fill_value=images.outside,
+        defer=deferred(fixed.grid),
     )
     foreground = _byte(images.fixed_foreground, fixed.grid)
     foreground_moving = _byte(images.moving_foreground, moving.grid)

@@ -565,3 +565,20 @@ def test_the_difference_of_two_contrasts_is_not_taken_for_a_lesion():
     assert "Residual outside the mask" in names
     two = judge({}, seen={"residual_left": 0.05}, multimodal=True)
     assert two.grade == "good"
+
+
+def test_a_ct_is_shown_in_the_window_it_was_compared_in(registration) -> None:
+    """Bone and metal neither darken the tissue nor count as a residual."""
+    fixed, moving, result = registration((20, 24, 28))
+
+    def numbers(image):
+        place = np.indices(image.array.shape) - np.reshape(image.array.shape, (3, 1, 1, 1)) / 2
+        values = np.where((place**2).sum(0) < 81, 40.0 + place[0], -1000).astype(np.float32)
+        values[9:12, 9:12, 9:12] = 2500
+        return Image(values, image.grid)
+
+    warped = numbers(result.warped)
+    ct = dataclasses.replace(result, warped=warped)
+    scene = Scene.of(numbers(fixed), numbers(moving), ct)
+    assert (scene.fixed.min(), scene.fixed.max()) == (0, 80)
+    assert (scene.after.min(), scene.after.max()) == (0, 80)

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from itk_ncr.preprocessing import Normalised, normalise
+from itk_ncr.preprocessing import Normalised, Window, common_window, normalise
 
 AIR, CSF, GREY, WHITE, FAT = 0.0, 30.0, 110.0, 170.0, 600.0
 SHAPES = [(72, 64), (30, 36, 32)]
@@ -49,7 +49,7 @@ def padded(image, value):
 
 def inner(result):
     middle = (slice(6, -6),) * result.values.ndim
-    return Normalised(result.values[middle], result.foreground[middle], result.notes)
+    return Normalised(result.values[middle], result.foreground[middle])
 
 
 def dice(one, other):
@@ -137,6 +137,87 @@ def test_the_window_of_a_ct_follows_what_it_shows(inside, size, around, window) 
     numbers = np.select([r < size, r < 1], [inside, around], -1000.0) + noise(shape, 5)
     (note,) = normalise(numbers).notes
     assert f"the {window} window" in note
+
+
+TRUNKS = pytest.mark.parametrize("shape", [(96, 104), (10, 96, 104)], ids=["2d", "3d"])
+
+
+def body(shape, around=50.0, cavity=-95.0, sd=10.0):
+    """A trunk: skin of fat, muscle, an organ, a spine; air -1000."""
+    r, organ, spine = (
+        np.broadcast_to(radius(shape[-2:], scale, shift), shape)
+        for scale, shift in ((1.0, 0.0), (0.3, 0.25), (0.15, -0.3))
+    )
+    places = [spine < 1, organ < 1, r < 0.6, r < 0.8, r < 1]
+    values = np.select(places, [450, 60, cavity, around, -100])
+    values = np.where(r < 1, values, -1000.0)
+    return (ndimage.gaussian_filter(values, 0.6) + noise(shape, sd)).astype(np.float32)
+
+
+@TRUNKS
+@pytest.mark.parametrize(("cavity", "window"), [(-95, "soft-tissue"), (-850, "chest")])
+@pytest.mark.parametrize("offset", [1000, 1024])
+def test_a_body_stored_with_an_offset_has_the_window_of_its_ct_numbers(
+    shape, cavity, window, offset
+) -> None:
+    numbers = body(shape, cavity=cavity)
+    plain, stored = normalise(numbers), normalise(np.maximum(numbers + offset, 0))
+    assert f"the {window} window" in plain.notes[0]
+    assert f"the {window} window" in stored.notes[0]
+    assert dice(plain.foreground, stored.foreground) > 0.98
+    # Clipped air is off by half its noise, some 5 of 400 HU.
+    assert np.abs(plain.values - stored.values).mean() < 0.02
+
+
+@TRUNKS
+def test_metal_and_padding_change_nothing_in_a_ct(shape) -> None:
+    numbers = body(shape)
+    plain = normalise(numbers)
+    twin = numbers.copy()
+    middle = tuple(slice(n // 2, n // 2 + 3) for n in shape)
+    twin[middle] = 3071
+    outside = np.ones(shape, bool)
+    outside[..., 2:-2, 2:-2] = False
+    for padding in (np.nan, -2000, -3024):
+        twin[outside] = padding
+        other = normalise(twin)
+        twin_values = np.where(np.isclose(twin, 3071), plain.values, other.values)
+        assert np.abs(plain.values - twin_values).mean() < 0.002
+        assert dice(plain.foreground, other.foreground) > 0.99
+
+
+@shapes
+def test_metal_in_a_brain_on_even_air_is_not_the_object(shape) -> None:
+    image = brain(shape)
+    numbers = np.where(image > 0, 30 + image / 20, -1000).astype(np.float32)
+    plain = normalise(numbers)
+    middle = tuple(slice(n // 2, n // 2 + 3) for n in shape)
+    numbers[middle] = 3071
+    found = normalise(numbers)
+    assert found.window is not None
+    assert np.array_equal(found.foreground, plain.foreground)
+
+
+@TRUNKS
+def test_a_crop_within_a_ct_has_its_window(shape) -> None:
+    crop = body(shape)[..., 22:-22, 22:-22]
+    scaled = normalise(crop)
+    assert "the soft-tissue window" in scaled.notes[0]
+    assert scaled.foreground.all()
+
+
+@shapes
+@pytest.mark.parametrize("unit", [3.0, 6.0, 9.0, 12.0])
+def test_an_mr_image_in_the_range_of_ct_numbers_is_none(shape, unit) -> None:
+    assert normalise(unit * brain(shape)).window is None
+
+
+def test_two_ct_images_share_one_window() -> None:
+    """What the two show together decides, whichever is fixed."""
+    head = Window("brain", 0.0, (30.0,) * 100)
+    trunk = Window("soft-tissue", 0.0, (-100.0,) * 60 + (50.0,) * 40)
+    assert common_window(head, trunk) == common_window(trunk, head) == "soft-tissue"
+    assert common_window(head, head) == "brain"
 
 
 @shapes

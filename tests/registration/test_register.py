@@ -480,3 +480,17 @@ def test_every_way_to_register_keeps_the_contract(name, slice_pair, slice_model)
     assert result.mask.array.dtype == np.uint8
     assert np.isfinite(result.displacement.array).all()
     assert result.quality.distance_outside < result.quality.distance_before
+
+
+def test_a_ct_is_warped_in_its_own_numbers_with_air_around_it(slice_pair) -> None:
+    _, moving, _ = slice_pair
+    numbers = np.where(moving.array > 0, moving.array / 4, -1000).astype(np.float32)
+    ct = itk_ncr.Image(numbers, moving.grid)
+    aside = itk_ncr.AffineMap(((1.0, 0.0), (0.0, 1.0)), (30.0, 0.0))
+    result = itk_ncr.register(ct, ct, affine=aside, method="affine")
+    assert [note.split(":")[0] for note in result.notes] == [
+        "fixed image looks like CT",
+        "moving image looks like CT",
+    ]
+    assert (result.warped.array[:, -19:] == -1000).all()
+    assert np.array_equal(result.warped.array[:, :40], numbers[:, 20:60])
