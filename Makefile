@@ -77,7 +77,7 @@ $(VENV)/.made: constraints.txt
 	else
 	  install "$$torch"
 	fi
-	$(INSTALL) scikit-build-core pybind11 cmake ninja
+	$(INSTALL) scikit-build-core pybind11 hatch-fancy-pypi-readme cmake ninja
 	touch $@
 
 $(RUNS): $(VENV)/.made pyproject.toml CMakeLists.txt $(NATIVE)

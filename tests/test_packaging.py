@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,6 +70,33 @@ def test_the_citation_is_that_of_the_readme():
     assert paper["doi"] in readme
     assert f"{paper['volume']}, {paper['start']}-{paper['end']}, {paper['year']}" in readme
     assert all(author["family-names"] in readme for author in paper["authors"])
+
+
+def test_links_of_the_readme_are_absolute_in_a_package_index(tmp_path, monkeypatch):
+    pytest.importorskip("hatch_fancy_pypi_readme")
+    build = pytest.importorskip("scikit_build_core.build")
+    monkeypatch.chdir(ROOT)
+    name = build.prepare_metadata_for_build_wheel(str(tmp_path))
+    text = (tmp_path / name / "METADATA").read_text(encoding="utf-8")
+    assert "Description-Content-Type: text/markdown" in text
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", readme)
+    shown = re.findall(r"\]\(([^)]+)\)", text[text.index("\n\n") :])
+    source = PROJECT["urls"]["Source"]
+    assert len(shown) == len(links) > 15
+    for link, address in zip(links, shown, strict=True):
+        assert address == link or address in (f"{source}/{link}", f"{source}/raw/{link}")
+        assert re.match("https?:|#", address)
+        assert ":" in link or link.startswith("#") or (ROOT / link).exists()
+
+
+def test_a_release_is_tagged_with_its_version():
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("once is enough: in a checkout")
+    words = [git, "-C", str(ROOT), "tag", "--points-at", "HEAD", "v*"]
+    tags = subprocess.run(words, capture_output=True, text=True).stdout.split()
+    assert tags in ([], [f"v{PROJECT['version']}"])
 
 
 def test_addresses_of_the_project_stand_in_one_place():
