@@ -33,6 +33,7 @@ METHODS = (
     "greedy",
     "enantiomorphic",
     "varreg",
+    "chen",
 )
 """What ``method`` may be: "ncr", or a row of ``itk_ncr.registration.REGISTRATIONS``."""
 

@@ -43,6 +43,7 @@ CATALOGUE: dict[str, Entry] = {
     "greedy": Entry(_MAP, "extra [greedy]", "0.3, 10"),
     "enantiomorphic": Entry(_MAP, "a lesion mask, symmetric anatomy", "-, -"),
     "varreg": Entry(_MAP, "nothing", "-, -"),
+    "chen": Entry(_BOTH, "nothing", "-, -"),
 }
 
 

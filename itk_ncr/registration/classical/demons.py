@@ -16,12 +16,18 @@ doi:10.1016/j.neuroimage.2008.10.040.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from itk_ncr.ops import warp
 from itk_ncr.registration.classical.images import sitk_field, sitk_image
 from itk_ncr.registration.classical.libraries import sitk_threads
-from itk_ncr.registration.classical.task import Task, ignored, levels, resized, to_voxels
+from itk_ncr.registration.classical.task import (
+    Task,
+    as_bright,
+    ignored,
+    levels,
+    resized,
+    to_voxels,
+)
 from itk_ncr.registration.results import Deformation
 
 FACTORS = (8.0, 4.0, 2.0, 1.0)
@@ -31,8 +37,6 @@ ITERATIONS = (80, 80, 60, 40)
 RUN = 2
 # Sigma of the Gaussian that smooths the field after each iteration, in voxels of the level.
 FIELD_SIGMA = 1.5
-# Below this nothing counts as tissue; the brightest is 1.
-DARK = 0.1
 
 
 def demons(task: Task) -> Deformation:
@@ -68,7 +72,7 @@ def _descend(task: Task, gradient: str) -> Deformation:
                 forces.SetStandardDeviations(FIELD_SIGMA)
                 moved = warp(pair.moving, displacement)
                 masked = ignored(pair, displacement)
-                fixed = _as_bright(pair.fixed, moved, masked)
+                fixed = as_bright(pair.fixed, moved, masked)
                 if masked is not None:
                     fixed = torch.where(masked > 0.5, moved, fixed)
                 fixed = sitk_image(fixed, pair.spacing)
@@ -79,15 +83,3 @@ def _descend(task: Task, gradient: str) -> Deformation:
                 done += run * pair.fixed.numel()
                 task.report(done / sum(work))
     return Deformation(displacement, None, iterations)
-
-
-def _as_bright(fixed: Tensor, moved: Tensor, masked: Tensor | None) -> Tensor:
-    """The fixed image with tissue as bright as the moved one's.
-
-    The scale of ``preprocessing`` ends at the brightest tissue, which may be a lesion; the median
-    of the ratios does not mind one, and becomes exact as the images become alike.
-    """
-    counts = (fixed > DARK) & (moved > DARK)
-    if masked is not None:
-        counts &= masked < 0.5
-    return fixed / (fixed[counts] / moved[counts]).median() if bool(counts.any()) else fixed

@@ -14,6 +14,7 @@ from itk_ncr.registration.classical.frame import ClassicalRegistration, Method
 from itk_ncr.registration.classical.greedy import greedy
 from itk_ncr.registration.classical.syn import syn
 from itk_ncr.registration.filling.enantiomorphic import enantiomorphic
+from itk_ncr.registration.variational.chen import ChenOptions, chen
 from itk_ncr.registration.variational.varreg import VarRegOptions, varreg
 from itk_ncr.settings import RegistrationSettings
 
@@ -28,6 +29,7 @@ CLASSICAL: dict[str, Method] = {
     "greedy": Method(greedy, "greedy", fewest_voxels=16),
     "enantiomorphic": Method(enantiomorphic, "our mirror fill and solver", needs_lesion=True),
     "varreg": Method(varreg, "VarReg", options=VarRegOptions),
+    "chen": Method(chen, "Chen's functional", options=ChenOptions, finds_mask=True),
 }
 
 

@@ -82,6 +82,16 @@ def require_positive(**values: float) -> None:
             )
 
 
+def require_not_negative(**values: float) -> None:
+    """Raise an :class:`ArgumentError` for the first option that is negative or not finite."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise ArgumentError(
+                f"option {name} must be 0 or a positive number; got {value!r}. "
+                "Leave it out for the default."
+            )
+
+
 def require_one_of(name: str, value: str, words: tuple[str, ...]) -> None:
     """Raise an :class:`ArgumentError` unless an option is one of some words."""
     if value not in words:

@@ -21,6 +21,9 @@ from itk_ncr.geometry import Grid
 from itk_ncr.ops import compose, warp
 from itk_ncr.registration.solver import InstanceSettings, Pair, level_shape
 
+# Below this nothing counts as tissue; the brightest is 1.
+DARK = 0.1
+
 
 @dataclass(frozen=True)
 class Task:
@@ -111,6 +114,18 @@ def ignored(pair: Pair, displacement: Tensor) -> Tensor | None:
     if pair.known_moving is not None:
         masks.append((warp(pair.known_moving, displacement) >= 0.5).to(pair.fixed.dtype))
     return torch.stack(masks).amax(0) if masks else None
+
+
+def as_bright(fixed: Tensor, moved: Tensor, masked: Tensor | None) -> Tensor:
+    """The fixed image with tissue as bright as the moved one's.
+
+    The scale of ``preprocessing`` ends at the brightest tissue, which may be a lesion; the median
+    of the ratios does not mind one, and becomes exact as the images become alike.
+    """
+    counts = (fixed > DARK) & (moved > DARK)
+    if masked is not None:
+        counts &= masked < 0.5
+    return fixed / (fixed[counts] / moved[counts]).median() if bool(counts.any()) else fixed
 
 
 def resized(displacement: Tensor, pair: Pair) -> Tensor:

@@ -86,6 +86,18 @@ def curvature(alpha: float, *, itk_compat: bool = False) -> Regulariser:
     return regularise
 
 
+def laplacian(field: Tensor) -> Tensor:
+    """Sum of the second differences along all axes; the ends are reflected."""
+    total = torch.zeros_like(field)
+    for axis in range(2, field.ndim):
+        n = field.shape[axis]
+        if n > 1:
+            step = field.diff(dim=axis)
+            total.narrow(axis, 0, n - 1).add_(step)
+            total.narrow(axis, 1, n - 1).sub_(step)
+    return total
+
+
 def _each_axis(field: Tensor, basis: Callable[[int], Tensor], transpose: bool) -> Tensor:
     for axis in range(2, field.ndim):
         matrix = basis(field.shape[axis]).to(field.dtype)
