@@ -57,7 +57,7 @@ class VarRegOptions:
 
     force: str = "ncc"
     regulariser: str = "curvature"
-    alpha: float = 1.0
+    alpha: float = 0.25
     tau: float = 0.0
     space: str = "diffeomorphic"
     radius: int = 2
