@@ -1,5 +1,5 @@
 # What there is: make demo | test | test-slow | fuzz | lint | docs | wheel-check | sanitize | coverage | bench | models
-# | reproduce | cuda | cxx | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
+# | reproduce | cuda | cxx | cross | clean. Each sets up what it needs in .venv first, once: a stamp in .venv remembers it until what it was made from
 # changes.
 #
 #   PAIR=ms_flair          (demo) another pair of examples/data
@@ -52,7 +52,7 @@ PROBE := 'import os, sys, threading, urllib.request as r; \
   limit = threading.Timer(float(sys.argv[2]), os._exit, [1]); limit.daemon = True; limit.start(); \
   r.urlopen(sys.argv[1])'
 
-.PHONY: help demo test test-slow fuzz lint docs wheel-check sanitize coverage bench models reproduce cuda cxx clean torch-index
+.PHONY: help demo test test-slow fuzz lint docs wheel-check sanitize coverage bench models reproduce cuda cxx cross clean torch-index
 
 help:
 	@sed -n '1,13s/^# \{0,1\}//p' Makefile
@@ -243,6 +243,24 @@ cxx: $(DEVELOPS)
 	$(BIN)/cmake --build build/cxx/example
 	NCR_CXX_BUILD=build/cxx $(BIN)/pytest tests/filters/test_cxx_filters.py
 	build/cxx/wrapping/itk/itk_filters
+
+# The laws of the kernels in C++ alone: here, and on Arm by an emulator where both are installed (Debian:
+# g++-aarch64-linux-gnu, qemu-user).
+cross: $(VENV)/.made
+	@laws() {
+	  $(BIN)/cmake -S . -B build/laws-$$1 -G Ninja --log-level=WARNING -DCMAKE_MAKE_PROGRAM="$$PWD/$(BIN)/ninja" \
+	    -DNCR_PYTHON=OFF -DNCR_CUDA=OFF -DNCR_LAWS=ON "$${@:2}"
+	  $(BIN)/cmake --build build/laws-$$1
+	  $(BIN)/ctest --test-dir build/laws-$$1 --output-on-failure
+	}
+	laws native
+	if command -v aarch64-linux-gnu-g++ qemu-aarch64 >/dev/null; then
+	  laws aarch64 -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	    -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+	    -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"
+	else
+	  echo "no aarch64-linux-gnu-g++ or qemu-aarch64 here: the kernels are not tried on Arm"
+	fi
 
 clean:
 	rm -rf build demo-output .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

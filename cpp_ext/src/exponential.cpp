@@ -115,7 +115,7 @@ struct VectorSteps {
 
   void start_adjoint(Cpu cpu, const float* grad_displacement, float* grad) const {
     in_parts(cpu, grid.count(), 8192, [&](int64_t begin, int64_t end) {
-      rows->pack_gradient[D - 2](grad_displacement, grid.count(), grad, begin, end);
+      rows->pack_gradient[D - 2](grad_displacement, grid.count(), 1.0f, grad, begin, end);
     });
   }
 

@@ -6,24 +6,31 @@
 
 namespace ncr::cpu {
 
-const Rows* baseline_rows();
+// One per compilation of simd/rows.cpp.
+namespace baseline {
+const Rows* rows();
+}
 #if defined(NCR_X86_VARIANTS)
-const Rows* avx2_rows();
-const Rows* avx512_rows();
+namespace avx2 {
+const Rows* rows();
+}
+namespace avx512 {
+const Rows* rows();
+}
 #endif
 
 namespace {
 
 /// What this machine can run, best last. Null stands for the functors.
 std::vector<const Rows*> available() {
-  std::vector<const Rows*> tables = {nullptr, baseline_rows()};
+  std::vector<const Rows*> tables = {nullptr, baseline::rows()};
 #if defined(NCR_X86_VARIANTS)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    tables.push_back(avx2_rows());
+    tables.push_back(avx2::rows());
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
-      tables.push_back(avx512_rows());
+      tables.push_back(avx512::rows());
     }
   }
 #endif

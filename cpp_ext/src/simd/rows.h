@@ -99,8 +99,8 @@ struct Rows {
   void (*square_adjoint[2])(const SquareRowsAdjoint&, int64_t begin, int64_t end);
   void (*pack[2])(const float* planes, int64_t count, float factor, float* field, int64_t begin,
                   int64_t end);
-  void (*pack_gradient[2])(const float* planes, int64_t count, float* grad, int64_t begin,
-                           int64_t end);
+  void (*pack_gradient[2])(const float* planes, int64_t count, float factor, float* grad,
+                           int64_t begin, int64_t end);
   void (*unpack_gradient[2])(const float* grad, int64_t count, float factor, float* planes,
                              int64_t begin, int64_t end);
   void (*warp[2])(const WarpRows&, int64_t begin, int64_t end);

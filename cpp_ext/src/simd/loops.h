@@ -1,10 +1,24 @@
-// Included once per instruction set, inside its namespace: loops that the compiler vectorises.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "ncr/jacobian.h"
+#include "rows.h"
+
+/// Loops over rows that the compiler vectorises itself; see PlainRows in rows.h.
+
+#if !defined(NCR_VARIANT)
+#define NCR_VARIANT baseline
+#endif
 
 #if defined(_MSC_VER)
 #define NCR_RESTRICT __restrict
 #else
 #define NCR_RESTRICT __restrict__
 #endif
+
+namespace ncr::cpu::NCR_VARIANT {
 
 /// Reductions keep as many partial results as a vector has lanes; the compiler may not reorder.
 constexpr int kParts = 32;
@@ -232,7 +246,8 @@ void dual_row(const T* NCR_RESTRICT primal, T* NCR_RESTRICT dual, T* NCR_RESTRIC
     for (int axis = 0; axis < D; ++axis) {
       const int64_t own = axis * r.count + r.base + x;
       const T moved = ahead[own] + step * (u[x + next[axis]] - u[x]);
-      const T advanced = std::min(std::max(moved, -weight), weight);
+      const T least = moved < -weight ? -weight : moved;
+      const T advanced = least > weight ? weight : least;
       ahead[own] = advanced + momentum * (advanced - dual[own]);
       dual[own] = advanced;
     }
@@ -256,3 +271,5 @@ constexpr PlainRows<T> plain_rows() {
           {primal_row<T, 2>, primal_row<T, 3>},
           {dual_row<T, 2>, dual_row<T, 3>}};
 }
+
+}  // namespace ncr::cpu::NCR_VARIANT
