@@ -32,7 +32,7 @@ def replacing(target: Path, suffix: str = "") -> Iterator[Path]:
     """Temporary file beside ``target`` that replaces it on success (context manager).
 
     What was written is on the disk before it is seen. The temporary file exists, empty, from the
-    start: Python says what is wrong with a folder or a disk; other writers often do not.
+    start: Python reports faults of a folder or a disk; other writers often do not.
 
     Parameters
     ----------

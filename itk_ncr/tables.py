@@ -54,7 +54,7 @@ class Table:
     lines : tuple of Line
         Without empty ones.
     faults : tuple of str
-        What is wrong with its shape: nameless columns with content, too many cells.
+        Faults of its shape: unnamed columns with content, too many cells.
     """
 
     path: Path

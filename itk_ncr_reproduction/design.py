@@ -27,7 +27,7 @@ SHOWN_IN: dict[str, set[tuple[str, int]]] = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """One kind of images: what is learnt from them and what is measured on them.
+    """One kind of images, with its trainings and measurements.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ RECORD = "manifest.json"
 WORK = "work"
 Progress = Callable[[float, str], None]
 Task = TypeVar("Task")
-# A training counts as so many measured cases for the progress bar.
+# A training counts as this many measured cases for the progress bar.
 TRAINING_WEIGHT = 15
 
 
@@ -115,14 +115,14 @@ def reproduce(
     command: str = "",
     progress: Progress | None = None,
 ) -> Reproduction:
-    """Train what is missing and measure what is missing.
+    """Run the missing trainings and measurements.
 
     Parameters
     ----------
     data : Path
         The data folder, see ``docs/reproduction.md``.
     output : Path
-        Made if it does not exist; gone on with if it holds this reproduction.
+        Made if it does not exist; resumed if it holds this reproduction.
     chosen : Design
         See :func:`design`.
     tables, figures : tuple of int
@@ -143,7 +143,7 @@ def reproduce(
     InputError
         If another run is at work in ``output``.
     TrainingError
-        If a worker dies; the same call goes on where it stopped.
+        If a worker dies; the same call resumes.
     """
     _require(tables, TABLES, "tables")
     _require(figures, FIGURES, "figures")

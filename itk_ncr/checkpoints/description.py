@@ -14,7 +14,7 @@ from itk_ncr.geometry import direction_of
 # lesions: a network alone .417 and .435, after 60 .478 and .496, after 120 .477 and .499; the
 # solver alone .479 and .494.
 DEFAULT_REFINEMENT = 60
-# Far beyond what is of use, and harmless.
+# Far above any useful value, and harmless.
 MOST_ITERATIONS, LARGEST_SIZE = 1_000_000, 1_000_000
 KINDS: dict[str, type] = {
     **dict.fromkeys(("name", "network", "contrast", "preset", "variant", "limits"), str),

@@ -427,7 +427,7 @@ def _require_same_description(found: StoredModel, source: Path, record: Mapping[
 
 
 def described(record: Mapping[str, Any]) -> ModelDescription | None:
-    """The description that was written with weights; what is newer than they has its default."""
+    """The description that was written with weights; newer fields have their default."""
     try:
         return ModelDescription.from_dict(record["description"])
     except (ArgumentError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""``itk-ncr info``: what is installed and how it was built."""
+"""``itk-ncr info``: installed versions and how the kernels were built."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ TOLD = 20
 def list_folder(
     folder: Path, label_endings: Sequence[str] = LABEL_ENDINGS
 ) -> tuple[list[tuple[str, Path, Path | None]], tuple[str, ...]]:
-    """The images of a folder with their label maps, and remarks on what is not used.
+    """The images of a folder with their label maps, and remarks on unused files.
 
     Endings are compared without regard to case, and with a dash, dot or blank for the underscore.
 

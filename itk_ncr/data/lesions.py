@@ -13,7 +13,7 @@ from itk_ncr.data.placement import Placement
 from itk_ncr.errors import ArgumentError
 
 SIDES = ("fixed", "moving", "both")
-# Of white matter's intensity: what is darker is fluid or, in OCT, the vitreous.
+# Fraction of white matter's intensity: darker is fluid or, in OCT, the vitreous.
 TISSUE = 0.5
 
 

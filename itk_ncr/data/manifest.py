@@ -34,7 +34,7 @@ class Subject:
         Who it shows. A patient is never in two splits nor paired with itself by all-to-all.
     image : Path
     labels, lesion : Path, optional
-        Label map, and mask of what is pathological, on the image's grid.
+        Label map, and mask of the pathology, on the image's grid.
     split : str, optional
         "train", "val" or "test"; None: not divided yet.
     group : str
@@ -229,7 +229,7 @@ def _require_apart(manifest: Manifest, path: Path) -> tuple[str, ...]:
     """Refuse an image that two patients are said to show; a copy within one split is a remark."""
     by_size: dict[int, dict[str, list[Subject]]] = {}
     for subject in manifest.subjects:
-        with contextlib.suppress(OSError):  # what cannot be read is told by who reads it
+        with contextlib.suppress(OSError):  # reported by the reader
             real = os.path.realpath(subject.image)
             found = by_size.setdefault(os.stat(real).st_size, {})
             found.setdefault(real, []).append(subject)
@@ -264,7 +264,7 @@ def _require_apart(manifest: Manifest, path: Path) -> tuple[str, ...]:
 def _digest(file: Path) -> str:
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:  # told by who reads it
+    except OSError:  # reported by the reader
         return str(file)
 
 

@@ -151,7 +151,7 @@ class PairSource:
     def _curve(self, generator: torch.Generator) -> Tensor | None:
         """The map of intensities of a pair; None: its images as they are."""
         share = 0.0 if self.augmentation is None else self.augmentation.remapped
-        # What is turned off is not drawn.
+        # Nothing is drawn for augmentations that are off.
         if share == 0 or uniform(generator, 0, 1) >= share:
             return None
         return random_curve(generator)

@@ -36,7 +36,7 @@ from itk_ncr.geometry import Grid
 from itk_ncr.ops import compose, exponential_pair, warp
 from itk_ncr.preprocessing import normalise
 
-# Velocities are integrated on a grid whose voxels are so many times larger, as in training.
+# Velocities are integrated on a grid whose voxels are this many times larger, as in training.
 INTEGRATION_STEP = 2
 
 
@@ -192,7 +192,7 @@ class SyntheticPairs:
         self.positions: tuple[int, ...] = ()
         if manifest is not None:
             self.manifest = manifest
-            # What is not a label to measure by is still tissue to show.
+            # Ignored labels are not measured, but still rendered as tissue.
             self.store = Store(manifest, layout, keep_ignored=True, plane=plane)
             self.positions = manifest.positions(split)
             if not self.positions:

@@ -69,5 +69,5 @@ class Match:
 
     @property
     def alike(self) -> bool:
-        """Whether a difference of the two says something."""
+        """Whether a difference of the two is meaningful."""
         return self.correlation >= ALIKE

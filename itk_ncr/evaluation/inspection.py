@@ -29,7 +29,7 @@ from itk_ncr.segmentation import components, fill_holes
 # Larger images are reduced: a lesion of 2 ml still has some hundred voxels of a head.
 VOXELS = 500_000
 # Residual and volume change are averaged with a Gaussian of this share of the object's radius:
-# 3.5 mm in a brain. A residual over 4 voxels told real lesions best of 1 to 8.
+# 3.5 mm in a brain. A residual over 4 voxels, of 1 to 8, separated real lesions best.
 BLUR = 0.05
 # Depth of the rim of the object: 7 mm of a brain, the scalp of a head.
 RIM = 0.1

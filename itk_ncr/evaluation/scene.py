@@ -17,7 +17,7 @@ from itk_ncr.images import Image, map_values, resample
 from itk_ncr.registration.preparation import seen_from, to_grid, working_grid
 from itk_ncr.segmentation import largest_component
 
-# Larger images are reduced to so many voxels: a page and a picture show no more of them.
+# Larger images are reduced to this many voxels: a page and a picture show no more.
 VOXELS = 4_000_000
 # A reduced voxel that is a quarter full counts as masked, so that small masks stay.
 COVERAGE = 0.25

@@ -17,7 +17,7 @@ from itk_ncr.errors import ArgumentError, ShapeError
 
 # Taps further away than this many sigmas weigh less than 1e-4 of the middle one.
 TRUNCATE = 4.0
-# Gaussians wider than so many axes leave the mean of both borders, up to a percent.
+# Gaussians wider than this many axes leave the mean of both borders, up to a percent.
 FLAT = 100.0
 
 

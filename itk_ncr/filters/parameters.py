@@ -161,5 +161,5 @@ def apply_keywords(target: Any, keywords: dict[str, Any]) -> None:
 def _unknown(name: str, names: Iterable[str]) -> str:
     known = sorted(n[3:] for n in names if n.startswith("Set"))
     near = difflib.get_close_matches(camel_case(name), known, n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "help() lists what there is."
+    hint = f"Did you mean {' or '.join(near)}?" if near else "help() lists the settings."
     return f"keyword must name a setting; got {name!r}. {hint}"

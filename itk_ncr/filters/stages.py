@@ -137,7 +137,7 @@ def _enlarge(_: Any, output: Any) -> None:
 
 
 def fill(output: Any, values: NDArray[Any]) -> None:
-    """Allocate what is requested of an output; copy it from ``values``, those of the whole grid."""
+    """Allocate the requested region of an output; copy it from ``values`` of the whole grid."""
     region, whole = output.GetRequestedRegion(), output.GetLargestPossibleRegion()
     axes = range(output.GetImageDimension())
     start = [int(region.GetIndex()[a]) - int(whole.GetIndex()[a]) for a in axes]

@@ -15,7 +15,7 @@ def grey_of(array: NDArray[Any]) -> NDArray[Any] | None:
     ----------
     array : ndarray, shape (*spatial, channels)
         RGB, or RGB and alpha, of unsigned integers. Alpha must be the same in every
-        pixel: what is see-through in part has no grey value of its own.
+        pixel: a translucent one has no grey value of its own.
     """
     channels = array.shape[-1]
     if array.dtype.kind != "u" or channels not in (3, 4):

@@ -86,7 +86,7 @@ class Slice:
 
 
 def grey(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Values as grey levels, what is not finite black; an image of one value is mid grey."""
+    """Values as grey levels, non-finite ones black; an image of one value is mid grey."""
     values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     if not finite.any():

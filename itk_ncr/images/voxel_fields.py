@@ -1,7 +1,7 @@
 """Displacement fields in voxels (Learn2Reg, VoxelMorph), converted to and from mm.
 
 A voxel field ``u`` of shape (x, y, z, 3) carries the voxel ``i`` of the fixed image to the position
-``i + u(i)`` in the array of the moving image, component c along array axis c. It knows no spacing
+``i + u(i)`` in the array of the moving image, component c along array axis c. It has no spacing
 and no direction: those come from the two images.
 """
 

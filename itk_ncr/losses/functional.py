@@ -35,7 +35,7 @@ from itk_ncr.ops.checks import require_same_shape
 
 VOLUME_REDUCTIONS = ("mean", "paper-sum", "mean-as-released")
 
-# What is compared in place of the image: (N, C, *spatial) -> (N, more channels, *spatial).
+# Features compared in place of the image: (N, C, *spatial) -> (N, more channels, *spatial).
 DESCRIPTORS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda image: image,
     "mind": mind_descriptor,
@@ -74,7 +74,7 @@ class Functional:
     similarity : str
         A row of :data:`SIMILARITIES`.
     descriptor : str
-        A row of :data:`DESCRIPTORS`: what is warped and compared in place of the images. "mind"
+        A row of :data:`DESCRIPTORS`: features warped and compared in place of the images. "mind"
         with the similarity "mse" describes both images once; the similarity "mind" describes every
         moved image anew, at a hundred times the cost.
     alpha : float or one per component in array order
@@ -345,7 +345,7 @@ class Functional:
         ShapeError
             If the tensors do not fit each other.
         ArgumentError
-            If a foreground is given to a setting that knows none (released perimeter, sums).
+            If a foreground is given to a setting without one (released perimeter, sums).
         """
         require_same_shape(fixed=fixed, moved=moved)
         require_weight("noncorrespondence", noncorrespondence, fixed)

@@ -17,7 +17,7 @@ PAPER = "doi:10.1007/s11548-022-02577-4"  # Andresen et al., Int J CARS 17, 2022
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Weights as the paper prints them, and what is needed to read them.
+    """Weights as printed in the paper, and their units.
 
     Attributes
     ----------

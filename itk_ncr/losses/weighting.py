@@ -69,7 +69,7 @@ def extent(image: Tensor, foreground: Tensor | None) -> Tensor:
     if foreground is None:
         voxels = math.prod(image.shape[2:])
         return torch.full((image.shape[0],), voxels, dtype=image.dtype, device=image.device)
-    # An empty foreground: everything is 0 then, and 0 / 1 says so.
+    # An empty foreground: all sums are 0, and so is the mean, 0 / 1.
     size = total(foreground)
     return torch.where(size > 0, size, torch.ones_like(size))
 

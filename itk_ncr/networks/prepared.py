@@ -25,7 +25,7 @@ ENLARGED_TAPS = (
     ((0.25, 0.0, 0.0), (0.75, 0.75, 0.25), (0.0, 0.25, 0.75)),
 )
 # Bytes of the largest tensor of a slab. Fresh memory costs a page fault per 4 KiB, and the C
-# library gives what is larger than 32 MiB back at once: a fifth of the time without slabs.
+# library returns blocks above 32 MiB to the system at once: a fifth of the time without slabs.
 SLAB = 2**23
 
 

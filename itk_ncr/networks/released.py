@@ -3,7 +3,7 @@
 What differs from :class:`NCRNet`, each of it an oversight that weights have learnt to live with:
 
 - 2D velocities are in units of half the image, x before y. The identity is built for corners that
-  are aligned, the sampling is for corners that are not, and what is outside counts as 0. So even a
+  are aligned, the sampling is for corners that are not, and outside counts as 0. So even a
   velocity of 0 magnifies by n / (n - 1), and the rim loses half of its value with every sampling.
 - The number of squarings starts at 8, depends on the Frobenius norm of the whole field, and is that
   of the first sample of a batch for all of them. 3D uses 7 and voxels; outside counts as 0 too.

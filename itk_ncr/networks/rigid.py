@@ -159,7 +159,7 @@ class RigidTransformer(nn.Module):
             seen = warp(moving, found.displacement.detach())
 
     def _correction(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        """What is missing of angles and shift, in units of their ranges; (N, parameters)."""
+        """Remaining angles and shift, in units of their ranges; (N, parameters)."""
         x = torch.cat([moving, fixed], 1)
         x = torch.cat([x, _coordinates(x).expand(len(x), -1, *x.shape[2:])], 1)
         for layer in self.features:

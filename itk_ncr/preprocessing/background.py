@@ -19,7 +19,7 @@ HISTOGRAM_BINS = 1024
 # Highest quantile that takes part in the first threshold. Fat, vessels and contrast agent lie above
 # it in whole heads. Sparse images, whose object is smaller, come last, with an even background.
 TOP_QUANTILE, TOP_QUANTILE_OF_SPARSE = 0.98, 1.0
-# The object begins this far above the background: so many deviations of its noise, and at least
+# The object begins this far above the background: deviations of its noise, and at least
 # this share of the distance to the object.
 DEVIATIONS, LEAST_STEP = 4.0, 0.02
 # Voxels without a value surround an object if they hold more of the border of the image. Air inside
@@ -205,7 +205,7 @@ class _Search:
 
 
 def _middle(shown: Array, top: float) -> float | None:
-    """Threshold half way between the medians of what is below and above it, from Otsu's on."""
+    """Threshold half way between the medians below and above it, starting from Otsu's."""
     low, high = (float(q) for q in np.quantile(shown, (0.001, top)))
     if high <= low:
         return None

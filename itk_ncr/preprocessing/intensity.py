@@ -31,8 +31,8 @@ BULK_FACTORS = (2.5, 1.8)
 LARGEST_VALUE = 1.5
 # Pieces of the object that are kept: share of the size of the largest.
 PIECE_SHARE = 0.05
-# What is fainter (share of the distance from background to object) belongs to the object in a rim
-# of so many voxels only.
+# Fainter voxels (share of the distance from background to object) belong to the object in a rim
+# of this many voxels only.
 FAINT, RIM_VOXELS = 0.1, 2
 # No MR image has air as dark as this, the smallest CT number and less: it is padding.
 NO_INTENSITY = -900.0
@@ -94,7 +94,7 @@ def normalise(
     ImageValueError
         If no voxel is finite, or all are equal.
     """
-    with np.errstate(over="ignore"):  # told as infinite voxels
+    with np.errstate(over="ignore"):  # reported as infinite voxels
         values = np.array(image, np.float32, order="C")
     valid = np.isfinite(values)
     if not valid.any():

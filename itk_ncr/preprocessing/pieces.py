@@ -25,7 +25,7 @@ def largest_pieces(mask: Mask, share: float) -> Mask:
 
 
 def grown(mask: Mask, voxels: int) -> Mask:
-    """The mask with all voxels that so many steps along the axes reach."""
+    """The mask, dilated by a number of steps along the axes."""
     mask = mask.copy()
     for _ in range(voxels):
         before = mask.copy()

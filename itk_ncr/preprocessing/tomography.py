@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 # Air, or what scanners and tools write in its place, HU.
 AIR = (-1100.0, -900.0)
-# Median of what is not air, HU: fat to contrast agent.
+# Median of all but air, HU: fat to contrast agent.
 TISSUE = (-250.0, 300.0)
 BRAIN_RANGE = (-10.0, 90.0)
 # Distance from air to soft tissue where the numbers were stored with an offset, and how far the

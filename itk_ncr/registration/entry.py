@@ -209,7 +209,7 @@ register.__doc__ = document(register.__doc__, without=("affine",))
 
 
 def _both(roi: Image | None, brain: Image | None) -> Image | None:
-    """What is in both masks; one that is not given excludes nothing."""
+    """Intersection of both masks; a missing one excludes nothing."""
     if roi is None or brain is None:
         return brain if roi is None else roi
     if roi.dimension != brain.dimension:

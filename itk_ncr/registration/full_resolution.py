@@ -29,7 +29,7 @@ from itk_ncr.images import (
 )
 from itk_ncr.ops import jacobian_determinant
 
-# Images on grids of at most so many voxels are kept: all fields of such a pair take 0.25 GB.
+# Images on grids of at most this many voxels are kept: all fields of such a pair take 0.25 GB.
 KEPT_VOXELS = 4_000_000
 
 

@@ -44,7 +44,7 @@ class Inputs:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def by_role(self) -> dict[str, Image | AffineMap]:
-        """What there is, by name; fixed first."""
+        """The inputs that were given, by name; fixed first."""
         roles = [entry.name for entry in fields(self) if entry.name != "sources"]
         given = {role: getattr(self, role) for role in roles}
         return {role: value for role, value in given.items() if value is not None}

@@ -185,7 +185,7 @@ def register_pair(
 
 
 def image_bytes(fixed: Grid, moving: Grid) -> int:
-    """Estimated peak of what is made on the grids of both images."""
+    """Estimated peak memory of the outputs on the grids of both images."""
     parts = ((fixed, FIXED_BYTES), (moving, MOVING_BYTES))
     return sum(grid.voxels * (DEFERRED_BYTES if deferred(grid) else kept) for grid, kept in parts)
 
@@ -193,7 +193,7 @@ def image_bytes(fixed: Grid, moving: Grid) -> int:
 def _recognised(
     settings: RegistrationSettings, solver: InstanceSettings, images: Preparation, alone: bool
 ) -> tuple[RegistrationSettings, InstanceSettings]:
-    """Settings for what the images turned out to show, with a note; the given ones otherwise."""
+    """Settings adapted to the content of the images, with a note; else the given ones."""
     if images.layered and alone:
         preset = "oct"
         images.notes.append(

@@ -270,7 +270,7 @@ class Preparation:
 
 
 def _view(image: Image, scaled: Normalised, lesion: Image | None, roi: Image | None) -> View:
-    """An image as the affine sees it; what masks leave nothing of is told later, by the pair."""
+    """An image as the affine sees it; an empty mask is reported later, by the pair."""
     allowed = None
     if roi is not None:
         allowed = mask_on(roi, image.grid)

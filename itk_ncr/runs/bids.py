@@ -254,7 +254,7 @@ def plan_bids(
 
 
 def require_dataset(dataset: Path) -> None:
-    """Refuse what is no BIDS dataset.
+    """Refuse folders that are not BIDS datasets.
 
     Raises
     ------
@@ -448,7 +448,7 @@ def write_derivatives(plan: BidsPlan, image: BidsImage, run: Path, *, anew: bool
     run : Path
         Folder of the pair.
     anew : bool
-        Whether to replace what is there.
+        Whether to replace existing files.
     """
     folder = plan.output / image.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -480,7 +480,7 @@ def write_derivatives(plan: BidsPlan, image: BidsImage, run: Path, *, anew: bool
 
 
 def _link(source: Path, target: Path, anew: bool) -> None:
-    """Another name for a file; a copy where the file system knows no links."""
+    """Another name for a file; a copy where the file system has no links."""
     if target.exists() and not anew:
         return
     beside = target.with_name(hidden_name())

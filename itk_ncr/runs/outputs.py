@@ -276,7 +276,7 @@ def _replace(stage: Path, folder: Path, names: list[str]) -> None:
 
 
 def _restore(folder: Path, kept: Path, before: list[str], after: list[str]) -> None:
-    """Undo a replacement that got stuck: take away what is new, put back what was there."""
+    """Undo an interrupted replacement: remove the new files, restore the old ones."""
     for name in after:
         is_new = name not in before or os.path.lexists(kept / name)
         if is_new and os.path.lexists(folder / name):

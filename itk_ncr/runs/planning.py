@@ -125,7 +125,7 @@ def plan_pairs(
     folder : Path, optional
         Where the folders of the pairs are. Default: ``output``.
     page : bool
-        Draw ``cohort.html``, if ``report`` says so too.
+        Draw ``cohort.html``, if ``report`` is True.
     """
     settings = _settled(settings or {})
     changed, model = _changed(settings), _model(settings.get("model"))

@@ -20,7 +20,7 @@ from itk_ncr.errors import WorkerError
 from itk_ncr.files import remove_abandoned
 from itk_ncr.runs.job import Job, Row, failure
 
-# What the libraries of a worker go by when they start; torch and ITK are told once more later.
+# Read by the libraries of a worker when they start; torch and ITK are set once more later.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",

@@ -33,7 +33,7 @@ class Pair:
         Of the pair and of its folder; unique in the cohort, whatever the case of its letters.
     files : PairFiles
     affine : str, optional
-        "auto" or "none", where the line says so; None: as for all pairs.
+        "auto" or "none" from the line; None: as for all pairs.
     carried : mapping of str to str
         What the table says besides; it comes back in ``summary.csv``.
     missing : tuple of str
@@ -91,7 +91,7 @@ def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) 
 
 
 def _pair(line: Line, folder: Path, faults: list[str]) -> list[Pair]:
-    """The pair of a line, or none and what is wrong with it."""
+    """The pair of a line, or None and its faults."""
     row, before = line.cells, len(faults)
     missing = []
     files: dict[str, Path] = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TRANSFORM, TRANSFORM_INVERSE = "transform.h5", "transform_inverse.h5"
 OVERVIEW, PAGE = "overview.png", "report.html"
-# What is written as images: name of the file, attribute of the result.
+# Images to write: name of the file, attribute of the result.
 IMAGES = {
     "warped": "warped",
     "displacement": "displacement",

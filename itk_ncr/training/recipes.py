@@ -321,7 +321,7 @@ RECIPES: dict[str, Recipe] = {
             learning_rate=1e-3,
             head_warm_up=100,
         ),
-        # Pairs are aligned by an affine before the network sees them: what is left is small.
+        # Pairs are aligned by an affine before the network sees them: the rest is small.
         Sampling(
             reduce=2,
             augmentation=replace(AUGMENTATIONS["oct"], shift_height=0.03, noise=0.02),

@@ -32,9 +32,9 @@ class TrainingSettings:
         without labels. "ncr-s": two steps, first without, then with the mask. "voxelmorph": the
         rival's network, neither mask nor labels.
     functional : Functional
-        What is minimised.
+        Objective.
     mask_functional : Functional, optional
-        What is minimised over the mask alone, where that is not the functional of the velocity;
+        Objective of the mask alone, where it differs from that of the velocity;
         neither then shapes the other's unknown.
     architecture : "ncr-net" or "ncr-pyramid"
         Network of every variant but "voxelmorph"; "ncr-net" is the paper's.

@@ -182,7 +182,7 @@ class LesionBank:
     masks : sequence of LesionMask
     jitter : Jitter
     smallest_voxels : int
-        A drawn lesion has at least so many voxels inside the object.
+        Smallest number of voxels of a drawn lesion inside the object.
     """
 
     def __init__(

@@ -166,9 +166,9 @@ def irregular_blob(
     voxels: int,
     centre: Sequence[int],
 ) -> Tensor:
-    """An ellipsoid with a lobed and ragged outline, of so many voxels: bool (*spatial).
+    """An ellipsoid with a lobed and ragged outline and a given size: bool (*spatial).
 
-    Fewer voxels only if the object has not so many.
+    Fewer voxels only if the object is smaller.
     """
     dimension = len(spacing_mm)
     unit_ball = math.pi if dimension == 2 else 4 / 3 * math.pi

@@ -38,7 +38,7 @@ LESION_KINDS = (*NAMED_LESIONS, *APPEARANCES, ANY_MODEL, *LESION_MODELS)
 RADIUS_MM = (5.0, 20.0)
 # No lesion fills more of the object.
 LARGEST_SHARE = 0.5
-# Of white matter's intensity: what is darker is fluid or air, where no lesion begins.
+# Fraction of white matter's intensity: darker is fluid or air, where no lesion begins.
 TISSUE = 0.5
 # A push fades over this share of the lesion's radius (Gaussian sigma).
 PUSH_REACH = 0.5
@@ -117,7 +117,7 @@ def make_phantom(
     Returns
     -------
     Phantom
-        The changed image, the lesion and what is known about it.
+        The changed image, the lesion and its properties.
 
     Raises
     ------

@@ -115,7 +115,7 @@ def random_lesion(
     Returns
     -------
     RealisticLesion
-        The changed image, the lesion and what is known about it.
+        The changed image, the lesion and its properties.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def fill(
     *,
     spacing_mm: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """The image, (1, *spatial), with a mask filled; and what is affected, bool (*spatial)."""
+    """The image, (1, *spatial), with a mask filled; and the affected voxels, bool (*spatial)."""
     model = LESION_MODELS[kind]
     halo_mm = uniform(generator, *model.halo_mm)
     has_halo = uniform(generator, 0, 1) < model.halo_probability and model.halo is not None

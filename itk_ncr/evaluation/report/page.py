@@ -45,7 +45,7 @@ class Page:
         ImageWriteError
             If it cannot be written; nothing is left behind.
         """
-        # What is not text (a file name of a foreign encoding) is shown as its bytes.
+        # Undecodable text (a file name of a foreign encoding) is shown as its bytes.
         data = self.text.encode("utf-8", "backslashreplace")
         target = Path(path)
         with atomic_write(target, target.suffix) as temporary:

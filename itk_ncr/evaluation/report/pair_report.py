@@ -207,7 +207,7 @@ def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
     model = (told.get("model") or {}).get("name")
     if settings.get("mask") == "none":
         found = "S is what was given: the run did not look for anything itself."
-        return found if lesion_given else "The run was told not to look for S (mask none)."
+        return found if lesion_given else "The run did not look for S (mask none)."
     found = "S was found by the registration"
     if model and told.get("engine") == "instance":
         found += f", with the network {model} as second opinion,"

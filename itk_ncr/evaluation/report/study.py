@@ -134,7 +134,7 @@ def study_page(
     curves : sequence of Curve
     warnings : sequence of str
     record : mapping, optional
-        What there is to say about the run, as in ``summary.json``.
+        Description of the run, as in ``summary.json``.
     """
     return make_page(
         "study.html",

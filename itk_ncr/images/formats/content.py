@@ -153,7 +153,7 @@ def require_components(components: int, dimension: int, vector: bool) -> None:
 
 
 def require_dimensions(size: tuple[int, ...], vector: bool) -> None:
-    """Refuse what is neither an area nor a volume."""
+    """Refuse images that are neither 2D nor 3D."""
     if len(size) in (2, 3):
         return
     if vector:

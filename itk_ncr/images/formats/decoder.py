@@ -48,12 +48,12 @@ def watched_decoder() -> Iterator[None]:
 
 @contextmanager
 def _set_aside(said: list[str]) -> Iterator[None]:
-    """Append to ``said`` what is written to the streams 1 and 2 of the process meanwhile."""
+    """Append to ``said`` the output on streams 1 and 2 of the process within the block."""
     with tempfile.TemporaryFile() as aside:
         kept = {}
         _flush()
         for stream in (1, 2):
-            with contextlib.suppress(OSError):  # closed: what is said goes nowhere
+            with contextlib.suppress(OSError):  # closed: the output is lost
                 kept[stream] = os.dup(stream)
                 os.dup2(aside.fileno(), stream)
         try:

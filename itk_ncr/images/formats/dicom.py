@@ -1,4 +1,4 @@
-"""DICOM: one complete, evenly spaced volume, or an error that names what is wrong.
+"""DICOM: one complete, evenly spaced volume, or an error that names the fault.
 
 pydicom reads the tags and the plain pixels, ITK only unpacks JPEG and its kin. ITK's own reader
 picks the first of several series, stretches the spacing over missing slices, forgets the geometry
@@ -120,7 +120,7 @@ def _as_predicate(reason: str) -> str:
 
 
 def _stack(frames: list[Frame], layout: Layout, kind: str) -> tuple[Stack, list[str]]:
-    """The order and the place of frames, and what is worth a warning."""
+    """Order and position of frames, and warnings."""
     if len(frames) == 1:
         return _single(frames[0], layout)
     one = kind.removesuffix("s")

@@ -277,7 +277,7 @@ def _scaled(stored: NDArray[Any], fields: dict[str, Any], notes: list[str]) -> N
 
 
 def _place(fields: dict[str, Any], size: tuple[int, ...]) -> tuple[Place, list[str]]:
-    """Where the voxels lie, and what is worth a warning."""
+    """Position of the voxels, and warnings."""
     notes: list[str] = []
     spacing = np.abs(np.asarray(fields["pixdim"][1 : 1 + len(size)], np.float64))
     require_spacing(spacing)

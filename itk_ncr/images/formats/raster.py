@@ -1,6 +1,6 @@
 """PNG, JPEG and TIFF, decoded by ITK from bytes that were checked before.
 
-Their decoders fill up what is missing, and follow directories in circles.
+Their decoders fill in missing parts, and follow cyclic directories.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _png_length(width: int, height: int, bits: int, interlaced: bool) -> int:
 
 
 def read_jpeg(path: Path, vector: bool) -> Content:
-    """Read a JPEG that has a size and an end mark; decoders paint grey over what is cut off."""
+    """Read a JPEG that has a size and an end mark; decoders fill a truncated part with grey."""
     content = _whole(path)
     if not content.startswith(b"\xff\xd8"):
         raise Refused("is not a JPEG file (its magic is missing)")

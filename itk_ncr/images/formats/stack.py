@@ -1,4 +1,4 @@
-"""Slices in space: their order, their even step, and what is wrong where there is none."""
+"""Slices in space: their order, their even step, or the fault where there is none."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def stacked(
     Stack
         Every slice lies within .1 mm of its position.
     list of str
-        What is worth a warning.
+        One per remark about the slices.
 
     Raises
     ------

@@ -61,7 +61,7 @@ class Judge:
     def descend(
         self, pose: Pose, kind: str, steps: int, check: Callable[[], None]
     ) -> tuple[Pose, float]:
-        """The pose after at most so many steps along the directions of a kind; and its cost."""
+        """The pose after a maximum number of steps along the directions of a kind; and its cost."""
         cost, matches, force, curvature = self._look(pose)
         damping = 1e-2
         tries = 0

@@ -51,7 +51,7 @@ def inverse_of(matrix: Array) -> Array:
 
 
 def linear(matrix: Array, points: Array) -> Array:
-    """``matrix @ points`` for points (D, n): a matrix product that knows no threads."""
+    """``matrix @ points`` for points (D, n): a matrix product without threads."""
     return np.stack([sum(a * row for a, row in zip(line, points, strict=True)) for line in matrix])
 
 

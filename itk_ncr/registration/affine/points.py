@@ -104,7 +104,7 @@ class Sampled:
 
 
 def _grown(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
-    """The mask and the voxels next to it along the axes, so many times."""
+    """The mask, dilated along the axes a number of times."""
     for _ in range(margin):
         grown = mask.copy()
         for axis in range(mask.ndim):

@@ -89,7 +89,7 @@ def bspline(task: Task) -> Deformation:
 
 
 class _Watch:
-    """Told of every iteration: reports, and stops the optimiser where the caller says so."""
+    """Iteration observer: reports progress, and stops the optimiser where the caller aborts."""
 
     def __init__(self, task: Task, method: Any, number_of_levels: int) -> None:
         self.task, self.method, self.number_of_levels = task, method, number_of_levels

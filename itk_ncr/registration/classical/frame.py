@@ -62,11 +62,11 @@ class Method:
     multimodal : bool
         Whether it can register two contrasts.
     fewest_voxels : int
-        The tool needs so many along every axis.
+        Smallest number of voxels per axis that the tool accepts.
     bytes_per_voxel : int
         Estimated peak of the tool; that of our solver unless it is known to be another.
     options : type, optional
-        A frozen dataclass of what this method alone can be told.
+        Frozen dataclass of the options that only this method has.
     finds_mask : bool
         Whether it finds noncorrespondence.
     needs_lesion : bool

@@ -112,7 +112,7 @@ def _run(
 
 
 class _Watch:
-    """Told of every iteration: reports, and lets the run end where the caller says so."""
+    """Iteration observer: reports progress, and ends the run where the caller aborts."""
 
     def __init__(self, task: Task, most: int, begun: float, share: float) -> None:
         self.task, self.most, self.begun, self.share = task, most, begun, share

@@ -12,7 +12,7 @@ from scipy import ndimage
 BLEND_VOXELS = 2
 # Width in voxels of the rim on which intensities are matched; it begins where the fading ends.
 RIM_VOXELS = 5
-# Fewest voxels of the rim from which a gain can be told.
+# Fewest voxels of the rim from which a gain can be estimated.
 FEWEST_RIM_VOXELS = 20
 GAIN_RANGE = (0.5, 2.0)
 # Correlation on the rim below which the other image does not show the same tissue.
@@ -92,7 +92,7 @@ def blended(
     """
     result = image.copy()
     touched = weight > 0
-    # What is not finite is a lesion, too.
+    # Non-finite voxels count as lesion, too.
     share = np.where(np.isfinite(image[touched]), weight[touched], 1.0)
     known = np.where(share < 1, image[touched].astype(np.float64), 0.0)
     values = (1 - share) * known + share * fill[touched]

@@ -1,7 +1,7 @@
 """Replacement of a lesion by an estimate of the healthy tissue.
 
 Registering a filled image needs no mask, and tools that know none (cortical surfaces, volumes of
-regions) run on it. What is filled in is made up: it is for tools, not for diagnosis.
+regions) run on it. The filled region is synthetic: use it for tools, not for diagnosis.
 
 References
 ----------

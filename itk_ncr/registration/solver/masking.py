@@ -67,7 +67,7 @@ def snap_to_edges(level_set: Tensor, image: Tensor, radius: int = SNAP_RADIUS) -
     """
     if radius < 1:
         return level_set
-    # Cut, lest what is certain pulls the rim to its side.
+    # Cut, so that voxels of high confidence do not dominate the rim.
     u = level_set.clamp(*SNAP_RANGE)
     share = 1 / box_sum(torch.ones_like(image), radius)
 

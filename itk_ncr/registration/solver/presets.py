@@ -24,7 +24,7 @@ _SLICES = InstanceSettings(
 _SELF_SIMILARITY = replace(LOCAL, similarity="mse", similarity_settings={}, descriptor="mind")
 
 # The values of "mri-3d" were chosen on lesion-free and lesioned pairs of brains from the benchmark
-# (benchmarks/registration.py); the others take them over, but for what is said beside them.
+# (benchmarks/registration.py); the others use them too, with the exceptions noted beside them.
 SOLVER_PRESETS: dict[str, InstanceSettings] = {
     "mri-3d": InstanceSettings(),
     "mri-2d": _SLICES,

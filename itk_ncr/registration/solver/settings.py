@@ -28,7 +28,7 @@ class InstanceSettings:
     Attributes
     ----------
     functional : Functional
-        What is minimised: over the velocity by ``descent``, over the mask by ``masks``. Its tau is
+        Objective: minimised over the velocity by ``descent``, the mask by ``masks``. Its tau is
         the odds from which a voxel is worth masking, its kappa in log-odds x voxels.
     descent : Descent
         Moves the velocity, with the mask held fixed.

@@ -64,7 +64,7 @@ def solve(
     pair : Pair
     settings : InstanceSettings
     find_mask : bool
-        False leaves the mask at what is known: ordinary registration.
+        False keeps the mask at the known lesions: ordinary registration.
     support : pair of Tensor, shape (1, 1, *spatial), optional
         Log-odds that are added to those of the pair itself, another opinion: of the fixed image,
         and of the moving one as aligned.
@@ -114,7 +114,7 @@ def refine(
     iterations : int
         Over both finest levels, half of them each; positive. Fewer when the energy stops falling.
     find_mask : bool
-        False leaves the mask at what is known, and believes the guess everywhere else.
+        False keeps the mask at the known lesions, and trusts the guess everywhere else.
     progress, abort : callable, optional
         As for :func:`solve`.
 
@@ -183,7 +183,7 @@ def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) ->
 
 
 def _suspected(pair: Pair, start: Start, find_mask: bool) -> Tensor | None:
-    """What is known and, if masks are to be found, what the guess takes for masked."""
+    """The known lesions and, if masks are to be found, those of the guess."""
     if not find_mask or start.noncorrespondence is None:
         return pair.known
     guessed = nearest(start.noncorrespondence, pair.fixed.shape[2:])

@@ -59,7 +59,7 @@ def doubtful(start: Start) -> Tensor:
 
 @torch.no_grad()
 def fill(velocity: Tensor, blank: Tensor) -> Tensor:
-    """Replace a velocity, or an image, where ``blank`` is 1 by a continuation of what is around.
+    """Replace a velocity, or an image, where ``blank`` is 1 by a continuation of its surroundings.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Variational registration by operator splitting, and what is built on it."""
+"""Variational registration by operator splitting, and the methods built on it."""

@@ -70,7 +70,7 @@ def descend_level(
         Of the level.
     field : Tensor, shape (1, D, *spatial)
     iterations : int
-        At most so many.
+        Maximum number of iterations.
     finest : bool
         Whether this is the last level.
     told : callable

@@ -50,7 +50,7 @@ class VarRegOptions:
     levels : int
         Each half as fine as the next.
     iterations : int
-        At most so many on each level.
+        Maximum number on each level.
     itk_compat : bool
         Frequencies of the curvature regulariser as in ITKVariationalRegistration.
     """

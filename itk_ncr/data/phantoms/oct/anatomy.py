@@ -30,7 +30,7 @@ STIFFNESS, ARCH_MM, LEAST_ONL = 0.85, 0.25, 0.4
 # ellipsoid zone, outer segments.
 RECEPTORS_MM = (0.010, 0.022, 0.020, 0.028)
 PURPOSES = ("place", "layers", "disease", "texture")
-# In place of a B-scan's number; no patient has so many.
+# In place of a B-scan's number; no patient has that many.
 ALL_SCANS = 1 << 20
 FATES = ("appears", "grows", "stays", "shrinks", "vanishes")
 

@@ -68,7 +68,7 @@ class _Canvas:
         self.layers = scan.layers(visit)
         self.rows_per_mm = np.float32(rows / DEPTH_MM)
         self.row = np.arange(rows, dtype=np.float32)[:, None]
-        # What is drawn here looks the same at both visits.
+        # Structures drawn here look the same at both visits.
         self.random = scan.random("texture")
         self.tissue = np.full((rows, scan.columns), VITREOUS, np.float32)
         self.fluid = np.zeros(self.tissue.shape, bool)
