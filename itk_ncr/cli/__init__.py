@@ -30,7 +30,7 @@ __all__ = ["command_line", "main"]
 @click.option(
     "--traceback",
     is_flag=True,
-    help="Show where an error comes from (anywhere in the line; or set ITK_NCR_TRACEBACK=1).",
+    help="Show the traceback of an error (anywhere in the line; or set ITK_NCR_TRACEBACK=1).",
 )
 @click.pass_context
 def command_line(context: click.Context, traceback: bool) -> None:

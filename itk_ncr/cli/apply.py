@@ -102,7 +102,7 @@ def field_file(run: Path, inverse: bool = False, points: bool = False) -> Path:
     if not run.is_dir():
         if run.suffix.lower() in _TRANSFORMS:
             raise InputError(
-                f"run '{run}' is a transform, which says nothing of a grid. Give the folder of "
+                f"run '{run}' is a transform, which has no grid. Give the folder of "
                 "`itk-ncr register`, or a displacement field."
             )
         if inverse:
@@ -143,7 +143,7 @@ def _carry_image(input: Path, field_path: Path, output: Path, labels: bool, fill
     except NCRError as error:
         raise type(error)(f"{error} (image '{input}', displacement '{field_path}')") from error
     if not np.any(carried.array != fill) and np.any(image.array != fill):
-        note(f"nothing of '{input}' comes to lie on the grid of '{field_path}': it is all --fill")
+        note(f"no voxel of '{input}' lies on the grid of '{field_path}': the output is all --fill")
     if output.suffix.lower() in runs.PICTURES and image.array.dtype.kind in "iu":
         # What was a picture becomes one again; interpolation does not leave its range.
         carried = Image(np.rint(carried.array).astype(image.array.dtype), carried.grid)
@@ -173,7 +173,7 @@ class _Table:
 
 
 def _carry_points(input: Path, field_path: Path, landmarks: Path | None) -> tuple[str, str]:
-    """The table with its points carried, as text, and how they fit the landmarks, if given."""
+    """The table with its mapped points, as text, and their fit to the landmarks, if given."""
     from itk_ncr.images import read_displacement, transform_points
 
     field = read_displacement(field_path)
@@ -183,7 +183,7 @@ def _carry_points(input: Path, field_path: Path, landmarks: Path | None) -> tupl
 
 
 def _landmark_errors(table: _Table, landmarks: Path, field: Image) -> str:
-    """One line: how far the carried points are from where they belong."""
+    """One line: distances of the carried points to the landmarks."""
     import numpy as np
 
     from itk_ncr.evaluation import landmark_errors, robustness

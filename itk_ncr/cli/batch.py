@@ -101,7 +101,7 @@ def run_plan(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run a plan of a cohort, show how far it is and what became of it; or say what it would do.
+    """Run a plan of a cohort with progress and a summary, or print the plan (dry run).
 
     Raises
     ------

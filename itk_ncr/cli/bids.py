@@ -42,7 +42,7 @@ class BidsCommand(click.Command):
     "--template-name",
     "space",
     metavar="NAME",
-    help="What TEMPLATE is called in file names. Default: of tpl-NAME in its own, else its own.",
+    help="Name of TEMPLATE in file names. Default: NAME of tpl-NAME in its own, else its own.",
 )
 @options.file("--template-labels", "Label map of TEMPLATE, to be carried onto each participant.")
 @options.file("--template-brain-mask", "Mask of TEMPLATE: 1 in the brain, for whole heads.")
@@ -67,20 +67,20 @@ class BidsCommand(click.Command):
     type=click.Choice(["T1w", "FLAIR", "T2w"]),
     default="T1w",
     show_default=True,
-    help="Which images to register.",
+    help="Images to register.",
 )
 @click.option(
     "--derivatives",
     type=_FILE,
     multiple=True,
     metavar="DIR",
-    help="Further dataset with lesion masks; those in BIDS_DIR/derivatives are looked at anyway.",
+    help="Further dataset with lesion masks, besides those in BIDS_DIR/derivatives.",
 )
 @click.option(
     "--lesion-masks/--no-lesion-masks",
     default=True,
     show_default=True,
-    help="Use the masks whose label or desc has lesion in it.",
+    help="Use the masks whose label or desc contains lesion.",
 )
 @options.method_options
 @options.setting("affine", help="Align first, or trust the headers.")
@@ -132,7 +132,7 @@ def bids(
       sub-01_desc-template_dseg.nii.gz                        --template-labels on the participant
     OUT/cohort/                                               what `itk-ncr batch` writes
 
-    The same command goes on where an earlier one stopped. Participants may be done by several
+    The same command resumes a stopped run. Participants may be done by several
     calls at the same time.
 
     Example: itk-ncr bids data data/derivatives/itk_ncr participant --template

@@ -22,7 +22,7 @@ VOXEL_FIELDS = (".nii", ".nii.gz")
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Convert fields of Learn2Reg and VoxelMorph to ours and back.")
+@click.command(short_help="Convert fields to and from Learn2Reg and VoxelMorph.")
 @click.argument("field", type=_FILE)
 @options.output_file("File to write.")
 @click.option(
@@ -32,7 +32,9 @@ _FILE = click.Path(path_type=Path)
     required=True,
     help="voxels: FIELD is in mm, or a folder of `itk-ncr register`. mm: FIELD is in voxels.",
 )
-@click.option("--fixed", type=_FILE, metavar="FILE", help="Fixed image, whose place --to mm needs.")
+@click.option(
+    "--fixed", type=_FILE, metavar="FILE", help="Fixed image; its geometry is needed with --to mm."
+)
 @click.option(
     "--moving",
     type=_FILE,
@@ -65,7 +67,7 @@ def convert(
     """  # noqa: D301
     if target == "voxels":
         if fixed is not None:
-            raise click.UsageError("--fixed is for --to mm; a field in mm has its own place")
+            raise click.UsageError("--fixed is for --to mm; a field in mm has its own geometry")
         _to_voxels(field, output, moving, overwrite)
     else:
         _to_mm(field, output, fixed, moving, overwrite)
@@ -93,9 +95,7 @@ def _to_mm(
     from itk_ncr.images import read_voxel_field, write_image, write_transform
 
     if fixed is None:
-        raise click.UsageError(
-            "--to mm needs --fixed: a field in voxels does not say where it lies"
-        )
+        raise click.UsageError("--to mm needs --fixed: a field in voxels has no geometry")
     runs.require_writable(output, overwrite, [field, fixed, moving], (*runs.FORMATS, *TRANSFORMS))
     on = _grid(fixed)
     assert on is not None  # fixed is there

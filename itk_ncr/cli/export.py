@@ -37,7 +37,7 @@ class _Size(click.ParamType):
     "(other programs can then optimise more). Default: any size; the file pads to multiples of 16 "
     "itself.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def export(model: str, output: Path, size: tuple[int, ...] | None, overwrite: bool) -> None:
     """Write the convolutions of MODEL as an ONNX file.
 
@@ -53,9 +53,9 @@ def export(model: str, output: Path, size: tuple[int, ...] | None, overwrite: bo
     if output.suffix != ".onnx":
         raise InputError(f"output must end in .onnx; got '{output}'.")
     if output.exists() and not overwrite:
-        raise InputError(f"'{output}' is there already. Give another name, or --overwrite.")
+        raise InputError(f"'{output}' exists. Give another name, or --overwrite.")
     if not output.parent.is_dir():
-        raise InputError(f"'{output.parent}' must be a folder; it is not there.")
+        raise InputError(f"'{output.parent}' must be a folder; it does not exist.")
 
     from itk_ncr.checkpoints import load_model
     from itk_ncr.networks import write_onnx

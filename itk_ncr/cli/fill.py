@@ -14,7 +14,7 @@ from itk_ncr.settings import FILLS
 
 
 @click.command(
-    short_help="Replace a lesion by plausible tissue, for tools that know no masks.",
+    short_help="Replace a lesion by plausible tissue, for tools without masks.",
     epilog="Example: itk-ncr fill patient.nii.gz lesion.nii.gz -o filled.nii.gz --kind mirror",
 )
 @click.argument("image", type=click.Path(path_type=Path))
@@ -28,9 +28,7 @@ from itk_ncr.settings import FILLS
     help="smooth continues the surroundings; partner takes the tissue from --partner, registered "
     "to the image; mirror takes it from the other side of the image itself.",
 )
-@options.file(
-    "--partner", "Healthy image of the same contrast; what mirror falls back to, if it is given."
-)
+@options.file("--partner", "Healthy image of the same contrast; with mirror, the fallback.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @options.quiet_option
@@ -47,7 +45,7 @@ def fill(
     """Fill the lesion of IMAGE that LESION_MASK shows (not 0 = lesion).
 
     Writes IMAGE with the lesion replaced, on its own grid; voxels that are 3 or more outside the
-    mask keep their values. What is filled in is made up: it is for other tools, not for diagnosis.
+    mask keep their values. The filled region is synthetic: for other tools, not for diagnosis.
     """
     if kind == "partner" and partner is None:
         raise click.UsageError("--kind partner needs --partner")

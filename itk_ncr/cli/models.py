@@ -41,7 +41,7 @@ def list_models(as_json: bool) -> None:
         click.echo(NONE)
     for name in installed_names():
         if name not in installed:
-            note(f"model {name!r} cannot be read; `itk-ncr models verify {name}` says why.")
+            note(f"model {name!r} cannot be read; `itk-ncr models verify {name}` shows the reason.")
 
 
 @models.command(short_help="Show the card of a model: data, recipe, figures, limits.")
@@ -61,7 +61,7 @@ def show(name: str, as_json: bool) -> None:
         click.echo(model_card(found.description, found.sha256), nl=False)
 
 
-@models.command(short_help="Check that models are what was written, by SHA-256.")
+@models.command(short_help="Verify the checksums (SHA-256) of models.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
     """Verify the SHA-256 of models; of all that are listed without a NAME.

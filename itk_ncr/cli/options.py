@@ -164,7 +164,7 @@ def cohort_options(
         (
             click.option("--workers", type=click.IntRange(min=1), metavar="N", help=workers),
             click.option("--scheduler", metavar="ADDRESS", help=scheduler),
-            click.option("--overwrite", is_flag=True, help=f"Do {what}s again that are done."),
+            click.option("--overwrite", is_flag=True, help=f"Repeat {what}s that are done."),
             click.option("--dry-run", is_flag=True, help=dry_run),
             click.option(
                 "--json",

@@ -105,7 +105,7 @@ _COUNT = click.IntRange(min=1)
 def phantom(
     image: Path, output: Path, seed: int, overwrite: bool, quiet: bool, **options: Any
 ) -> None:
-    """Make test images whose truth is known.
+    """Make test images with known ground truth.
 
     Inserts a lesion into the healthy IMAGE and writes the image, the lesion's mask and, with
     --mass-effect, the true displacement (IMAGE is then the moving image of the pair). Or, with the

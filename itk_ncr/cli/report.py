@@ -182,7 +182,7 @@ def _input_image(record: Mapping[str, Any], role: str, now: Path | None) -> Imag
     if runs.voxels_hash(image) != known:
         raise InputError(
             f"{role} image '{now}' is not the one that was registered: its values or their type "
-            "are others. Register again, or give the former image."
+            "differ. Register again, or give the original image."
         )
     return image
 
@@ -195,28 +195,28 @@ def _input(record: Mapping[str, Any], role: str, now: Path | None) -> Path:
     path = now or Path(entry["path"])
     if not path.exists():
         raise InputError(
-            f"{role} image '{path}' of the run is not there. "
-            f"Say with --{role} where it is now, or call from the folder of the run."
+            f"{role} image '{path}' of the run does not exist. "
+            f"Give its present path with --{role}, or call from the folder of the run."
         )
     if runs.fingerprint(path)["sha256"] != entry.get("sha256"):
         raise InputError(
             f"{role} image '{path}' is not the one that was registered: its content has changed. "
-            "Register again, or give the former file."
+            "Register again, or give the original file."
         )
     return path
 
 
 def _extra(record: Mapping[str, Any], role: str) -> Path | None:
-    """A mask or label map of the run; optional, None if its file is gone."""
+    """A mask or label map of the run; None if it was not given or its file does not exist."""
     entry = record["inputs"].get(role)
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         return None
     path = Path(entry["path"])
     spoken = role.replace("_", " ")
     if not path.exists():
-        note(f"{spoken} '{path}' of the run is not there: the page is made without")
+        note(f"{spoken} '{path}' of the run does not exist: the page is made without it")
         return None
     if runs.fingerprint(path)["sha256"] != entry.get("sha256"):
-        note(f"{spoken} '{path}' has changed since the run: the page is made without")
+        note(f"{spoken} '{path}' has changed since the run: the page is made without it")
         return None
     return path

@@ -55,7 +55,7 @@ def test_an_input_that_is_gone_or_another_is_one_clear_line(run, moved_run, pair
     gone = run("report", moved_run)
     assert gone.exit_code == 2
     assert gone.stderr.count("\n") == 1
-    assert "gone.nrrd' of the run is not there. Say with --fixed where it is now" in gone.stderr
+    assert "gone.nrrd' of the run does not exist. Give its present path with --fixed" in gone.stderr
     other = run("report", moved_run, "--fixed", pair[1])
     assert other.exit_code == 2
     assert "is not the one that was registered" in other.stderr
@@ -69,7 +69,7 @@ def test_labels_that_are_gone_cost_a_note_and_no_more(run, moved_run, tmp_path):
     (moved_run / "summary.json").write_text(json.dumps(record))
     result = run("report", moved_run)
     assert result.exit_code == 0
-    assert "gone.nii' of the run is not there: the page is made without" in result.stderr
+    assert "gone.nii' of the run does not exist: the page is made without it" in result.stderr
 
 
 @pytest.mark.parametrize("trouble", ["nothing", "file", "empty", "broken", "foreign"])
