@@ -1,8 +1,8 @@
-"""What can go wrong, by name: every error of the package derives from :class:`NCRError`."""
+"""Errors by name: every error of the package derives from :class:`NCRError`."""
 
 
 class NCRError(Exception):
-    """Base of all errors raised by itk_ncr; its text is one line for the reader."""
+    """Base of all errors raised by itk_ncr; its text is one line."""
 
 
 class ArgumentError(NCRError, ValueError):

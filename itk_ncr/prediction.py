@@ -1,4 +1,4 @@
-"""What every network returns."""
+"""Return value of every network."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Setting:
 
     @property
     def rule(self) -> str:
-        """What a value must do, for the error."""
+        """The condition on a value, for the error."""
         if self.words:
             listed = [repr(word) for word in self.words]
             return "be " + (

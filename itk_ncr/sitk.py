@@ -143,11 +143,11 @@ class NCRRegistration(Accessors):
         return self._get_mask("moving_brain_mask")
 
     def SetInitialTransform(self, transform: Any) -> None:
-        """Where the affine starts: an AffineMap or a linear transform, fixed to moving; or None."""
+        """Set the start of the affine: AffineMap or linear transform, fixed to moving; or None."""
         self._set("initial_transform", transform)
 
     def GetInitialTransform(self) -> AffineMap | None:
-        """Where the affine starts; None for the default."""
+        """The start of the affine; None for the default."""
         initial: AffineMap | None = self._get("initial_transform")
         return initial
 
@@ -309,7 +309,7 @@ class NCRRegistration(Accessors):
         return self._progress
 
     def GetProgressMessage(self) -> str:
-        """What the registration is doing, in words."""
+        """Current stage of the registration, in words."""
         return self._message
 
     def Abort(self) -> None:
@@ -350,5 +350,5 @@ class NCRRegistration(Accessors):
 
 
 def _field(image: Image) -> sitk.Image:
-    """Vectors in double precision, as SimpleITK's transforms want them."""
+    """Vectors in double precision, as SimpleITK's transforms require."""
     return to_sitk(Image(image.array.astype(np.float64), image.grid))

@@ -41,7 +41,7 @@ ODD_SIZES = {2: (61, 77), 3: (15, 16, 20)}
 
 
 class NetworkContract:
-    """What every network promises: ``network(fixed, moving)`` returns a ``Prediction``.
+    """Contract of every network: ``network(fixed, moving)`` returns a ``Prediction``.
 
     Override the fixture ``network``, and ``dimension`` for a network of one dimension only.
     """
@@ -136,7 +136,7 @@ Register = Callable[..., RegistrationResult]
 
 
 class RegistrationContract:
-    """What every registration promises: ``register(fixed, moving)`` returns a whole result.
+    """Contract of every registration: ``register(fixed, moving)`` returns a whole result.
 
     Override the fixture ``register``, and ``pair`` for a method that needs other images.
     """

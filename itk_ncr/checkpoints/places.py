@@ -1,4 +1,4 @@
-"""Where models lie by name: in the package, and in the user's data folder."""
+"""Locations of models by name: in the package, and in the user's data folder."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def _faults_of_patients(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _require_apart(manifest: Manifest, path: Path) -> tuple[str, ...]:
-    """Refuse an image that two patients are said to show; a copy within one split is a remark."""
+    """Refuse an image shared by two patients; a copy within one split is a remark."""
     by_size: dict[int, dict[str, list[Subject]]] = {}
     for subject in manifest.subjects:
         with contextlib.suppress(OSError):  # reported by the reader
@@ -307,7 +307,7 @@ def raise_faults(faults: Iterable[str]) -> None:
 
 
 def read_grid(path: Path) -> Grid:
-    """Grid of an image as the reader of its voxels gives it, not as its header alone does."""
+    """Grid of an image as read with its voxels, not from its header alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given when the voxels are used
         return read_image(path).grid
@@ -321,7 +321,7 @@ def _most_common(grids: list[Grid]) -> Grid:
 
 
 def _difference(grid: Grid, usual: Grid, *, any_size: bool) -> str:
-    """How a grid differs from another one, in words; empty if it does not."""
+    """Difference between two grids, in words; empty if there is none."""
     if grid.dimension != usual.dimension:
         return f"{grid.dimension} dimensions, not {usual.dimension} as"
     spacing = np.asarray(usual.spacing)

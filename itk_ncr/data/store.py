@@ -232,7 +232,7 @@ class Store:
         return self._prepared[position]
 
     def placement(self, position: int) -> Placement:
-        """Where the voxels of the training grid lie in space."""
+        """Placement of the training grid in space."""
         if position not in self._placements:
             self._place(position, read_grid(self.manifest.subjects[position].image))
         return self._placements[position]

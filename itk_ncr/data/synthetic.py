@@ -106,7 +106,7 @@ class Synthesis:
 
 @dataclass(frozen=True, eq=False)
 class _Anatomy:
-    """What both images of a pair show."""
+    """The anatomy shown by both images of a pair."""
 
     name: str
     image: Tensor | None
@@ -295,7 +295,7 @@ class SyntheticPairs:
         )
 
     def _looks(self, anatomy: _Anatomy, generator: torch.Generator) -> tuple[Look, Look]:
-        """How the fixed and the moving image show the anatomy."""
+        """Appearance of the anatomy in the fixed and in the moving image."""
         first = self._look(anatomy, generator)
         if uniform(generator, 0, 1) < self.synthesis.same_contrast:
             return first, first

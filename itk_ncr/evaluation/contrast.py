@@ -51,7 +51,7 @@ def jacobian_limit(determinant: NDArray) -> float:
 
 @dataclass(frozen=True)
 class Match:
-    """How grey values of one image become those of another: ``slope * source + offset``."""
+    """Linear map between the grey values of two images: ``slope * source + offset``."""
 
     slope: float
     offset: float

@@ -128,7 +128,7 @@ def inspect(
 
 @dataclass(frozen=True)
 class _View:
-    """Both images and the result on one grid that is not too fine."""
+    """Both images and the result on one grid of limited size."""
 
     grid: Grid
     fixed: NDArray[np.float32]
@@ -207,7 +207,7 @@ class _View:
 
     @property
     def stretched(self) -> NDArray[np.bool_]:
-        """Where volumes change more than fivefold."""
+        """Voxels whose volume changes more than fivefold."""
         return (self.determinant < 1 / STRETCH) | (self.determinant > STRETCH)
 
     @cached_property
@@ -266,7 +266,7 @@ def _correlation_ratio(source: NDArray[np.float32], target: NDArray[np.float32])
 
 
 def _inside(moving: Grid, grid: Grid, affine: AffineMap) -> NDArray[np.bool_]:
-    """Where a grid lies in another one, under an affine."""
+    """Overlap of a grid with another one, under an affine."""
     inside = np.empty(grid.shape, bool)
     last = np.asarray(moving.size) - 0.5
     for row in range(grid.shape[0]):

@@ -145,7 +145,7 @@ class Scene:
 
     @cached_property
     def shown(self) -> NDArray:
-        """Where any of the images is not dark: elsewhere an offset is no difference."""
+        """Voxels where any image is not dark: elsewhere an offset is no difference."""
         return (
             bright(self.fixed, self.fixed_window)
             | bright(self.before, self.moving_window)
@@ -176,7 +176,7 @@ class Scene:
 
     @cached_property
     def focus(self) -> tuple[int, ...]:
-        """Where the planes meet: the middle of the largest masked region, else of the object."""
+        """Intersection of the planes: middle of the largest masked region, else of the object."""
         region = largest_component(self.mask, self.probability)
         if not region.any():
             low, high = np.percentile(sampled(self.fixed), (50, 99.5))
@@ -213,7 +213,7 @@ class Scene:
         return float(np.degrees(np.arccos(np.clip(along, -1, 1))).max())
 
     def carried(self, plane: Plane, axis: int) -> NDArray:
-        """Voxel index along an axis that the points of a plane are carried to.
+        """Voxel index along an axis of the mapped points of a plane.
 
         Its level lines are the lines of a grid drawn on the moving image, warped with it, motion
         through the plane included.
@@ -306,7 +306,7 @@ def upright(grid: Grid) -> tuple[tuple[int, ...], tuple[slice, ...]]:
 
 
 def object_box(*masks: NDArray) -> tuple[slice, ...]:
-    """Where any of the masks is, with a margin."""
+    """Bounding box of all masks, with a margin."""
     inside = np.logical_or.reduce(masks)
     box = []
     for axis in range(inside.ndim):
@@ -348,7 +348,7 @@ def plane_across(scene: Scene, across: int | None, position: int) -> Plane:
 
 
 def _finite(array: NDArray) -> NDArray:
-    """As float32; 0 where it is not a number."""
+    """Values as float32, 0 for NaN."""
     array = np.asarray(array, dtype=np.float32)
     finite = np.isfinite(array)
     return array if finite.all() else np.where(finite, array, np.float32(0))

@@ -172,7 +172,7 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Mark:
-    """How a table prints a value."""
+    """Emphasis of a value in a table."""
 
     bold: bool = False
     """Significantly better than every other row."""

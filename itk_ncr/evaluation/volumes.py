@@ -1,4 +1,4 @@
-"""Sizes of regions, in the units that people use."""
+"""Sizes of regions in common units."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class CoreEvents:
 
 
 class _Relay:
-    """What ITK holds instead of the caller's callable."""
+    """Command held by ITK in place of the caller's callable."""
 
     def __init__(self, observers: Observers, key: int) -> None:
         self._observers = weakref.ref(observers)

@@ -247,7 +247,7 @@ class RegistrationPipeline:
         return stage
 
     def _key(self) -> tuple[Any, ...]:
-        """What the result depends on, as ITK's time stamps.
+        """Time stamps of all inputs and settings that the result depends on.
 
         Not that of the core: it also changes when an output is filled again.
         """

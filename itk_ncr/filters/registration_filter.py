@@ -206,11 +206,11 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
     # Settings that are not in RegistrationSettings
 
     def SetInitialTransform(self, transform: Any) -> None:
-        """Where the affine starts: an AffineMap or a linear transform, fixed to moving; or None."""
+        """Set the start of the affine: AffineMap or linear transform, fixed to moving; or None."""
         self._set("initial_transform", transform)
 
     def GetInitialTransform(self) -> AffineMap | None:
-        """Where the affine starts; None for the default."""
+        """The start of the affine; None for the default."""
         initial: AffineMap | None = self._get("initial_transform")
         return initial
 
@@ -234,12 +234,12 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         return self._pipeline.observers
 
     def GetProgressMessage(self) -> str:
-        """What the registration is doing, in words."""
+        """Current stage of the registration, in words."""
         return self._pipeline.message
 
     @property
     def last_exception(self) -> BaseException | None:
-        """What stopped the last run; the original, also where ITK reported a RuntimeError."""
+        """Error of the last run; the original, also where ITK reported a RuntimeError."""
         return self._pipeline.last_exception
 
     def Update(self) -> None:

@@ -163,7 +163,7 @@ def _is_xarray(obj: Any) -> bool:
 
 
 def _dimension_of(item: tuple[str, Any]) -> int:
-    """How many axes a given spacing, origin or direction is for; 0 if it does not tell."""
+    """Number of axes of a given spacing, origin or direction; 0 if ambiguous."""
     name, value = item
     if np.ndim(value) == 0:
         return 0

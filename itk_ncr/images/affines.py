@@ -109,7 +109,7 @@ def of_metatensor(tensor: Any, array: NDArray[Any], role: str, vector: bool) -> 
 
 
 def _spatial_axes(shape: tuple[int, ...], affine: NDArray[np.float64], meta: Any, role: str) -> int:
-    """How many of a tensor's axes lie in space."""
+    """Number of spatial axes of a tensor."""
     if affine.shape == (3, 3):
         return 2
     if len(shape) in (0, 1, 2):

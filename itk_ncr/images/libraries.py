@@ -212,7 +212,7 @@ def ras_affine(grid: Grid) -> NDArray[np.float64]:
 
 
 def import_itk() -> Any:
-    """Import itk, or raise an error that says how to install it."""
+    """Import itk, or raise an error with the command that installs it."""
     try:
         import itk
     except ImportError as error:

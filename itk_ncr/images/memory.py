@@ -64,7 +64,7 @@ def _machine() -> int | None:
 
 
 def container_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that the limit of a container (cgroup v2) leaves; None where there is none."""
+    """Free memory of a container (cgroup v2) in bytes; None without a limit."""
     try:
         limit = (folder / "memory.max").read_text().strip()
         if limit == "max":

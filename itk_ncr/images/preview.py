@@ -125,7 +125,7 @@ def picture(pixels: NDArray[np.uint8], spacing: Sequence[float], caption: str) -
 
 
 def image_html(image: Image) -> str:
-    """What a notebook shows of an image: a slice, its type and its place."""
+    """HTML view of an image for notebooks: a slice, its type and its position."""
     plane = Slice.of(image)
     shown = picture(grey(plane.cut(image)), plane.spacing, "slice of the image")
     kind = f"{image.dtype}" + (f", {image.components} components" if image.is_vector else "")

@@ -370,7 +370,7 @@ def _made(image: DeferredImage, defer: bool) -> Image:
 
 
 def _working_type(source: NDArray[Any]) -> np.dtype[Any]:
-    """A type that the nearest warp knows and that holds every value of the image."""
+    """A type that the nearest warp supports and that holds every value of the image."""
     kind, size = source.dtype.kind, source.dtype.itemsize
     if kind == "f" or source.dtype in (np.uint8, np.int16, np.int32):
         return source.dtype

@@ -1,4 +1,4 @@
-"""Transform files, checked before ITK sees them.
+"""Transform files, checked before ITK reads them.
 
 ITK's readers take a cut text for the identity, read memory behind a cut .mat, and pass over numbers
 that are too many. Texts and .mat are parsed here, and ITK gets a new text of the numbers that were
@@ -191,7 +191,7 @@ def _of_matlab(content: bytes) -> list[Part]:
 
 
 def _refuse_text_matrix(content: bytes) -> None:
-    """A matrix as text says neither whose axes it is in nor which way it leads."""
+    """Refuse a matrix as text: its axes and its direction are unknown."""
     try:
         numbers = [float(word) for word in content.decode("ascii").split()]
     except ValueError:

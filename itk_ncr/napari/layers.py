@@ -108,7 +108,7 @@ def image_layer(image: Image, name: str, **options: Any) -> LayerData:
 
 
 def result_layers(result: RegistrationResult, name: str = "moving") -> list[LayerData]:
-    """What a registration gives to look at: moved image, probability, mask and deformed grid.
+    """Layers of a registration: moved image, probability, mask and deformed grid.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class PaddedOutputs(nn.Module):
         self.outputs = outputs
 
     def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, ...]:
-        """What :class:`Outputs` says, on the padded grid."""
+        """Outputs of :class:`Outputs`, on the padded grid."""
         maps: tuple[Tensor, ...] = self.outputs(_padded_in_graph(fixed), _padded_in_graph(moving))
         return maps
 

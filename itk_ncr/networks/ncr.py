@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         self.dropout = dropout
 
     def start_at(self, value: float, spread: float | None = None) -> None:
-        """Let every head begin around one value, see :meth:`Head.start_at`."""
+        """Initialise every head around one value, see :meth:`Head.start_at`."""
         for head in self.heads:
             assert isinstance(head, Head)
             head.start_at(value, spread)

@@ -224,7 +224,7 @@ def _in_voxels(field: Tensor) -> Tensor:
 
 
 def _magnification(like: Tensor) -> Tensor:
-    """Where the released sampling goes for a field of 0, minus where it should."""
+    """Offset between the released sampling and the correct one for a field of 0."""
     along = [
         torch.linspace(-0.5, 0.5, n, dtype=like.dtype, device=like.device) for n in like.shape[2:]
     ]

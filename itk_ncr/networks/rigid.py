@@ -26,7 +26,7 @@ PASSES = 3
 
 @dataclass(frozen=True)
 class RigidPrediction:
-    """Where a rigid motion carries the voxels of the fixed image.
+    """A rigid motion of the voxels of the fixed image.
 
     Attributes
     ----------

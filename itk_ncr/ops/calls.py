@@ -22,7 +22,7 @@ def run(name: str, like: Tensor, *arguments: Any) -> Any:
 
 
 def machine_of(like: Tensor) -> tuple[ModuleType, Any]:
-    """The functions for the device of ``like``, and what they want to know of it first.
+    """The functions for the device of ``like``, and their first arguments.
 
     On the processor that is torch's number of threads, on a CUDA device torch's current stream.
     """

@@ -35,7 +35,7 @@ def kernels() -> ModuleType | None:
 
 
 def run_on_device(index: int) -> bool:
-    """Whether CUDA device ``index`` can run the compiled kernels; says once why it cannot."""
+    """Whether CUDA device ``index`` can run the compiled kernels; warns once if it cannot."""
     return _run_on_device(index)
 
 

@@ -31,7 +31,7 @@ PADDING_SHARE, PADDING_GAP = 0.005, 0.25
 
 @dataclass(frozen=True)
 class _Rule:
-    """What makes the dark (or bright) class of an image its background.
+    """Criteria by which the dark (or bright) class of an image is its background.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ class Normalised:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done that the user should know, each the end of a sentence about the image."""
+        """Remarks for the user about the processing, each the end of a sentence about the image."""
         return () if self.window is None else (self.window.note,)
 
 
@@ -157,7 +157,7 @@ def ct_window(image: NDArray[np.floating]) -> Window | None:
 def _surroundings(
     values: Array, valid: NDArray[np.bool_]
 ) -> tuple[float | None, Background | None]:
-    """What fills voxels outside the field of view, and what surrounds the object within it."""
+    """Padding outside the field of view, and background around the object within it."""
     padding = padding_value(values, valid)
     if padding is None:
         return None, _background(values, valid)
@@ -171,7 +171,7 @@ def _surroundings(
 def _background(
     values: Array, valid: NDArray[np.bool_], padding: float | None = None
 ) -> Background | None:
-    """What surrounds the object; None as well in a crop of a CT, where tissue may look like it."""
+    """Background of the object; None as well in a crop of a CT, where tissue may resemble it."""
     found = find_background(values, valid)
     if found is not None and has_no_air(sampled(values, valid), found, padding):
         return None

@@ -73,12 +73,12 @@ class Window:
 
     @property
     def air(self) -> float:
-        """What stands for air, in the unit of the image."""
+        """Value of air, in the unit of the image."""
         return self.offset - 1000.0
 
     @property
     def note(self) -> str:
-        """What was done, as the end of a sentence about the image."""
+        """Remark for the user, as the end of a sentence about the image."""
         low, high = self.range()
         return f"looks like CT: numbers are cut to the {self.name} window, {low:.5g} to {high:.5g}."
 

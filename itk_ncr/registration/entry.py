@@ -239,7 +239,7 @@ def _start(given_affine: AffineMap | None, initial: Any, dimension: int) -> Affi
 
 
 def _choose(settings: RegistrationSettings, fixed: Image) -> tuple[str, tuple[str, ...]]:
-    """The row of ``REGISTRATIONS`` for an image, and what the reader should know about it."""
+    """The row of ``REGISTRATIONS`` for an image, and remarks for the user."""
     if settings.method in CLASSICAL:
         return settings.method, ()
     options_of(settings.method, None, dict(settings.method_options))

@@ -114,7 +114,7 @@ class NetworkGuess:
         return next(self.passes(self.shown(images)))
 
     def shown(self, pair: Preparation) -> OnGrid:
-        """The images as the network sees them: on its grid, and a head as far as it is a brain."""
+        """The images as input of the network: on its grid, and a head only inside the brain."""
         images = pair.on(network_grid(self.description, pair.request.fixed.grid))
         return images if pair.stripped is None else images.cut_out()
 
@@ -155,7 +155,7 @@ def shipped_guess(contrast: str, grid: Grid) -> ShippedGuess | None:
 
 
 def _turned_picture(description: ModelDescription, grid: Grid) -> tuple[str, ...]:
-    """What to know where a header turns an image for a model that learnt from pictures."""
+    """Remark where a header turns an image for a model that was trained on pictures."""
     if description.spacing_mm is not None or description.dimension != 2:
         return ()
     turn = Turn.towards(grid, description.orientation)

@@ -61,7 +61,7 @@ class Guess(Protocol):
 
 
 class Opinion(Protocol):
-    """Says what has no partner in a pair, without registering it."""
+    """Estimates the noncorrespondence of a pair without registering it."""
 
     def __call__(self, images: Preparation, /) -> tuple[Support, ModelRecord] | None:
         """Log-odds in favour for both images, on a grid with the extent of the fixed one."""
@@ -238,7 +238,7 @@ def _as_guessed(start: Start, pair: Pair) -> Solution:
 
 @contextmanager
 def _memory_given_back() -> Iterator[None]:
-    """What the kernels pooled goes back to the system at the end of the block."""
+    """Return pooled memory of the kernels to the system at the end of the block."""
     try:
         yield
     finally:

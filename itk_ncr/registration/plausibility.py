@@ -15,7 +15,7 @@ MOST_MASKED = 0.5
 def doubts_about_share(
     role: str, image: str, masked: NDArray[np.bool_], shown: NDArray[np.bool_]
 ) -> list[str]:
-    """Say so if a lesion mask covers most of what an image shows.
+    """Warn if a lesion mask covers most of the object.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def doubts_about_share(
 
 
 def doubts_about_place(role: str, image: str, mask: Grid, grid: Grid) -> list[str]:
-    """Say so if a mask has as many voxels as its image, but lies elsewhere.
+    """Warn if a mask has as many voxels as its image, but another position.
 
     A mask may have any grid, of another resolution or orientation; but one that was drawn on an
     image has its size, and where it has it and lies elsewhere, a program has lost its header.
@@ -51,7 +51,7 @@ def doubts_about_place(role: str, image: str, mask: Grid, grid: Grid) -> list[st
 
 
 def doubts_about_motion(found: AffineMap, fixed: Grid) -> list[str]:
-    """Say so if an alignment had to carry one image farther than to the edge of the other."""
+    """Warn if an alignment moved one image farther than to the edge of the other."""
     centre = fixed.corners().mean(0)
     motion = float(np.linalg.norm(found(centre) - centre))
     across = float(np.linalg.norm(np.multiply(fixed.size, fixed.spacing)))

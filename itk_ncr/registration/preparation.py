@@ -168,7 +168,7 @@ class Preparation:
             )
 
     def on(self, grid: Grid) -> OnGrid:
-        """Both images on a grid with the ends of the fixed one; the moving one through the affine.
+        """Both images on a grid of the extent of the fixed one; the moving one through the affine.
 
         What a network was trained on is made here too.
         """
@@ -215,7 +215,7 @@ class Preparation:
         self.outside = 0.0 if other is None else other.air
 
     def pair(self, grid: Grid) -> Pair:
-        """The pair for the solver, with what the caller knows about it."""
+        """The pair for the solver, with the masks of the caller."""
         request, given, images = self.request, self.request.masks, self.on(grid)
         foreground = images.foreground
         lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
@@ -270,7 +270,7 @@ class Preparation:
 
 
 def _view(image: Image, scaled: Normalised, lesion: Image | None, roi: Image | None) -> View:
-    """An image as the affine sees it; an empty mask is reported later, by the pair."""
+    """An image as input of the affine; an empty mask is reported later, by the pair."""
     allowed = None
     if roi is not None:
         allowed = mask_on(roi, image.grid)
@@ -283,7 +283,7 @@ def _view(image: Image, scaled: Normalised, lesion: Image | None, roi: Image | N
 
 
 def _affine_settings(preset: str) -> AffineSettings:
-    """What a preset says about the images."""
+    """Settings of the affine for a preset."""
     contrasts = {"auto": "auto", "multimodal": "two"}.get(preset, "one")
     # Across an OCT B-scan the layers lie flat or tilted, never sheared.
     return AffineSettings(contrasts, shear=preset != "oct")

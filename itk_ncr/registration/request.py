@@ -18,7 +18,7 @@ Abort = Callable[[], bool]
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """What the caller knows; each in its own space, None where there is nothing to say.
+    """Masks of the caller, each in its own space; None where there is none.
 
     Attributes
     ----------
@@ -73,6 +73,6 @@ class Request:
             self.progress(share, text)
 
     def check(self) -> None:
-        """Raise :class:`RegistrationAborted` if the caller wants to stop."""
+        """Raise :class:`RegistrationAborted` if the caller asked to stop."""
         if self.abort is not None and self.abort():
             raise RegistrationAborted("registration was stopped by its abort callback.")

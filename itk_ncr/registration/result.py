@@ -222,7 +222,7 @@ class RegistrationResult:
         return dataclasses.replace(self, mask_threshold=float(mask_threshold), quality=quality)
 
     def __repr__(self) -> str:
-        """Which method on which grids, and the figures that tell whether it went well."""
+        """Method, grids and the main figures of quality."""
         fixed, moving = self.displacement.grid.size, self.displacement_inverse.grid.size
         return (
             f"<RegistrationResult by {self.engine}: fixed {fixed}, moving {moving}, "

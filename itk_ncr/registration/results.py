@@ -28,7 +28,7 @@ FOLDING_WARNED = 1e-5
 
 @dataclass(frozen=True)
 class Deformation:
-    """What a method found on the working grid, without the affine.
+    """Output of a method on the working grid, without the affine.
 
     Attributes
     ----------

@@ -80,7 +80,7 @@ class BidsImage:
 
     @property
     def folder(self) -> Path:
-        """Where it lies in a dataset: ``sub-01/ses-2/anat``."""
+        """Its folder in a dataset: ``sub-01/ses-2/anat``."""
         parts = [f"{key}-{self.entities[key]}" for key in ("sub", "ses") if key in self.entities]
         return Path(*parts, "anat")
 
@@ -310,7 +310,7 @@ def find_images(
 
 
 def entities_of(path: Path) -> tuple[dict[str, str], str]:
-    """Entities and suffix of a name; no suffix where it is none of a NIfTI file of BIDS."""
+    """Entities and suffix of a name; no suffix where it is not that of a NIfTI file of BIDS."""
     match = re.fullmatch(r"(.+)_([A-Za-z0-9]+)\.nii(\.gz)?", path.name)
     parts = [part.partition("-") for part in match[1].split("_")] if match else []
     if match is None or not all(key and LABEL.fullmatch(value) for key, _, value in parts):
@@ -510,7 +510,7 @@ def _carry(images: Mapping[Path, tuple[Path, str]], field: Path) -> None:
 
 
 def _write_sidecar(path: Path, plan: BidsPlan, image: BidsImage) -> None:
-    """What an image is made from and shows, in the JSON file beside it."""
+    """Write sources and content of an image to the JSON file beside it."""
     entities, suffix = entities_of(path)
     source = image.path.relative_to(plan.dataset).as_posix()
     told: dict[str, Any] = {"Sources": [f"bids:raw:{source}"]}

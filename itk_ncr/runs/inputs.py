@@ -10,7 +10,7 @@ from itk_ncr.errors import InputError
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of one registration by the role they play; None where there is none.
+    """The files of one registration by role; None for those not given.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ def versions() -> dict[str, str | None]:
 
 
 def kernels() -> dict[str, Any]:
-    """How the compiled kernels were built and which variant this machine runs."""
+    """Build of the compiled kernels and the variant this machine runs."""
     try:
         from itk_ncr import _kernels
     except ImportError as error:

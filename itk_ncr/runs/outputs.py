@@ -253,7 +253,7 @@ class OutputFolder:
 
 
 def _replace(stage: Path, folder: Path, names: list[str]) -> None:
-    """Move files into a folder; on failure put back what was there."""
+    """Move files into a folder; on failure restore the old ones."""
     kept = folder / hidden_name(REPLACED)
     kept.mkdir(mode=0o700)
     earlier = _earlier_outputs(folder)
@@ -318,7 +318,7 @@ def _earlier_outputs(folder: Path) -> list[str]:
 
 
 def _plain(names: Iterable[Any]) -> list[str]:
-    """Those that are names, not paths out of the folder."""
+    """Those that are plain names, not paths out of the folder."""
     return [n for n in names if isinstance(n, str) and Path(n).name == n and n not in (".", "..")]
 
 

@@ -219,7 +219,7 @@ def share_processors(
 
 
 def _fitting(pairs: list[Pair]) -> int:
-    """How many of the largest pairs fit into the memory there is."""
+    """Number of the largest pairs that fit into the free memory."""
     from itk_ncr.images import available_memory
 
     available = available_memory()

@@ -82,7 +82,7 @@ def judged(
 
 
 def in_memory(given: Image | AffineMap) -> dict[str, Any]:
-    """The entry of an input that is not a file: what tells it from others."""
+    """The entry of an input that is not a file, by which it is identified."""
     from itk_ncr.geometry import AffineMap
 
     if isinstance(given, AffineMap):

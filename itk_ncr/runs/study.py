@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study writes to its folder.
+    """Files that a study writes to its folder.
 
     Attributes
     ----------

@@ -208,6 +208,6 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def _device() -> torch.device:
-    """Where this group's collectives work."""
+    """Device of this group's collectives."""
     on_gpu = collectives.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

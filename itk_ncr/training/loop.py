@@ -188,7 +188,7 @@ class Training:
 
     @property
     def result(self) -> nn.Module:
-        """The network as it stands, in evaluation mode; averaged weights if they are kept."""
+        """The current network in evaluation mode, with averaged weights if they are kept."""
         if not self._average:
             return self.network.eval()
         network = copy.deepcopy(self.network).eval()
@@ -201,7 +201,7 @@ class Training:
         return {name: t.detach().clone() for name, t in state.items() if t.is_floating_point()}
 
     def _follow(self) -> None:
-        """Let the average of the weights follow them, faster in the first steps."""
+        """Update the moving average of the weights, faster in the first steps."""
         if not self._average:
             return
         decay = min(self.settings.averaging, (1 + self.step) / (10 + self.step))
@@ -272,7 +272,7 @@ class Training:
         return sums
 
     def _dropped(self, part: int) -> dict[str, torch.Generator]:
-        """What decides about the features that are dropped: a stream of this pass's own."""
+        """Generator of the dropped features: one stream per pass."""
         settings = self.settings
         if not settings.network_settings.get("dropout"):
             return {}
@@ -285,7 +285,7 @@ class Training:
         return distributed.gathered({"losses": values, "names": list(batch.names)})
 
     def _shared_labels(self, batch: Batch) -> Tensor | None:
-        """The labels to draw from; None where one process's batch says it all."""
+        """The labels to draw from; None where one process has the whole batch."""
         if self.settings.labels != "all" or distributed.size() == 1:
             return None
         return shared_labels(batch, distributed.labels_anywhere)
@@ -316,7 +316,7 @@ class Training:
         )
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """The batches of every step that is left; the next ones are made meanwhile."""
+        """The batches of every remaining step; the next ones are prefetched."""
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(self._draw, self.step)
             for step in range(self.step, self.settings.steps):

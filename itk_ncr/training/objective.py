@@ -156,7 +156,7 @@ def supervised_mask(mask: Tensor, lesion: Tensor) -> Tensor:
 
 
 def _of_the_mask(value: FunctionalValue) -> FunctionalValue:
-    """What the mask answers for: its distance and its size, not the velocity."""
+    """Loss of the mask: its distance and its size, not the velocity."""
     none = torch.zeros_like(value.total)
     total = value.distance + value.volume + value.perimeter
     return replace(value, total=total, smoothness=none, overlap=none)

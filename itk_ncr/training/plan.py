@@ -84,7 +84,7 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the training grid, array order."""
+        """Shape of the training grid, array order."""
         return self.source.shape
 
     def training(self, folder: Path, *, validate_every: int, device: str = "cpu") -> Training:
@@ -280,7 +280,7 @@ class Plan:
         return f"{text}; not counted: {', '.join(map(str, [0, *ignored]))}"
 
     def _fingerprint(self) -> str:
-        """Of images, masks and how pairs are made of them: what a resumed training must share."""
+        """Hash of images, masks and pairing, which a resumed training must share."""
         parts: list[Any] = [self.hash, self.recipe.sampling.as_dict()]
         if self.lesion_masks is not None:
             files = sorted(p for p in self.lesion_masks.iterdir() if p.is_file())

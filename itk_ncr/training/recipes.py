@@ -28,7 +28,7 @@ from itk_ncr.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pairs are drawn from images.
+    """Settings by which pairs are drawn from images.
 
     Attributes
     ----------

@@ -160,7 +160,7 @@ class TrainingSettings:
 
     @property
     def all_network_settings(self) -> dict[str, Any]:
-        """What ``build_network`` needs besides the name and the dimension."""
+        """Arguments of ``build_network`` besides the name and the dimension."""
         without = self.architecture == "ncr-pyramid" and self.variant == "regnet"
         return {**self.network_settings, **({"segmentation": False} if without else {})}
 
@@ -183,7 +183,7 @@ class TrainingSettings:
 
     @property
     def first_masked_step(self) -> int:
-        """Where the second part of "ncr-s" begins."""
+        """First step of the second part of "ncr-s"."""
         return round(self.first_part * self.steps) if self.variant == "ncr-s" else 0
 
     def learning_rate_at(self, step: int) -> float:

@@ -23,7 +23,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Appearance:
-    """How the inside of a lesion relates to the image; every range is drawn from uniformly.
+    """Intensities inside a lesion relative to the image; every range is drawn from uniformly.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ class Level:
 
 @dataclass(frozen=True)
 class LesionModel:
-    """How one kind of lesion is drawn; every range is drawn from uniformly.
+    """Parameters of one kind of lesion; every range is drawn from uniformly.
 
     Attributes
     ----------

@@ -152,7 +152,7 @@ def _check(image: Tensor, inside: Tensor, kind: str | None, contrast: str | None
 
 
 def unit_spacing(inside: Tensor, spacing_mm: Sequence[float]) -> tuple[float, ...]:
-    """Voxel size in mm, or what it would be if the object had the size of a brain."""
+    """Voxel size in mm, scaled as if the object had the size of a brain."""
     size = int(inside.sum()) * math.prod(spacing_mm)
     ratio = BRAIN[inside.ndim] / size
     if 1 / BRAIN_SIZES <= ratio <= BRAIN_SIZES:

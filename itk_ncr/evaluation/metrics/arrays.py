@@ -9,7 +9,7 @@ from itk_ncr.errors import ShapeError
 
 
 def alike(first: ArrayLike, second: ArrayLike) -> tuple[NDArray, NDArray]:
-    """Both as arrays.
+    """Convert two arrays of one shape.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from itk_ncr.registration import RegistrationResult
 
 @dataclass(frozen=True)
 class SurfaceDistance:
-    """How far two surfaces lie apart, in the unit of the spacing."""
+    """Distances of two surfaces, in the unit of the spacing."""
 
     average: float
     """Average symmetric surface distance."""
@@ -116,7 +116,7 @@ def landmark_errors(
     moving_points: ArrayLike,
     registration: RegistrationResult | Image | None = None,
 ) -> NDArray[np.float64]:
-    """Distance of every moving landmark from where its fixed one is carried, in mm.
+    """Distance of every moving landmark from its mapped fixed one, in mm.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def labels_touching(labels: ArrayLike, lesion: ArrayLike) -> set[int]:
 
 
 class LesionSplit(NamedTuple):
-    """Mean of a figure over two kinds of labels; not a number where there is none of a kind."""
+    """Mean of a figure over two kinds of labels; NaN without labels of a kind."""
 
     inside: float
     """Over the labels that overlap with the lesion."""

@@ -13,7 +13,7 @@ BARS = 24
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: where it stands, how high, and what it means."""
+    """One bar: its position, height and label."""
 
     x: float
     width: float

@@ -119,7 +119,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one figure is judged. Texts may show it: ``{:.0%}``."""
+    """Limits of one figure. Texts may show it: ``{:.0%}``."""
 
     figure: str
     """Name in :class:`itk_ncr.registration.Quality` or :class:`itk_ncr.evaluation.Inspection`."""

@@ -52,7 +52,7 @@ class _Pair:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no figure at all."""
+        """Whether there is no figure."""
         return all(value is None for value in self.values)
 
     @property

@@ -222,7 +222,7 @@ def _encoded(sheet: NDArray[np.uint8], kind: str, **options: Any) -> str:
 
 
 def _described(scene: Scene, stack: Stack, half: tuple[int, int], limit: float) -> dict[str, Any]:
-    """Where the tiles of a stack are and what they mean."""
+    """Positions and labels of the tiles of a stack."""
     row_axis, column_axis = stack.plane.axes
     top, bottom = scene.sides(row_axis)[:: -1 if stack.flipped else 1]
     left, right = scene.sides(column_axis)
@@ -246,7 +246,7 @@ def _described(scene: Scene, stack: Stack, half: tuple[int, int], limit: float) 
 
 
 def _place(scene: Scene, stack: Stack, position: int) -> str:
-    """Where a slice lies, as its patient's side and mm; of a tilted slice its middle."""
+    """Position of a slice, as its patient's side and mm; of a tilted slice its middle."""
     if stack.across is None:
         return ""
     index = (np.asarray(scene.fixed.shape) - 1) / 2

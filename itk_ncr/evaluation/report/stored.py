@@ -17,7 +17,7 @@ from itk_ncr.images import Image, read_displacement, read_image
 
 @dataclass(frozen=True)
 class StoredRegistration:
-    """What the folder of a run holds of a result, on the fixed grid."""
+    """The stored part of a result in the folder of a run, on the fixed grid."""
 
     warped: Image
     noncorrespondence: Image

@@ -1,4 +1,4 @@
-"""The file formats: each reader checks that a file is what it claims to be, and all there."""
+"""The file formats: each reader checks that a file is of its format and complete."""
 
 from __future__ import annotations
 

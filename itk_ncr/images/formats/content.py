@@ -1,4 +1,4 @@
-"""What every format hands over, and the small checks that all formats share."""
+"""Common output of all formats, and the small checks that they share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DISPLACEMENT_ADVICE = (
 
 
 class Refused(Exception):
-    """Why a file must not be read, in a few words; the reader adds its name."""
+    """Reason not to read a file, in a few words; the reader adds its name."""
 
 
 @dataclass(frozen=True)

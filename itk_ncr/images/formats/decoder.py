@@ -1,4 +1,4 @@
-"""What ITK's decoders say on the side while they read a picture."""
+"""Messages that ITK's decoders print while they read a picture."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _set_aside(said: list[str]) -> Iterator[None]:
 
 
 def _flush() -> None:
-    """Write out what Python and C hold back, so that it goes where it was meant to go."""
+    """Flush the buffers of Python and C, so that earlier output is not captured."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()

@@ -36,7 +36,7 @@ BARE_STARTS = tuple(bytes((8, 0, element, 0)) for element in (0, 1, 5, 8, 0x12, 
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file begins as DICOM files do: 128 bytes of anything, then DICM, or bare tags."""
+    """Whether a file starts like DICOM: 128 bytes and DICM, or bare tags."""
     if not path.is_file():
         return False
     try:

@@ -45,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Layout:
-    """What all frames of a file share."""
+    """Tags shared by all frames of a file."""
 
     rows: int
     columns: int
@@ -142,7 +142,7 @@ def integer_of(item: Any, keyword: str, default: int | None = None) -> int:
 
 
 def layout_of(dataset: Any) -> Layout:
-    """What all frames share, checked one by one."""
+    """The tags shared by all frames, checked one by one."""
     rows, columns = integer_of(dataset, "Rows"), integer_of(dataset, "Columns")
     frames = integer_of(dataset, "NumberOfFrames", 1)
     if min(rows, columns, frames) < 1:

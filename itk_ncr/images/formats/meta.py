@@ -170,7 +170,7 @@ def _place(fields: dict[str, str], size: tuple[int, ...], dimension: int) -> Pla
 
 
 def _notes(fields: dict[str, str]) -> list[str]:
-    """What ITK ignores too, but may matter."""
+    """Entries that ITK ignores too, but that may matter."""
     slope = _numbers(fields, "ElementToIntensityFunctionSlope", float, [1.0])
     offset = _numbers(fields, "ElementToIntensityFunctionOffset", float, [0.0])
     if (slope, offset) == ([1.0], [0.0]):

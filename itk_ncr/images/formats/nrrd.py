@@ -91,7 +91,7 @@ def read_nrrd(path: Path, vector: bool) -> Content:
 
 
 def _fields(start: bytes) -> tuple[dict[str, str], int]:
-    """The header's fields in lower case, and where the data begin."""
+    """The header's fields in lower case, and the offset of the data."""
     if not re.match(rb"NRRD000\d", start):
         raise Refused("is not a NRRD file (its magic is missing)")
     found = re.search(rb"\r?\n\r?\n", start)
@@ -264,7 +264,7 @@ def _vectors(text: str) -> list[NDArray[np.float64] | None]:
 
 
 def _place(fields: dict[str, str], domain: list[int], sizes: list[int]) -> Place:
-    """Where the voxels lie; signs lead to LPS where the header names a space."""
+    """Position of the voxels; signs lead to LPS where the header names a space."""
     if "space directions" not in fields:
         return _upright_place(fields, domain, sizes)
     dimension = len(domain)

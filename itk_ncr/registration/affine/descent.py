@@ -22,7 +22,7 @@ TRIES = 4
 
 @dataclass(frozen=True)
 class Judge:
-    """What decides about poses.
+    """Cost of poses.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ LARGEST_STRETCH = 1.6
 
 
 class Pose:
-    """The map ``x -> matrix @ (x - centre) + image`` (mm), with ``image`` where the centre goes."""
+    """The map ``x -> matrix @ (x - centre) + image`` (mm); ``image`` is that of the centre."""
 
     def __init__(self, matrix: Array, centre: Array, image: Array) -> None:
         self.matrix, self.centre, self.image = matrix, centre, image
@@ -84,7 +84,7 @@ def directions(kind: str, pose: Pose) -> list[Array]:
 
 
 def strain(matrix: Array, size: float) -> Array:
-    """How far a matrix is from a rotation times ``size``, weighted as the prior does; (D * D,)."""
+    """Deviation of a matrix from a rotation times ``size``, weighted by the prior, (D * D,)."""
     turn, values, axes = np.linalg.svd(matrix)
     del turn
     logs = np.log(values / size)

@@ -23,7 +23,7 @@ BRIGHT_QUANTILE = 0.98
 
 @dataclass(frozen=True)
 class View:
-    """One image as the affine sees it.
+    """One image as input of the affine.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ SIGN_RADIUS, CLEAR = {2: 3, 3: 1}, {2: 0.6, 3: 0.3}
 
 @dataclass(frozen=True)
 class Bareness:
-    """How much of one image's foreground meets no foreground of the other one.
+    """Fraction of one image's foreground that meets no foreground of the other one.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ STRANGE_SIZE = 2.0
 
 
 def starts(scene: Scene) -> Iterator[tuple[Pose, float]]:
-    """Poses to begin with, and the size of the moving object over the fixed one in each.
+    """Initial poses, and the size of the moving object relative to the fixed one in each.
 
     The header first; then the centres of mass on each other, with the moving image as it is and
     turned about each axis; then, where one object is far larger, those scaled.

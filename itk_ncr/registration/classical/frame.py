@@ -228,7 +228,7 @@ def _grown(mask: Tensor | None, foreground: Tensor) -> Tensor | None:
 
 
 def _last_line(error: Exception) -> str:
-    """What an exception says, in one line: ITK writes where before it writes what."""
+    """Message of an exception in one line: ITK writes its location first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("ITK ERROR", "Description"))] or lines[-1:]
     return (said[0] if said else type(error).__name__).rstrip(".")

@@ -34,5 +34,5 @@ CLASSICAL: dict[str, Method] = {
 
 
 def classical(name: str) -> Callable[[RegistrationSettings], ClassicalRegistration]:
-    """What makes a registration of a row of ``CLASSICAL`` from settings."""
+    """Factory that makes a registration of a row of ``CLASSICAL`` from settings."""
     return partial(ClassicalRegistration, name, CLASSICAL[name])

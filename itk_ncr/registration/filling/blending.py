@@ -21,7 +21,7 @@ LEAST_RIM_CORRELATION = 0.3
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where a lesion fades into the image.
+    """Transition between a lesion and the image.
 
     Attributes
     ----------

@@ -291,7 +291,7 @@ class Perceptron:
 
 @dataclass(frozen=True)
 class EvidenceModel:
-    """What turns cues into log-odds: by the path alone, and with a registration at hand.
+    """Maps cues to log-odds: from the path alone, and with a registration at hand.
 
     Attributes
     ----------
@@ -319,7 +319,7 @@ def evidence_model(learnt_from: str, dimension: int) -> EvidenceModel:
 
 
 def evidence_file(learnt_from: str, dimension: int) -> Path:
-    """Where the weights of a model are."""
+    """Path of the weights of a model."""
     return Path(__file__).with_name(f"evidence-{learnt_from}-{dimension}d.safetensors")
 
 

@@ -70,7 +70,7 @@ class Masks(Protocol):
 
     @property
     def path(self) -> tuple[Stage, ...]:
-        """The unmasked registrations it goes by, stiffest first."""
+        """The unmasked registrations to use, stiffest first."""
         ...
 
     def search(
@@ -185,7 +185,7 @@ class LearntMasks:
 
 @dataclass(frozen=True)
 class _Side:
-    """What a path shows of the fixed image of a pair, on the grid on which it is judged."""
+    """Evidence of a path about the fixed image of a pair, on the grid on which it is judged."""
 
     path: Path
     coarse: Pair
@@ -227,7 +227,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _LearntSearch:
-    """What a path shows of both images of a pair."""
+    """Evidence of a path about both images of a pair."""
 
     here: _Side
     there: _Side
@@ -294,7 +294,7 @@ def _opposite(path: Path) -> Path:
 
 
 def _discount(region: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
-    """Log-odds by which evidence that was carried over counts less, (1, 1, *spatial).
+    """Log-odds subtracted from transferred evidence, (1, 1, *spatial).
 
     ``region`` is where that evidence speaks against a partner; ``moved`` is the other image, and
     ``weight`` 1 where both are compared.

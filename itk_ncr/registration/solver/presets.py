@@ -48,7 +48,7 @@ CONTRASTS: dict[str, dict[int, str]] = {
 
 
 def solver_preset(name: str, dimension: int) -> InstanceSettings:
-    """The settings of a preset; "auto" goes by the number of axes."""
+    """The settings of a preset; "auto" depends on the number of axes."""
     if name == "auto":
         name = "mri-3d" if dimension == 3 else "mri-2d"
     row = CONTRASTS.get(name, {}).get(dimension, name)

@@ -28,7 +28,7 @@ from itk_ncr.registration.solver.start import Start, doubtful, fill
 
 @dataclass(frozen=True)
 class Solution:
-    """What the solver found.
+    """Output of the solver.
 
     Attributes
     ----------

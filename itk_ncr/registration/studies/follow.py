@@ -110,12 +110,12 @@ class FollowResult:
 
     @property
     def grid(self) -> Grid:
-        """Of the middle."""
+        """Grid of the middle."""
         return self.space.grid
 
     @property
     def unit(self) -> str:
-        """Of all volumes."""
+        """Unit of all volumes."""
         return "ml" if self.grid.dimension == 3 else "mm²"
 
     def __repr__(self) -> str:
@@ -308,7 +308,7 @@ def _straightened(space: CommonSpace, number: int) -> NDArray[np.float64]:
 def _changed(
     both: tuple[RegistrationResult, RegistrationResult], space: CommonSpace, number: int
 ) -> NDArray[np.bool_]:
-    """What has no partner in either visit of an interval, on the grid of the middle."""
+    """Regions without partner in either visit of an interval, on the grid of the middle."""
     here, there = (
         resample(
             one.noncorrespondence, space.grid, displacement=space.displacements[number + place]

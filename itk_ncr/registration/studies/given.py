@@ -45,7 +45,7 @@ class GivenImage:
 
 
 def name_of(given: Any, role: str) -> str:
-    """The name of a file, or the role of what is none."""
+    """The name of a file, or else the role of the image."""
     return Path(given).name if isinstance(given, (str, os.PathLike)) else role
 
 

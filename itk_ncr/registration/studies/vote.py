@@ -74,7 +74,7 @@ class Ballot:
 
 @dataclass(frozen=True)
 class VoteResult:
-    """What several moving images say together about a fixed one.
+    """Result of a vote of several moving images about a fixed one.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class VoteResult:
         return tuple(ballot.result for ballot in self.ballots)
 
     def __repr__(self) -> str:
-        """How many images voted, and how much is masked."""
+        """Number of images, and the masked fraction."""
         return (
             f"<VoteResult of {len(self.ballots)} images: fixed {self.fixed.grid.size}, masked "
             f"{100 * self.masked_fraction:.3g} %, {len(self.failures)} failed>"

@@ -27,7 +27,7 @@ DIVERGED = 1.2
 
 @dataclass(frozen=True)
 class Flow:
-    """What drives a field.
+    """Force and smoother of a flow.
 
     Attributes
     ----------

@@ -78,7 +78,7 @@ class VarRegOptions:
         )
 
     def flow(self, method: str) -> Flow:
-        """What drives the field."""
+        """Force and smoother of the flow."""
         return Flow(
             force_of(self.force, self.radius),
             regulariser_of(self.regulariser, self.alpha, itk_compat=self.itk_compat),

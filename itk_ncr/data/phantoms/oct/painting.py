@@ -123,7 +123,7 @@ class _Canvas:
         tissue += np.float32(0.25) * line * raised
 
     def soft_below(self, depth_mm: Curve, width_mm: float) -> Picture:
-        """As ``below``, over a width."""
+        """Soft version of ``below``, over a width."""
         return np.clip((self.row / self.rows_per_mm - depth_mm) / np.float32(width_mm) + 0.5, 0, 1)
 
     def pockets(self) -> None:
