@@ -7,8 +7,9 @@ Every test subject is a fixed image, lesion-free and with the lesions L1 to L4; 
 subject is a moving one. The masks of these lesions are in no training. Jaccard is the mean over the
 labels of a pair. "Grown" starts in a true voxel of the lesion, so it is assisted by the truth. The
 affine is left out: the images are aligned affinely already. --refine adds the network refined by so
-many iterations of the per-pair solver, --instance that solver alone. What is chosen by such
-figures, as the number of iterations that a model recommends, is to be chosen with --split val.
+many iterations of the per-pair solver, --method that method of `itk-ncr register` at its defaults.
+What is chosen by such figures, as the number of iterations that a model recommends, is to be chosen
+with --split val.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def comparisons(
 @click.option("--dimension", type=click.Choice(["2", "3"]), default="2")
 @click.option("--model", "models", multiple=True, help="NAME=FOLDER, or NAME=shipped name.")
 @click.option("--refine", type=int, multiple=True, help="Also the first model, refined so long.")
-@click.option("--instance", is_flag=True, help="Also the per-pair solver alone.")
+@click.option("--method", "others", multiple=True, help="Also this method, as ncr or greedy.")
 @click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)
 @click.option("--pairs", default=60, show_default=True)
 @click.option("--versions", default=",".join(VERSIONS), show_default=True)
@@ -181,7 +182,7 @@ def main(
     dimension: str,
     models: tuple[str, ...],
     refine: tuple[int, ...],
-    instance: bool,
+    others: tuple[str, ...],
     split: str,
     pairs: int,
     versions: str,
@@ -197,8 +198,7 @@ def main(
     for number in refine:
         name, model = next(iter(named.items()))
         methods[f"{name} + {number}"] = {"engine": "network", "model": model, "refine": number}
-    if instance:
-        methods["per-pair solver"] = {"engine": "instance", "preset": f"mri-{dimension}d"}
+    methods |= {name: {"method": name} for name in others}
     rows: dict[str, dict[str, list[dict[str, float]]]] = {
         name: {version: [] for version in chosen} for name in methods
     }

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -165,6 +165,23 @@ class Functional:
                 raise ArgumentError(
                     f"{name} must be positive; got {getattr(self, name)}. Leave it out for 1."
                 )
+
+    def with_windows(self, radius: int) -> Functional:
+        """The same with other windows of local correlation; itself if it has none.
+
+        Parameters
+        ----------
+        radius : int
+            In voxels; positive.
+
+        Returns
+        -------
+        Functional
+            With ``radius`` among its ``similarity_settings``.
+        """
+        if self.similarity != "lncc":
+            return self
+        return replace(self, similarity_settings={**self.similarity_settings, "radius": radius})
 
     def features(self, image: Tensor) -> Tensor:
         """Features of an image that are warped and compared; by default the image itself.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from itk_ncr.losses import Functional
+
 
 @dataclass(frozen=True)
 class Level:
@@ -39,7 +41,17 @@ class Stage:
     alpha : float
         Price of roughness, in place of that of the functional.
     levels : tuple of Level
+    radius : int, optional
+        Of the windows of local correlation, in place of the functional's: evidence holds for the
+        windows that it was learnt with.
     """
 
     alpha: float
     levels: tuple[Level, ...]
+    radius: int | None = None
+
+    def functional(self, functional: Functional) -> Functional:
+        """What this stage minimises, where a registration minimises ``functional``."""
+        if self.radius is not None:
+            functional = functional.with_windows(self.radius)
+        return replace(functional, alpha=self.alpha)

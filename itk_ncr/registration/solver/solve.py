@@ -16,6 +16,7 @@ from torch import Tensor
 
 from itk_ncr.errors import RegistrationAborted
 from itk_ncr.fields import resize_velocity
+from itk_ncr.losses import Functional
 from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.solver.energy import Energy
 from itk_ncr.registration.solver.evidence import object_scale
@@ -24,6 +25,9 @@ from itk_ncr.registration.solver.masks import Support, nearest
 from itk_ncr.registration.solver.pair import Pair, level_shape
 from itk_ncr.registration.solver.settings import InstanceSettings
 from itk_ncr.registration.solver.start import Start, doubtful, fill
+
+# Windows of local correlation are never made smaller than this for a small object, in voxels.
+LEAST_RADIUS = 2
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def refine(
         blank = flagged if blank is None else torch.maximum(flagged, blank)
     begin = start.velocity if blank is None else fill(start.velocity, blank)
     velocity = _descend(pair, levels, settings, track, begin)
-    energy = Energy(pair, settings.functional, settings.dilation)
+    energy = Energy(pair, _fitting(settings.functional, pair), settings.dilation)
     guess = resize_velocity(start.velocity, velocity.shape[2:])
     with torch.no_grad():
         energy.update(velocity)
@@ -173,7 +177,7 @@ def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) ->
     velocities: list[Tensor] = []
     scale = object_scale(pair)
     for stage in settings.masks.path:
-        stiff = replace(settings, functional=replace(settings.functional, alpha=stage.alpha))
+        stiff = replace(settings, functional=stage.functional(settings.functional))
         start = velocities[-1] if velocities else None
         levels = tuple(level.scaled(scale) for level in stage.levels)
         velocities.append(_descend(pair, levels, stiff, track, start))
@@ -228,6 +232,7 @@ def _descend(
 ) -> Tensor:
     """Velocity after some levels, coarse to fine; on the grid of the last of them."""
     spatial = pair.fixed.shape[2:]
+    functional = _fitting(settings.functional, pair)
     if velocity is None:
         velocity = pair.fixed.new_zeros(1, len(spatial), *(min(n, 8) for n in spatial))
     for level in levels:
@@ -236,7 +241,7 @@ def _descend(
         # Coarse images made without the mask are clean up to its rim.
         clean = pair.suspected is not None and level.image_factor > 1
         dilation = 0 if clean else settings.dilation
-        energy = Energy(pair.reduced(level.image_factor), settings.functional, dilation)
+        energy = Energy(pair.reduced(level.image_factor), functional, dilation)
         end = track.done + level.iterations
         means: list[float] = []
         for iteration in range(level.iterations):
@@ -252,3 +257,10 @@ def _descend(
         track.done = end
         velocity = steps.velocity
     return velocity
+
+
+def _fitting(functional: Functional, pair: Pair) -> Functional:
+    """The functional with windows of local correlation that suit a smaller object."""
+    radius = int(functional.similarity_settings.get("radius", 0))
+    smaller = max(LEAST_RADIUS, round(radius * object_scale(pair)))
+    return functional if smaller >= radius else functional.with_windows(smaller)
