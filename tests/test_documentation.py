@@ -192,6 +192,40 @@ def test_every_public_name_is_in_the_reference(tmp_path):
     assert all(f"   {room}\n" in index for room in reference["rooms"]())
 
 
+def test_a_docstring_without_its_parameters_or_result_is_found(tmp_path, monkeypatch):
+    pytest.importorskip("numpydoc")
+    checker = extension("docstrings")
+    (tmp_path / "documented.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "def scale(x):\n"
+        '    """Scale."""\n'
+        "    return 2 * x\n\n"
+        "def double(x):\n"
+        '    """Double.\n\n    Parameters\n    ----------\n    x\n        As for :func:`scale`.\n\n'
+        "    Returns\n    -------\n    float\n        Twice the number.\n"
+        '    """\n'
+        "    return 2 * x\n\n"
+        "@dataclass\n"
+        "class Sizes:\n"
+        '    """Two sizes.\n\n    Attributes\n    ----------\n    first : int\n        In voxels.\n'
+        '    """\n\n'
+        "    first: int\n"
+        "    second: int\n"
+        '    """In voxels."""\n'
+        "    third: int = 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    checks = checker["parse_config"](ROOT)["checks"]
+
+    def faults(name: str) -> list[str]:
+        found = checker["validate"](name, validator_cls=checker["PublicName"])["errors"]
+        return sorted(f"{check} {text}" for check, text in found if check in checks)
+
+    assert [fault[:4] for fault in faults("documented.scale")] == ["PR01", "RT01"]
+    assert faults("documented.double") == []
+    assert faults("documented.Sizes") == ["PR01 Parameters {'third'} not documented"]
+
+
 def test_a_link_that_leads_nowhere_is_found(tmp_path):
     problems = extension("links")["problems"]
     (tmp_path / "good.html").write_text('<h1 id="top">Good</h1><a href="good.html#top">up</a>')
