@@ -141,12 +141,17 @@ def normalise(
 
 
 def ct_window(image: NDArray[np.floating]) -> Window | None:
-    """The window of CT numbers that an image is compared and shown in; None of any other image.
+    """The window in which a CT image is compared and shown.
 
     Parameters
     ----------
     image : ndarray, any shape
-        Without any finite voxel, or even, it has none.
+        In any intensity unit.
+
+    Returns
+    -------
+    Window or None
+        None for images that are not CT, uniform or without any finite voxel.
     """
     try:
         return normalise(image).window

@@ -67,7 +67,18 @@ class Window:
     tissue: tuple[float, ...]
 
     def range(self, name: str | None = None) -> tuple[float, float]:
-        """Lower and upper end of this window, or of another one, in the unit of the image."""
+        """Ends of a window.
+
+        Parameters
+        ----------
+        name : str, optional
+            Another row of ``RANGES``. Default: this window.
+
+        Returns
+        -------
+        tuple of two floats
+            Lower and upper end, in the unit of the image.
+        """
         low, high = RANGES[name or self.name]
         return low + self.offset, high + self.offset
 
@@ -138,7 +149,18 @@ def has_no_air(shown: Array, background: Background, padding: float | None = Non
 
 
 def common_window(one: Window, other: Window) -> str:
-    """Name of the window in which two images are compared."""
+    """The window in which two CT images are compared.
+
+    Parameters
+    ----------
+    one, other : Window
+        Windows of both images.
+
+    Returns
+    -------
+    str
+        A row of ``RANGES``.
+    """
     if one.name == other.name:
         return one.name
     return _name(np.asarray((*one.tissue, *other.tissue), np.float32))
