@@ -332,3 +332,57 @@ def test_the_table_of_a_cohort_sorts_and_filters(show):
     page.locator("#search").fill("pair-3")
     assert names() == ["pair-3"]
     assert page.locator("#count").inner_text() == "1 of 5 shown"
+
+
+def test_keys_work_at_once_and_a_question_mark_explains_them(show):
+    page = show("3d.html")
+    page.keyboard.press("5")
+    expect(page.locator('[data-mode="grid"]')).to_have_attribute("aria-pressed", "true")
+    help = page.locator("#help")
+    assert help.get_attribute("open") is None
+    page.keyboard.press("?")
+    assert help.get_attribute("open") is not None
+    page.keyboard.press("x")
+    expect(page.locator('[data-contour="cross"]')).to_have_attribute("aria-pressed", "true")
+
+
+def test_values_under_the_pointer_are_those_of_the_images(show, registration):
+    fixed, _, result = registration((40, 52))
+    page = show("2d.html")
+    line, canvas = page.locator("#values"), page.locator("canvas").first
+    assert line.text_content() == ""
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    text = line.text_content()
+    told = [float(word) for word in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?", text)]
+    row, column = 20, 26  # the middle, whatever was cut off around the object
+    near = (slice(row - 3, row + 3), slice(column - 3, column + 3))
+    wanted = (
+        fixed.array[near], result.warped.array[near],
+        100 * result.noncorrespondence.array[near], result.jacobian.array[near],
+    )  # fmt: skip
+    for value, values in zip(told, wanted, strict=True):
+        # A byte of the window, and what JPEG adds.
+        slack = 0.04 * max(float(np.ptp(values)), float(np.abs(values).max()))
+        assert values.min() - slack <= value <= values.max() + slack, text
+    page.mouse.move(0, 0)
+    assert line.text_content() == ""
+
+
+def test_ratings_are_kept_sorted_and_exported(show):
+    page = show("cohort.html")
+    row = page.locator('tr[data-name="pair-2"]')
+    row.locator("select").select_option("reject")
+    page.reload()
+    assert row.locator("select").input_value() == "reject"
+    page.click("thead >> text=rating")
+    page.click("thead >> text=rating")
+    assert page.locator("tbody tr").first.get_attribute("data-name") == "pair-2"
+    page.fill("#search", "reject")  # what may be chosen is no text of a row
+    assert page.locator("tbody tr:visible").count() == 0
+    with page.expect_download() as waiting:
+        page.click("#export")
+    lines = Path(waiting.value.path()).read_text().splitlines()
+    assert lines[0] == "pair,verdict,rating"
+    assert len(lines) == 6
+    assert next(line for line in lines if "reject" in line).startswith('"pair-2"')

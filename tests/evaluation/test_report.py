@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from itk_ncr.errors import ImageReadError
 from itk_ncr.evaluation import summary, write_cohort_report, write_pair_report
-from itk_ncr.evaluation.report import StoredRegistration, checks, judge, sprites, verdict
+from itk_ncr.evaluation.report import StoredRegistration, checks, judge, sprites, verdict, wording
 from itk_ncr.evaluation.scene import Scene
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, as_image, resample, to_sitk, write_image
@@ -582,3 +582,82 @@ def test_a_ct_is_shown_in_the_window_it_was_compared_in(registration) -> None:
     scene = Scene.of(numbers(fixed), numbers(moving), ct)
     assert (scene.fixed.min(), scene.fixed.max()) == (0, 80)
     assert (scene.after.min(), scene.after.max()) == (0, 80)
+
+
+def test_regions_of_the_mask_are_listed_with_volume_and_place(registration):
+    _, _, result = registration((12, 20, 24))
+    grid = result.noncorrespondence.grid
+    probability = np.zeros((12, 20, 24), np.float32)
+    probability[2:4, 3:7, 5:10] = 0.9
+    probability[8:10, 12:14, 15:17] = 0.7
+    changed = dataclasses.replace(result, noncorrespondence=Image(probability, grid))
+    told = wording.mask_regions(changed)
+    voxel = float(np.prod(grid.spacing))
+    assert (told["count"], told["left"]) == (2, 0)
+    assert told["volume"] == f"{48 * voxel / 1000:.2f} mL"
+    (size, share, place, mean), (_, _, other, _) = told["rows"]
+    assert (size, share, mean) == (f"{40 * voxel / 1000:.2f} mL", "83%", "0.90")
+    point = to_sitk(changed.mask).TransformContinuousIndexToPhysicalPoint((7.0, 4.5, 2.5))
+    assert place == "  ".join(f"{value:.0f}" for value in point)
+    assert place != other
+    empty = dataclasses.replace(result, noncorrespondence=Image(0 * probability, grid))
+    assert wording.mask_regions(empty) == {"volume": "0.00 mL", "count": 0, "rows": [], "left": 0}
+
+
+def test_of_many_regions_the_largest_are_listed(registration):
+    _, _, result = registration((40, 52))
+    probability = np.zeros((40, 52), np.float32)
+    probability[::4, ::4] = 0.9
+    probability[0:2, 0:2] = 0.9
+    told = wording.mask_regions(
+        dataclasses.replace(result, noncorrespondence=Image(probability, result.mask.grid))
+    )
+    assert (told["count"], len(told["rows"]), told["left"]) == (130, 12, 118)
+    assert told["rows"][0][0].endswith("mm²")
+
+
+def test_the_command_of_a_page_is_understood_and_says_what_differs_from_the_defaults():
+    import shlex
+
+    import click
+
+    from itk_ncr.cli import command_line
+    from itk_ncr.settings import RegistrationSettings
+
+    settings = RegistrationSettings(
+        smoothness=2.5, preset="mri-3d", method="greedy", method_options={"iterations": "9 x"}
+    )
+    inputs = {
+        role: {"path": f"my data/{role}.nii.gz"} for role in ("fixed", "moving", "lesion_mask")
+    }
+    line = wording.command_line({"inputs": inputs, "settings": settings.as_dict()})
+    words = shlex.split(line)
+    assert words[:2] == ["itk-ncr", "register"]
+    command = command_line.get_command(click.Context(command_line), "register")
+    told = command.make_context("register", words[2:]).params
+    assert told["fixed"] == Path("my data/fixed.nii.gz")
+    assert told["lesion_mask"] == Path("my data/lesion_mask.nii.gz")
+    assert told["method_options"] == {"iterations": "9 x"}
+    assert (told["smoothness"], told["preset"], told["method"]) == (2.5, "mri-3d", "greedy")
+    assert "--seed" not in words
+    inputs["moving"] = {"sha256": "0"}  # an array of Python
+    assert wording.command_line({"inputs": inputs, "settings": {}}) is None
+
+
+def test_the_words_for_a_paper_are_true_of_the_run(registration, tmp_path):
+    fixed, moving, result = registration((40, 52))
+    told = summary(result) | {"versions": {"itk_ncr": "9.8"}}
+    text = wording.methods(told)
+    assert "itk_ncr 9.8" in text
+    assert "cut at 0.5" in text
+    assert "network" not in text
+    changed = {**told, "settings": {**told["settings"], "method": "greedy", "smoothness": 2.0}}
+    text = wording.methods(changed | {"inputs": {"lesion_mask": {}}})
+    assert "method greedy" in text
+    assert "diffeomorphism" not in text
+    assert "lesion mask" in text
+    assert "smoothness 2" in text
+    write_pair_report(tmp_path / "page.html", fixed, moving, result, record=told)
+    words = Page(tmp_path / "page.html").words()
+    for wanted in (wording.methods(told), "doi:10.1007/s11548-022-02577-4", "regions: 1"):
+        assert " ".join(wanted.split()) in words

@@ -25,6 +25,13 @@ from itk_ncr.evaluation.report.checks import finite
 from itk_ncr.evaluation.report.page import Page, make_page
 from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
 from itk_ncr.evaluation.report.verdict import is_multimodal, judge
+from itk_ncr.evaluation.report.wording import (
+    citations,
+    command_line,
+    mask_regions,
+    methods,
+    volume,
+)
 from itk_ncr.evaluation.scene import Registered, Scene
 from itk_ncr.evaluation.summary import brain_rows, summary
 from itk_ncr.images import Image, resample
@@ -143,6 +150,7 @@ def pair_page(
         multimodal=is_multimodal(told.get("settings") or {}),
     )
     inputs = told.get("inputs") or {}
+    regions = mask_regions(result)
     return make_page(
         "pair.html",
         ("drawing.js", "plane.js", "viewer.js"),
@@ -151,7 +159,15 @@ def pair_page(
         warnings=warnings,
         notes=[str(text) for text in told.get("notes") or []],
         names={role: _name(inputs, role) for role in ("fixed", "moving")},
-        figures=[*_figures(quality), *brain_rows(told.get("brain") or {})],
+        figures=[
+            *_figures(quality),
+            ("volume without correspondence", f"{regions['volume']}, regions: {regions['count']}"),
+            *brain_rows(told.get("brain") or {}),
+        ],
+        regions=regions,
+        command=command_line(told),
+        methods=methods(told),
+        citations=citations(told),
         residual=_residual(scene),
         mask_source=_mask_source(told, lesion_mask is not None),
         truth=None if truth is None else _truth(fixed, result, truth),
@@ -277,13 +293,8 @@ def _truth(fixed: Image, result: Registered, truth: Image) -> list[tuple[str, st
         ),
         ("average distance of the surfaces", f"{distance.average:.2f} mm"),
         ("95th percentile of the distances", f"{distance.percentile_95:.2f} mm"),
-        ("volume of S, of the truth", f"{_volume(mask, grid)}, {_volume(lesion, grid)}"),
+        ("volume of S, of the truth", f"{volume(mask.sum(), grid)}, {volume(lesion.sum(), grid)}"),
     ]
-
-
-def _volume(mask: NDArray, grid: Any) -> str:
-    size = float(mask.sum()) * float(np.prod(grid.spacing))
-    return f"{size / 1000:.2f} mL" if mask.ndim == 3 else f"{size:.1f} mm²"
 
 
 def provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -342,6 +353,8 @@ def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
         # Grey values 0 to 255 of the page: fixed ~ slope * moving + offset.
         "slope": match.slope * (light - dark) / (high - low),
         "offset": 255 * (match.slope * dark + match.offset - low) / (high - low),
+        # Black and white of the pictures, in the intensities of the images.
+        "windows": {"fixed": [float(low), float(high)], "moving": [float(dark), float(light)]},
         "residual_limit": limit or 1.0,
         "residual_colours": _RESIDUAL_COLOURS,
         "jacobian_limit": jacobian_limit(scene.jacobian),

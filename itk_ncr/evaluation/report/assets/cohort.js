@@ -1,5 +1,35 @@
 "use strict";
-// The table of a cohort: sorted by any column, filtered by verdict and by name.
+// The table of a cohort: sorted by any column, filtered by verdict and by name, rated and exported.
+
+const RATINGS = ["accept", "unsure", "reject"];
+
+// Ratings are kept by the browser where it lets a page keep something.
+function ratings(rows) {
+  const key = `itk-ncr ratings of ${location.pathname}`;
+  let kept = {};
+  try { kept = JSON.parse(localStorage.getItem(key)) ?? {}; } catch { kept = {}; }
+  const show = (row) => { row.querySelector(".rating").dataset.value = RATINGS.indexOf(kept[row.dataset.name]); };
+  for (const row of rows) {
+    const select = one("select", row), { name } = row.dataset;
+    if (RATINGS.includes(kept[name])) select.value = kept[name];
+    show(row);
+    select.addEventListener("change", () => {
+      kept[name] = select.value;
+      show(row);
+      try { localStorage.setItem(key, JSON.stringify(kept)); } catch { /* kept until the page is closed */ }
+    });
+  }
+  // A spreadsheet would execute what begins so.
+  const cell = (text) => `"${(/^[=+\-@\t\r＝＋－＠]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+  one("#export").addEventListener("click", () => {
+    const lines = rows.map((row) => [row.dataset.name, row.dataset.is, one("select", row).value].map(cell).join(","));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([["pair,verdict,rating", ...lines, ""].join("\r\n")], { type: "text/csv" }));
+    link.download = "ratings.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
 
 function cohort() {
   const table = one("#pairs");
@@ -25,12 +55,13 @@ function cohort() {
     });
   });
   const search = one("#search"), buttons = all("[data-grade]");
+  const words = new Map(rows.map((row) => [row, [...row.cells].filter((c) => !c.matches(".rating")).map((c) => c.textContent).join(" ").toLowerCase()]));
   let grade = "all";
   const filter = () => {
     const text = search.value.trim().toLowerCase();
     let count = 0;
     for (const row of rows) {
-      const fits = (grade === "all" || row.dataset.is === grade) && row.textContent.toLowerCase().includes(text);
+      const fits = (grade === "all" || row.dataset.is === grade) && words.get(row).includes(text);
       row.hidden = !fits;
       count += fits;
     }
@@ -43,6 +74,7 @@ function cohort() {
   }));
   search.addEventListener("input", filter);
   filter();
+  ratings(rows);
 }
 
 cohort();

@@ -185,6 +185,20 @@ class Plane {
     this.stroke((c) => { c.moveTo(0, y); c.lineTo(width, y); c.moveTo(x, 0); c.lineTo(x, height); }, "rgba(255, 255, 255, .75)", 0.8);
   }
 
+  // What the images hold at a place, in shares of the plane.
+  values(x, y) {
+    const [rows, columns] = this.tile, { windows, jacobian_limit: limit } = this.viewer.scene;
+    const cell = [Math.min(columns - 1, Math.max(0, Math.floor(x * columns))), Math.min(rows - 1, Math.max(0, Math.floor(y * rows)))];
+    const byte = (name) => this.reader(name)(...cell);
+    const grey = (name, [low, high]) => low + (byte(name) / 255) * (high - low);
+    return {
+      fixed: grey("fixed", windows.fixed),
+      warped: grey("after", windows.moving),
+      probability: byte("probability") / 255,
+      jacobian: limit ** (byte("jacobian") / 127.5 - 1),
+    };
+  }
+
   // Words beside the picture, for eyes and for screen readers.
   tell() {
     const { state, shows } = this.viewer, [left, right] = shows();
@@ -239,6 +253,8 @@ class Plane {
       const box = canvas.getBoundingClientRect();
       return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
     };
+    canvas.addEventListener("pointermove", (event) => viewer.read(this, ...at(event)));
+    canvas.addEventListener("pointerleave", () => viewer.read(null));
     let from = null;
     canvas.addEventListener("pointerdown", (event) => { from = at(event); canvas.setPointerCapture(event.pointerId); });
     canvas.addEventListener("pointermove", (event) => { if (from && viewer.state.mode === "wipe") viewer.wipe(at(event)[0]); });

@@ -116,6 +116,14 @@ class Viewer {
     one("#point").textContent = `${"x y z".split(" ").slice(0, mm.length).map((n, i) => `${n} ${mm[i].toFixed(1)}`).join("  ")} mm${mm.length === 3 ? " (LPS)" : ""}`;
   }
 
+  // Values under the pointer; none where it is on no plane.
+  read(plane, x, y) {
+    const line = one("#values");
+    if (!plane) { line.textContent = ""; return; }
+    const { fixed, warped, probability, jacobian } = plane.values(x, y);
+    line.textContent = `fixed ${fixed.toPrecision(3)}  warped ${warped.toPrecision(3)}  no counterpart ${Math.round(100 * probability)} %  Jacobian ${jacobian.toFixed(2)}`;
+  }
+
   announce(text) {
     clearTimeout(this.later);
     this.later = setTimeout(() => { one("#live").textContent = text; }, 250);
@@ -143,11 +151,15 @@ class Viewer {
     one("#wipe").addEventListener("input", (event) => this.wipe(event.target.value / 100));
     this.still.addEventListener("change", () => this.auto(false));
     this.auto(false);
-    root.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const contour = (name) => { state.contours[name] = !state.contours[name]; this.choices(); this.draw(); };
+    document.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=range]), textarea, select")) return;
       const button = all("[data-mode]", root)[Number(event.key) - 1];
       if (button && event.key.trim()) this.mode(button.dataset.mode);
-      else if (event.key === "c") { state.contours.mask = !state.contours.mask; this.choices(); this.draw(); }
+      else if (event.key === "c") contour("mask");
+      else if (event.key === "x") contour("cross");
+      else if (event.key === "s") this.swap();
+      else if (event.key === "?") { const help = one("#help"); help.open = !help.open; if (help.open) help.scrollIntoView({ block: "nearest" }); }
       else if (event.key === " " && event.target.tagName === "CANVAS") { this.swap(); event.preventDefault(); }
     });
     this.planes.forEach((plane) => plane.listen());
