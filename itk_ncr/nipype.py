@@ -176,10 +176,21 @@ def _command(name: str) -> str:
 class Register(_Command):
     """Register ``moving`` to ``fixed`` and write the results to a folder: ``itk-ncr register``.
 
-    Inputs are ``fixed`` and ``moving``, the masks and label maps, and every setting of
-    :func:`itk_ncr.register`. Outputs are the files of the folder (``warped``, ``displacement``,
+    Outputs are the files of the folder (``warped``, ``displacement``,
     ``mask``, ``transform``, ``labels``, ``report``, ...), ``folder`` itself for :class:`Apply` and
     :class:`Segment`, the ``grade`` of the verdict, and the figures of ``quality``.
+
+    Parameters
+    ----------
+    command : str, optional
+        Words that start the command. Default: those of the installed package.
+    terminal_output : str, optional
+        What nipype does with what is printed; "stream", "allatonce", "file" or "none".
+    write_cmdline : bool
+        Whether nipype writes the command to a file.
+    **inputs
+        ``fixed`` and ``moving``, masks and label maps, and every setting of
+        :func:`itk_ncr.register`.
     """
 
     _cmd = _command("register")
@@ -244,8 +255,19 @@ class _ApplyInputs(CommandLineInputSpec):
 class Apply(_OneFile):
     """Carry an image, a label map or points along a registration: ``itk-ncr apply``.
 
-    Inputs are ``run`` (``folder`` of :class:`Register`), ``input``, and ``labels``, ``inverse``,
-    ``landmarks``, ``fill``. The output is ``output``, in the node's folder by default.
+    The output is ``output``, in the node's folder by default.
+
+    Parameters
+    ----------
+    command : str, optional
+        Words that start the command. Default: those of the installed package.
+    terminal_output : str, optional
+        What nipype does with what is printed; "stream", "allatonce", "file" or "none".
+    write_cmdline : bool
+        Whether nipype writes the command to a file.
+    **inputs
+        ``run`` (``folder`` of :class:`Register`), ``input``, and ``labels``, ``inverse``,
+        ``landmarks``, ``fill``.
     """
 
     _cmd = _command("apply")
@@ -291,8 +313,19 @@ class _SegmentInputs(CommandLineInputSpec):
 class Segment(_OneFile):
     """Make a mask from the probability of a registration: ``itk-ncr segment``.
 
-    Inputs are ``probability`` (``folder`` of :class:`Register`, or an image) and the options of the
-    command. The output is ``output``, by default ``segmented.nii.gz`` in the node's folder.
+    The output is ``output``, by default ``segmented.nii.gz`` in the node's folder.
+
+    Parameters
+    ----------
+    command : str, optional
+        Words that start the command. Default: those of the installed package.
+    terminal_output : str, optional
+        What nipype does with what is printed; "stream", "allatonce", "file" or "none".
+    write_cmdline : bool
+        Whether nipype writes the command to a file.
+    **inputs
+        ``probability`` (``folder`` of :class:`Register`, or an image) and the options of the
+        command.
     """
 
     _cmd = _command("segment")

@@ -88,7 +88,6 @@ class RegisterWidget(Container):
         self._state = (0.0, "starting")
         self.worker = _registered(self, fixed, moving, self.moving.value, options)
         self.worker.returned.connect(self._add)
-        self.worker.errored.connect(self._fail)
         self.worker.finished.connect(self._end)
         self.register.enabled, self.cancel.enabled = False, True
         self._timer.start()
@@ -119,11 +118,7 @@ class RegisterWidget(Container):
         layers, message = found
         for data in layers:
             self._viewer.add_layer(Layer.create(*data))
-        self._state = (1.0, message)
-
-    def _fail(self, error: BaseException) -> None:
-        stopped = isinstance(error, RegistrationAborted)
-        self._state = (0.0, "stopped" if stopped else str(error))
+        self._state = (1.0 if layers else 0.0, message)
 
     def _end(self) -> None:
         self._timer.stop()
@@ -135,9 +130,20 @@ class RegisterWidget(Container):
 def _registered(
     widget: RegisterWidget, fixed: Any, moving: Any, name: str, options: dict[str, Any]
 ) -> tuple[list[LayerData], str]:
-    """The layers of a registration and its verdict in a line; runs in a thread of its own."""
+    """The layers of a registration and its verdict in a line; runs in a thread of its own.
+
+    What the user should know of an error comes as that line, without layers: napari warns of some
+    exceptions of a worker and shows others.
+    """
     from itk_ncr.evaluation import verdict_of
 
-    result = itk_ncr.register(fixed, moving, progress=widget.note, abort=widget.stopped, **options)
+    try:
+        result = itk_ncr.register(
+            fixed, moving, progress=widget.note, abort=widget.stopped, **options
+        )
+    except RegistrationAborted:
+        return [], "stopped"
+    except NCRError as error:
+        return [], str(error)
     found = verdict_of(fixed, moving, result)
     return result_layers(result, name), f"{found.grade}: {found.sentence}"
