@@ -202,9 +202,13 @@ def _recognised(
         )
     elif images.contrasts == "two" and alone:
         preset = "multimodal"
+        compared = (
+            "self-similarity is compared instead of intensity"
+            if images.request.fixed.dimension == 3
+            else "their local correlation is compared, whatever its sign"
+        )
         images.notes.append(
-            "images show tissue in different contrasts: self-similarity is compared instead of "
-            "intensity (preset 'multimodal')."
+            f"images show tissue in different contrasts: {compared} (preset 'multimodal')."
         )
     elif images.contrasts == "two":
         images.warnings.append(

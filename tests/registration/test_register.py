@@ -494,3 +494,15 @@ def test_a_ct_is_warped_in_its_own_numbers_with_air_around_it(slice_pair) -> Non
     ]
     assert (result.warped.array[:, -19:] == -1000).all()
     assert np.array_equal(result.warped.array[:, :40], numbers[:, 20:60])
+
+
+def test_a_slice_in_an_inverted_contrast_is_registered(slice_pair) -> None:
+    fixed, moving, field = slice_pair
+    inverted = np.where(moving.array > 0, 260 - moving.array, 0).astype(np.float32)
+    other = itk_ncr.Image(inverted, moving.grid)
+    result = itk_ncr.register(fixed, other, affine="none", preset="multimodal", threads=1)
+    found = np.moveaxis(result.displacement.array, -1, 0)[::-1] / 1.5
+    error = np.abs(found - field)[:, fixed.array > 0].mean()
+    # .61 before; .10 by local correlation, .19 by self-similarity.
+    assert error < 0.14
+    assert result.quality.masked_fraction < 0.01
