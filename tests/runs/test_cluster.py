@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,3 +132,34 @@ def test_a_pair_that_two_workers_finish_is_one_result(table, row, tmp_path, quic
     assert (first[0]["kept"], second["kept"]) == (False, True)
     assert second["seconds"] == first[0]["seconds"]
     assert [path.name for path in Path(tmp_path / "out").iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no Slurm")
+def test_the_lines_for_slurm_submit_workers_of_one_thread_that_find_the_scheduler(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("dask_jobqueue")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (
+        ("sbatch", f'cat "$1" > {tmp_path}/job.sh\necho "Submitted batch job 7"'),
+        ("scancel", "exit 0"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    page = Path(__file__).parents[2] / "docs" / "cohorts.md"
+    code = re.search(r"^```python\n(from dask_jobqueue.*?)^```", page.read_text(), re.M | re.S)[1]
+    made: dict[str, Any] = {}
+    exec(code.replace("scale(40)", "scale(1)"), made)
+    try:
+        limit = time.monotonic() + 60
+        while not (tmp_path / "job.sh").exists() and time.monotonic() < limit:
+            time.sleep(0.05)
+        script = (tmp_path / "job.sh").read_text()
+        assert made["cluster"].scheduler_address in script
+        assert re.search(r"--nthreads 1\b", script)
+        assert "#SBATCH --mem=8G" in script
+        assert "#SBATCH -p QUEUE" in script
+    finally:
+        made["cluster"].close()
