@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --progress-bar off -c constraints.txt
 
-NATIVE := $(shell find cpp_ext wrapping -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+NATIVE := $(shell find cpp_ext wrapping tests/native -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 ITK_NATIVE := $(shell find wrapping/itk -name '*.hxx') $(wildcard examples/cpp/*.cpp benchmarks/*.cpp)
 # An editable install knows the modules by name: a new file means a new install, an edit does not.
 MODULES := $(shell find itk_ncr itk_ncr_reproduction -name '*.py' | LC_ALL=C sort | cksum | cut -d' ' -f1)
