@@ -1,63 +1,36 @@
-#include "ncr/exponential.h"
-
+#include <array>
 #include <cmath>
 #include <limits>
 #include <type_traits>
 #include <vector>
 
 #include "dispatch.h"
+#include "ncr/integrate.h"
 #include "ncr/workspace.h"
 #include "owned.h"
 #include "simd/rows.h"
 
+namespace ncr {
+
+/// grad = the adjoint of one squaring of `field`.
+template <typename T, int D>
+void squaring_adjoint(Cpu cpu, const T* field, const T* grad_squared, T* grad,
+                      const Grid<D>& grid) {
+  launch(cpu, squaring_adjoint_in_place<T, D>(field, grad_squared, grad, grid), grid.count());
+  cpu::scatter(cpu, field, grid, grid, grad, [&](cpu::AddOwned<T> add) {
+    return squaring_adjoint_elsewhere<T, D>(field, grad_squared, add, grid);
+  });
+}
+
+}  // namespace ncr
+
 namespace ncr::cpu {
 namespace {
-
-/// One sample of the exponential, in the plain layout (D, grid).
-template <typename T, int D>
-struct PlainSteps {
-  Grid<D> grid;
-
-  void start(Cpu cpu, const T* velocity, T factor, T* field) const {
-    launch(cpu, Scale<T>{velocity, field, factor}, D * grid.count());
-  }
-
-  void square(Cpu cpu, const T* field, T* squared) const {
-    launch(cpu, squaring<T, D>(field, squared, grid), grid.count());
-  }
-
-  /// The last squaring, or with none the first field, as (D, grid).
-  void finish(Cpu cpu, const T* field, bool squaring_left, T* displacement) const {
-    if (squaring_left) {
-      square(cpu, field, displacement);
-    } else {
-      std::copy_n(field, D * grid.count(), displacement);
-    }
-  }
-
-  /// Gradients have the layout of the fields here.
-  void start_adjoint(Cpu cpu, const T* grad_displacement, T* grad) const {
-    launch(cpu, Scale<T>{grad_displacement, grad, T(1)}, D * grid.count());
-  }
-
-  /// `longest` bounds the steps of the field, in voxels.
-  void square_adjoint(Cpu cpu, const T* field, const T* grad_squared, T* grad, double) const {
-    launch(cpu, squaring_adjoint_in_place<T, D>(field, grad_squared, grad, grid), grid.count());
-    scatter(cpu, field, grid, grid, grad, [&](AddOwned<T> add) {
-      return squaring_adjoint_elsewhere<T, D>(field, grad_squared, add, grid);
-    });
-  }
-
-  void finish_adjoint(Cpu cpu, const T* grad, T factor, T* grad_velocity) const {
-    launch(cpu, Scale<T>{grad, grad_velocity, factor}, D * grid.count());
-  }
-
-  int64_t grad_size(Cpu) const { return D * grid.count(); }
-};
 
 /// One sample of the exponential on interleaved vectors, by the rows of an instruction set.
 template <int D>
 struct VectorSteps {
+  Cpu cpu;
   Grid<D> grid;
   const Rows* rows;
 
@@ -73,7 +46,7 @@ struct VectorSteps {
     return t;
   }
 
-  void start(Cpu cpu, const float* velocity, float factor, float* field) const {
+  void start(const float* velocity, float factor, float* field) const {
     in_parts(cpu, grid.count(), 8192, [&](int64_t begin, int64_t end) {
       rows->pack[D - 2](velocity, grid.count(), factor, field, begin, end);
     });
@@ -81,7 +54,7 @@ struct VectorSteps {
     std::fill_n(field + D * grid.count(), kMargin, 0.0f);
   }
 
-  void square(Cpu cpu, const float* field, float* squared) const {
+  void square(const float* field, float* squared) const {
     auto t = task<SquareRows>();
     t.field = field;
     t.squared = squared;
@@ -90,7 +63,7 @@ struct VectorSteps {
     std::fill_n(squared + D * grid.count(), kMargin, 0.0f);
   }
 
-  void finish(Cpu cpu, const float* field, bool squaring_left, float* displacement) const {
+  void finish(const float* field, bool squaring_left, float* displacement) const {
     if (squaring_left) {
       auto t = task<SquareRows>();
       t.field = field;
@@ -109,17 +82,17 @@ struct VectorSteps {
   /// Each owner of planes needs a place for what it must not add.
   int64_t nowhere_size() const { return kWidth * (2 * grid.size[D - 1] + 16); }
 
-  int64_t grad_size(Cpu cpu) const {
+  int64_t grad_size() const {
     return kWidth * grid.count() + slabs_for(cpu, grid.size[0]) * nowhere_size() + 16;
   }
 
-  void start_adjoint(Cpu cpu, const float* grad_displacement, float* grad) const {
+  void start_adjoint(const float* grad_displacement, float* grad) const {
     in_parts(cpu, grid.count(), 8192, [&](int64_t begin, int64_t end) {
       rows->pack_gradient[D - 2](grad_displacement, grid.count(), 1.0f, grad, begin, end);
     });
   }
 
-  void square_adjoint(Cpu cpu, const float* field, const float* grad_squared, float* grad,
+  void square_adjoint(const float* field, const float* grad_squared, float* grad,
                       double longest) const {
     const int64_t planes = grid.size[0], inner = grid.stride(0);
     const int64_t rows_per_plane = row_count() / planes;
@@ -152,80 +125,15 @@ struct VectorSteps {
         owners, 1);
   }
 
-  void finish_adjoint(Cpu cpu, const float* grad, float factor, float* grad_velocity) const {
+  void finish_adjoint(const float* grad, float factor, float* grad_velocity) const {
     in_parts(cpu, grid.count(), 8192, [&](int64_t begin, int64_t end) {
       rows->unpack_gradient[D - 2](grad, grid.count(), factor, grad_velocity, begin, end);
     });
   }
 };
 
-/// u_K from u_0; every field whose number divides by keep_every is written to kept.
-template <typename T, class Steps>
-void integrate(Cpu cpu, const Steps& steps, const T* velocity, T factor, int64_t squarings,
-               int64_t keep_every, int64_t stride, T* kept, T* displacement) {
-  // Of the size of gradients, so that the adjoint finds the same two blocks in the pool.
-  const size_t bytes = sizeof(T) * static_cast<size_t>(std::max(stride, steps.grad_size(cpu)));
-  const Workspace first_spare(bytes), second_spare(bytes);
-  T* spare[2] = {first_spare.as<T>(), second_spare.as<T>()};
-  int next_spare = 0;
-  const auto place = [&](int64_t k) {
-    // Field 0 is not kept: it is the velocity times a factor.
-    if (kept != nullptr && k > 0 && k < squarings && k % keep_every == 0) {
-      return kept + (k / keep_every - 1) * stride;
-    }
-    next_spare = 1 - next_spare;
-    return spare[next_spare];
-  };
-  T* field = place(0);
-  steps.start(cpu, velocity, factor, field);
-  for (int64_t k = 1; k < squarings; ++k) {
-    T* squared = place(k);
-    steps.square(cpu, field, squared);
-    field = squared;
-  }
-  steps.finish(cpu, field, squarings > 0, displacement);
-}
-
-/// The gradient of integrate, from the kept fields; what was not kept is computed again. `room` is
-/// memory for one field, and may be that of grad_velocity.
-template <typename T, class Steps>
-void integrate_adjoint(Cpu cpu, const Steps& steps, const T* velocity, const T* grad_displacement,
-                       T factor, double longest, int64_t squarings, int64_t keep_every,
-                       int64_t stride, const T* kept, T* room, T* grad_velocity) {
-  const size_t bytes = sizeof(T) * static_cast<size_t>(std::max(stride, steps.grad_size(cpu)));
-  const Workspace first_grad(bytes), second_grad(bytes);
-  const int64_t more = std::max<int64_t>(0, std::min(keep_every, squarings) - 2);
-  const Workspace space(sizeof(T) * static_cast<size_t>(more * stride));
-  T* grad = first_grad.as<T>();
-  T* next_grad = second_grad.as<T>();
-  steps.start_adjoint(cpu, grad_displacement, grad);
-  // What is computed again between two kept fields: the first one in `room`.
-  const auto again = [&](int64_t j) { return j == 1 ? room : space.as<T>() + (j - 2) * stride; };
-  for (int64_t k = squarings - 1; k >= 0; --k) {
-    const int64_t first = k / keep_every * keep_every;
-    if (k > first && (k == squarings - 1 || (k + 1) % keep_every == 0)) {
-      const T* field = first > 0 ? kept + (first / keep_every - 1) * stride : next_grad;
-      // Field 0 is not kept, and its place is needed only until field 1 is there.
-      if (first == 0) steps.start(cpu, velocity, factor, next_grad);
-      for (int64_t j = first + 1; j <= k; ++j) {
-        steps.square(cpu, field, again(j - first));
-        field = again(j - first);
-      }
-    }
-    if (k == 0) steps.start(cpu, velocity, factor, room);
-    const T* field = k > first ? again(k - first)
-                     : k > 0   ? kept + (k / keep_every - 1) * stride
-                               : room;
-    // A squaring at most doubles the longest step.
-    steps.square_adjoint(cpu, field, grad, next_grad,
-                         std::ldexp(longest, static_cast<int>(k - squarings)));
-    std::swap(grad, next_grad);
-  }
-  steps.finish_adjoint(cpu, grad, factor, grad_velocity);
-}
-
 template <typename T, class Body>
-void with_steps(Shape shape, const Body& body) {
+void with_steps(Cpu cpu, Shape shape, const Body& body) {
   with_dimension(shape, [&](auto dimension) {
     constexpr int D = dimension;
     const auto grid = grid_of<D>(shape);
@@ -233,18 +141,26 @@ void with_steps(Shape shape, const Body& body) {
       // Vector offsets have 32 bits.
       const bool fits = 4 * grid.count() < (int64_t{1} << 30) && grid.size[D - 1] >= kShortestRow;
       if (rows() != nullptr && rows()->square[D - 2] != nullptr && fits) {
-        body(VectorSteps<D>{grid, rows()});
+        body(VectorSteps<D>{cpu, grid, rows()});
         return;
       }
     }
-    body(PlainSteps<T, D>{grid});
+    body(PlainSteps<Cpu, T, D>{cpu, grid});
   });
 }
 
+/// Two blocks for fields or gradients, of one size, so that the adjoint finds those of the forward
+/// pass in the pool.
 template <typename T>
-T first_factor(const Integration& how, int64_t n) {
-  return static_cast<T>(std::ldexp(how.sign, -static_cast<int>(how.squarings[n])));
-}
+struct TwoBlocks {
+  Workspace first, second;
+
+  explicit TwoBlocks(int64_t values)
+      : first(sizeof(T) * static_cast<size_t>(values)),
+        second(sizeof(T) * static_cast<size_t>(values)) {}
+
+  std::array<T*, 2> pointers() const { return {first.as<T>(), second.as<T>()}; }
+};
 
 /// The largest norm of one sample's finite vectors.
 template <typename T>
@@ -293,14 +209,14 @@ void exponential(Cpu cpu, const T* velocity, int64_t samples, Shape shape, Integ
                  T* displacement, T* fields) {
   const int64_t stride = field_size(shape), values = shape.dimension * shape.count();
   for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
-    with_steps<T>(shape, [&](const auto& steps) {
-      T* kept = how.keep_every > 0 ? fields + n * how.kept * stride : nullptr;
-      integrate(inner, steps, velocity + n * values, first_factor<T>(how, n), how.squarings[n],
-                how.keep_every, stride, kept, displacement + n * values);
+    T* kept = how.keep_every > 0 ? fields + n * how.kept * stride : nullptr;
+    with_steps<T>(inner, shape, [&](const auto& steps) {
+      const TwoBlocks<T> blocks(std::max(stride, steps.grad_size()));
+      integrate(steps, velocity + n * values, first_factor<T>(how, n), how.squarings[n],
+                how.keep_every, stride, kept, blocks.pointers(), displacement + n * values);
     });
-    if (how.keep_every == 0) return;
+    if (kept == nullptr) return;
     // What no field covers is 0, not whatever the memory held: outputs are functions of inputs.
-    T* kept = fields + n * how.kept * stride;
     const int64_t groups = (how.squarings[n] + how.keep_every - 1) / how.keep_every;
     const int64_t used = std::max<int64_t>(groups - 1, 0);
     for (int64_t j = 0; j < used; ++j) {
@@ -315,26 +231,28 @@ void exponential_adjoint(Cpu cpu, const T* velocity, const T* fields, const T* g
                          int64_t samples, Shape shape, Integration how, T* grad_velocity) {
   const int64_t stride = field_size(shape), values = shape.dimension * shape.count();
   for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
-    with_steps<T>(shape, [&](const auto& steps) {
+    with_steps<T>(inner, shape, [&](const auto& steps) {
       const T factor = first_factor<T>(how, n);
       const int64_t squarings = how.squarings[n];
-      const double longest = longest_vector(inner, velocity + n * values, shape);
-      const T* grad = grad_displacement + n * values;
       const T* v = velocity + n * values;
       T* result = grad_velocity + n * values;
-      const Workspace spare(sizeof(T) * static_cast<size_t>(samples == 1 ? 1 : stride));
+      const double longest = longest_vector(inner, v, shape);
+      const auto space_for = [&](int64_t count) { return sizeof(T) * static_cast<size_t>(count); };
+      const Workspace spare(space_for(samples == 1 ? 1 : stride));
       T* room = samples == 1 ? result : spare.as<T>();
-      if (how.keep_every > 0) {
-        integrate_adjoint(inner, steps, v, grad, factor, longest, squarings, how.keep_every, stride,
-                          fields + n * how.kept * stride, room, result);
-        return;
+      const TwoBlocks<T> blocks(std::max(stride, steps.grad_size()));
+      // Where nothing was kept it is integrated again, into what the gradient overwrites.
+      const bool anew = how.keep_every == 0;
+      const int64_t keep_every = anew ? 1 : how.keep_every;
+      const Workspace integrated(space_for(anew ? std::max<int64_t>(squarings, 1) * stride : 1));
+      const T* kept = anew ? integrated.as<T>() : fields + n * how.kept * stride;
+      if (anew) {
+        integrate(steps, v, factor, squarings, 1, stride, integrated.as<T>(), blocks.pointers(),
+                  result);
       }
-      // Nothing was kept: integrate again; what it results in is overwritten by the gradient.
-      const Workspace space(sizeof(T) *
-                            static_cast<size_t>(std::max<int64_t>(squarings, 1) * stride));
-      integrate(inner, steps, v, factor, squarings, 1, stride, space.as<T>(), result);
-      integrate_adjoint(inner, steps, v, grad, factor, longest, squarings, 1, stride, space.as<T>(),
-                        room, result);
+      const Workspace again(space_for(fields_again(squarings, keep_every) * stride));
+      integrate_adjoint(steps, v, grad_displacement + n * values, factor, longest, squarings,
+                        keep_every, stride, kept, blocks.pointers(), room, again.as<T>(), result);
     });
   });
 }

@@ -12,7 +12,7 @@
 #include "ncr/arrays.h"
 #include "ncr/box.h"
 #include "ncr/cuda.h"
-#include "ncr/exponential.h"
+#include "ncr/integrate.h"
 #include "ncr/jacobian.h"
 #include "ncr/resize.h"
 #include "ncr/total_variation.h"
@@ -57,6 +57,8 @@ __global__ void __launch_bounds__(NCR_THREADS_PER_BLOCK) run(Kernel kernel, int6
   }
 }
 
+}  // namespace
+
 /// Calls kernel(i) for 0 <= i < n: the only loop on the device.
 template <class Kernel>
 void launch(const Cuda& cuda, Kernel kernel, int64_t n) {
@@ -69,6 +71,8 @@ void launch(const Cuda& cuda, Kernel kernel, int64_t n) {
                          static_cast<cudaStream_t>(cuda.stream)),
         "launching a CUDA kernel");
 }
+
+namespace {
 
 template <typename T>
 T* allocate(const Cuda& cuda, int64_t values) {
@@ -110,21 +114,6 @@ void sum_samples(const Cuda& cuda, const T* values, int64_t samples, int64_t cou
   launch(cuda, SumInParts<double, T>{from, sums, parts, 1, factor}, samples);
 }
 
-template <typename T>
-T first_factor(const Integration& how, int64_t n) {
-  return static_cast<T>(std::ldexp(how.sign, -static_cast<int>(how.squarings[n])));
-}
-
-/// grad = the adjoint of one squaring of `field`.
-template <typename T, int D>
-void squaring_adjoint(const Cuda& cuda, const T* field, const T* grad_squared, T* grad,
-                      const Grid<D>& grid) {
-  const int64_t count = grid.count();
-  launch(cuda, squaring_adjoint_in_place<T, D>(field, grad_squared, grad, grid), count);
-  const AddAtomic<T> add{grad, count};
-  launch(cuda, squaring_adjoint_elsewhere<T, D>(field, grad_squared, add, grid), count);
-}
-
 }  // namespace
 
 bool usable(int device) {
@@ -141,33 +130,30 @@ bool usable(int device) {
   }
 }
 
+/// grad = the adjoint of one squaring of `field`.
+template <typename T, int D>
+void squaring_adjoint(const Cuda& cuda, const T* field, const T* grad_squared, T* grad,
+                      const Grid<D>& grid) {
+  const int64_t count = grid.count();
+  launch(cuda, squaring_adjoint_in_place<T, D>(field, grad_squared, grad, grid), count);
+  const AddAtomic<T> add{grad, count};
+  launch(cuda, squaring_adjoint_elsewhere<T, D>(field, grad_squared, add, grid), count);
+}
+
 template <typename T>
 void exponential(const Cuda& cuda, const T* velocity, int64_t samples, Shape shape, Integration how,
                  T* displacement, T* fields) {
   with_dimension(shape, [&](auto dimension) {
     constexpr int D = dimension;
-    const auto grid = grid_of<D>(shape);
-    const int64_t count = grid.count(), values = D * count, stride = field_size(shape);
+    const PlainSteps<Cuda, T, D> steps{cuda, grid_of<D>(shape)};
+    const int64_t values = steps.grad_size(), stride = field_size(shape);
     T* spare = allocate<T>(cuda, 2 * values);
     // What no field covers is 0, not whatever the memory held: outputs are functions of inputs.
     if (how.keep_every > 0) launch(cuda, Fill<T>{fields, T(0)}, samples * how.kept * stride);
     for (int64_t n = 0; n < samples; ++n) {
-      const int64_t squarings = how.squarings[n];
-      const auto place = [&](int64_t k) {
-        if (k == squarings) return displacement + n * values;
-        // Field 0 is not kept: it is the velocity times a factor.
-        if (how.keep_every > 0 && k > 0 && k % how.keep_every == 0) {
-          return fields + (n * how.kept + k / how.keep_every - 1) * stride;
-        }
-        return spare + k % 2 * values;
-      };
-      T* field = place(0);
-      launch(cuda, Scale<T>{velocity + n * values, field, first_factor<T>(how, n)}, values);
-      for (int64_t k = 1; k <= squarings; ++k) {
-        T* squared = place(k);
-        launch(cuda, squaring<T, D>(field, squared, grid), count);
-        field = squared;
-      }
+      T* kept = how.keep_every > 0 ? fields + n * how.kept * stride : nullptr;
+      integrate(steps, velocity + n * values, first_factor<T>(how, n), how.squarings[n],
+                how.keep_every, stride, kept, {spare, spare + values}, displacement + n * values);
     }
   });
 }
@@ -180,33 +166,18 @@ void exponential_adjoint(const Cuda& cuda, const T* velocity, const T* fields,
   for (int64_t n = 0; n < samples; ++n) most = std::max(most, how.squarings[n]);
   with_dimension(shape, [&](auto dimension) {
     constexpr int D = dimension;
-    const auto grid = grid_of<D>(shape);
-    const int64_t count = grid.count(), values = D * count, stride = field_size(shape);
+    const PlainSteps<Cuda, T, D> steps{cuda, grid_of<D>(shape)};
+    const int64_t values = steps.grad_size(), stride = field_size(shape);
     // Fields between two kept ones are computed again; where none is kept, that is all of them.
     const int64_t every = how.keep_every > 0 ? how.keep_every : most;
-    T* again = allocate<T>(cuda, std::min(every, most) * values);
-    T* spare = allocate<T>(cuda, 2 * values);
+    T* again = allocate<T>(cuda, std::max<int64_t>(1, fields_again(most, every)) * stride);
+    T* blocks = allocate<T>(cuda, 3 * values);
     for (int64_t n = 0; n < samples; ++n) {
-      const T factor = first_factor<T>(how, n);
-      const T* grad = grad_displacement + n * values;
-      for (int64_t k = how.squarings[n] - 1; k >= 0; --k) {
-        const int64_t first = k / every * every;
-        const auto field = [&](int64_t j) -> const T* {
-          if (j > first || first == 0) return again + (j - first) * values;
-          return fields + (n * how.kept + first / every - 1) * stride;
-        };
-        if (k == how.squarings[n] - 1 || (k + 1) % every == 0) {
-          if (first == 0) launch(cuda, Scale<T>{velocity + n * values, again, factor}, values);
-          for (int64_t j = first; j < k; ++j) {
-            T* next = again + (j + 1 - first) * values;
-            launch(cuda, squaring<T, D>(field(j), next, grid), count);
-          }
-        }
-        T* next_grad = spare + k % 2 * values;
-        squaring_adjoint<T, D>(cuda, field(k), grad, next_grad, grid);
-        grad = next_grad;
-      }
-      launch(cuda, Scale<T>{grad, grad_velocity + n * values, factor}, values);
+      // The steps do not ask how long the vectors are.
+      integrate_adjoint(steps, velocity + n * values, grad_displacement + n * values,
+                        first_factor<T>(how, n), 0.0, how.squarings[n], every, stride,
+                        fields + n * how.kept * stride, {blocks, blocks + values},
+                        blocks + 2 * values, again, grad_velocity + n * values);
     }
   });
 }
