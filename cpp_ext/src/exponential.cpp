@@ -1,6 +1,5 @@
 #include <array>
 #include <cmath>
-#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -140,8 +139,8 @@ void with_steps(Cpu cpu, Shape shape, const Body& body) {
     if constexpr (std::is_same_v<T, float>) {
       // Vector offsets have 32 bits.
       const bool fits = 4 * grid.count() < (int64_t{1} << 30) && grid.size[D - 1] >= kShortestRow;
-      if (rows() != nullptr && rows()->square[D - 2] != nullptr && fits) {
-        body(VectorSteps<D>{cpu, grid, rows()});
+      if (rows().square[D - 2] != nullptr && fits) {
+        body(VectorSteps<D>{cpu, grid, &rows()});
         return;
       }
     }
@@ -170,20 +169,8 @@ double longest_vector(Cpu cpu, const T* velocity, Shape shape) {
   launch(
       cpu,
       [&](int64_t r) {
-        const T* row = velocity + r * inner;
-        T found = T(0);
-        if (const Rows* table = ncr::cpu::rows()) {
-          found = plain<T>(*table).longest(row, count, shape.dimension, inner);
-        } else {
-          for (int64_t x = 0; x < inner; ++x) {
-            T squared = row[x] * row[x] + row[count + x] * row[count + x];
-            if (shape.dimension == 3) squared += row[2 * count + x] * row[2 * count + x];
-            // Neither NaN nor infinity passes.
-            const bool larger = squared > found && squared <= std::numeric_limits<T>::max();
-            found = larger ? squared : found;
-          }
-        }
-        longest[static_cast<size_t>(r)] = found;
+        longest[static_cast<size_t>(r)] =
+            plain<T>(ncr::cpu::rows()).longest(velocity + r * inner, count, shape.dimension, inner);
       },
       rows, 4);
   T found = T(0);

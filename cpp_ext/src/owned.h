@@ -39,15 +39,7 @@ std::vector<Reach> reaches(Cpu cpu, const T* displacement, const Grid<D>& grid_i
         T low = T(0), high = T(0);
         const T* row = displacement + plane * inner;
         bool nan = false;
-        if (const Rows* r = rows()) {
-          plain<T>(*r).range(row, inner, &low, &high, &nan);
-        } else {
-          for (int64_t i = 0; i < inner; ++i) {
-            low = row[i] < low ? row[i] : low;
-            high = row[i] > high ? row[i] : high;
-            nan = nan || !(row[i] == row[i]);
-          }
-        }
+        plain<T>(rows()).range(row, inner, &low, &high, &nan);
         low += static_cast<T>(plane);
         high += static_cast<T>(plane);
         const T at_low = nan ? T(0) : low;

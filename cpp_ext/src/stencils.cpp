@@ -2,7 +2,6 @@
 #include <vector>
 
 #include "dispatch.h"
-#include "ncr/box.h"
 #include "ncr/jacobian.h"
 #include "ncr/resize.h"
 #include "ncr/workspace.h"
@@ -12,21 +11,14 @@ namespace ncr::cpu {
 
 template <typename T>
 void jacobian(Cpu cpu, const T* displacement, int64_t samples, Shape shape, T* result) {
-  if (const Rows* r = rows()) {
-    const int D = shape.dimension;
-    for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
-      rows_in_parts(inner, shape, [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-          plain<T>(*r).jacobian_row[D - 2](displacement + n * D * shape.count(),
-                                           result + n * shape.count(), shape.size, row);
-        }
-      });
+  const int D = shape.dimension;
+  for_each_sample(cpu, samples, [&](int64_t n, Cpu inner) {
+    rows_in_parts(inner, shape, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        plain<T>(rows()).jacobian_row[D - 2](displacement + n * D * shape.count(),
+                                             result + n * shape.count(), shape.size, row);
+      }
     });
-    return;
-  }
-  with_dimension(shape, [&](auto dimension) {
-    constexpr int D = dimension;
-    launch(cpu, Jacobian<T, D>{displacement, result, grid_of<D>(shape)}, samples * shape.count());
   });
 }
 
@@ -85,9 +77,59 @@ void sum_along_z(const PlainRows<T>& rows, const Planes& planes, int64_t radius,
                 out, planes.length);
 }
 
+/// Where the voxels of a new axis lie on the old one, in tables.
 template <typename T>
-void box_sum_rows(Cpu cpu, const PlainRows<T>& rows, const T* image, int64_t images,
-                  const Shape& shape, int64_t radius, T* sums) {
+struct AxisTable {
+  std::vector<int32_t> lower;
+  std::vector<T> weight;
+  bool pairs;  ///< whether lower + 1 exists
+
+  AxisTable(int64_t size, int64_t old_size) : pairs(old_size > 1) {
+    for (int64_t i = 0; i < size; ++i) {
+      const auto b = between(i, size, old_size);
+      lower.push_back(static_cast<int32_t>(b.lower));
+      weight.push_back(static_cast<T>(b.weight_upper));
+    }
+  }
+
+  int64_t upper(int64_t i) const { return lower[static_cast<size_t>(i)] + (pairs ? 1 : 0); }
+};
+
+/// Which new voxels an old one gave to, and with what weight, as `most` layers: layer t holds for
+/// every old voxel the t-th taker.
+template <typename T>
+struct TakerTable {
+  int64_t most = 0;
+  std::vector<int32_t> index;
+  std::vector<T> weight;
+
+  TakerTable(int64_t size, int64_t old_size) {
+    std::vector<std::vector<std::pair<int32_t, T>>> takers(static_cast<size_t>(old_size));
+    for (int64_t i = 0; i < size; ++i) {
+      const auto b = between(i, size, old_size);
+      const T w = static_cast<T>(b.weight_upper);
+      takers[static_cast<size_t>(b.lower)].push_back({static_cast<int32_t>(i), T(1) - w});
+      if (w != T(0) && b.upper != b.lower) {
+        takers[static_cast<size_t>(b.upper)].push_back({static_cast<int32_t>(i), w});
+      }
+    }
+    for (const auto& t : takers) most = std::max(most, static_cast<int64_t>(t.size()));
+    index.assign(static_cast<size_t>(most * old_size), 0);
+    weight.assign(static_cast<size_t>(most * old_size), T(0));
+    for (size_t i = 0; i < takers.size(); ++i) {
+      for (size_t t = 0; t < takers[i].size(); ++t) {
+        index[t * takers.size() + i] = takers[i][t].first;
+        weight[t * takers.size() + i] = takers[i][t].second;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+template <typename T>
+void box_sum(Cpu cpu, const T* image, int64_t images, Shape shape, int64_t radius, T* sums) {
+  const auto& rows = plain<T>(ncr::cpu::rows());
   const Planes planes(shape);
   const bool deep = planes.count > 1;
   const Workspace space(sizeof(T) * static_cast<size_t>(deep ? images * shape.count() : 1));
@@ -111,28 +153,10 @@ void box_sum_rows(Cpu cpu, const PlainRows<T>& rows, const T* image, int64_t ima
       images * planes.count, 1);
 }
 
-/// Where the voxels of a new axis lie on the old one, in tables.
-template <typename T>
-struct AxisTable {
-  std::vector<int32_t> lower;
-  std::vector<T> weight;
-  bool pairs;  ///< whether lower + 1 exists
-
-  AxisTable(int64_t size, int64_t old_size) : pairs(old_size > 1) {
-    for (int64_t i = 0; i < size; ++i) {
-      const auto b = between(i, size, old_size);
-      lower.push_back(static_cast<int32_t>(b.lower));
-      weight.push_back(static_cast<T>(b.weight_upper));
-    }
-  }
-
-  int64_t upper(int64_t i) const { return lower[static_cast<size_t>(i)] + (pairs ? 1 : 0); }
-};
-
 /// Resizing a volume plane by plane: x and y in the old planes, then z between two of them.
 template <typename T>
-void resize_rows(Cpu cpu, const PlainRows<T>& rows, const T* image, int64_t images,
-                 const Shape& old_shape, const Shape& shape, T* resized) {
+void resize(Cpu cpu, const T* image, int64_t images, Shape old_shape, Shape shape, T* resized) {
+  const auto& rows = plain<T>(ncr::cpu::rows());
   const Planes from(old_shape), to(shape);
   const AxisTable<T> x(to.length, from.length), y(to.height, from.height), z(to.count, from.count);
   const int64_t slabs = std::min<int64_t>(to.count, cpu.threads > 1 ? 2 * cpu.threads : 1);
@@ -175,39 +199,10 @@ void resize_rows(Cpu cpu, const PlainRows<T>& rows, const T* image, int64_t imag
       images * slabs, 1);
 }
 
-/// Which new voxels an old one gave to, and with what weight, as `most` layers: layer t holds for
-/// every old voxel the t-th taker.
 template <typename T>
-struct TakerTable {
-  int64_t most = 0;
-  std::vector<int32_t> index;
-  std::vector<T> weight;
-
-  TakerTable(int64_t size, int64_t old_size) {
-    std::vector<std::vector<std::pair<int32_t, T>>> takers(static_cast<size_t>(old_size));
-    for (int64_t i = 0; i < size; ++i) {
-      const auto b = between(i, size, old_size);
-      const T w = static_cast<T>(b.weight_upper);
-      takers[static_cast<size_t>(b.lower)].push_back({static_cast<int32_t>(i), T(1) - w});
-      if (w != T(0) && b.upper != b.lower) {
-        takers[static_cast<size_t>(b.upper)].push_back({static_cast<int32_t>(i), w});
-      }
-    }
-    for (const auto& t : takers) most = std::max(most, static_cast<int64_t>(t.size()));
-    index.assign(static_cast<size_t>(most * old_size), 0);
-    weight.assign(static_cast<size_t>(most * old_size), T(0));
-    for (size_t i = 0; i < takers.size(); ++i) {
-      for (size_t t = 0; t < takers[i].size(); ++t) {
-        index[t * takers.size() + i] = takers[i][t].first;
-        weight[t * takers.size() + i] = takers[i][t].second;
-      }
-    }
-  }
-};
-
-template <typename T>
-void resize_adjoint_rows(Cpu cpu, const PlainRows<T>& rows, const T* grad_resized, int64_t images,
-                         const Shape& old_shape, const Shape& shape, T* grad_image) {
+void resize_adjoint(Cpu cpu, const T* grad_resized, int64_t images, Shape old_shape, Shape shape,
+                    T* grad_image) {
+  const auto& rows = plain<T>(ncr::cpu::rows());
   const Planes from(old_shape), to(shape);
   const TakerTable<T> x(to.length, from.length), y(to.height, from.height), z(to.count, from.count);
   launch(
@@ -240,85 +235,6 @@ void resize_adjoint_rows(Cpu cpu, const PlainRows<T>& rows, const T* grad_resize
         }
       },
       images * from.count, 1);
-}
-
-}  // namespace
-
-template <typename T>
-void box_sum(Cpu cpu, const T* image, int64_t images, Shape shape, int64_t radius, T* sums) {
-  const int64_t count = shape.count();
-  if (const Rows* r = rows()) {
-    box_sum_rows(cpu, plain<T>(*r), image, images, shape, radius, sums);
-    return;
-  }
-  const Workspace space(sizeof(T) * static_cast<size_t>(images * count));
-  const T* from = image;
-  int64_t inner = 1;
-  for (int axis = shape.dimension - 1; axis >= 0; --axis) {
-    // The last axis must end in `sums`.
-    T* to = axis % 2 == 0 ? sums : space.as<T>();
-    launch(cpu, BoxSumAlong<T>{from, to, shape.size[axis], inner, radius}, images * count);
-    inner *= shape.size[axis];
-    from = to;
-  }
-}
-
-template <typename T>
-void resize(Cpu cpu, const T* image, int64_t images, Shape old_shape, Shape shape, T* resized) {
-  if (const Rows* r = rows()) {
-    resize_rows(cpu, plain<T>(*r), image, images, old_shape, shape, resized);
-    return;
-  }
-  // Axis by axis, the fastest first; every intermediate has old sizes before the axis, new ones
-  // from it on.
-  Shape now = old_shape;
-  int64_t largest = 0, inner = 1;
-  for (int axis = shape.dimension - 1; axis > 0; --axis) {
-    now.size[axis] = shape.size[axis];
-    largest = std::max(largest, now.count());
-  }
-  const size_t room = sizeof(T) * static_cast<size_t>(images * largest);
-  const Workspace first(room), second(shape.dimension == 3 ? room : 0);
-  const T* from = image;
-  now = old_shape;
-  for (int axis = shape.dimension - 1; axis >= 0; --axis) {
-    T* to = axis == 0 ? resized : axis == 1 ? first.as<T>() : second.as<T>();
-    now.size[axis] = shape.size[axis];
-    launch(cpu, ResizeAlong<T>{from, to, old_shape.size[axis], shape.size[axis], inner},
-           images * now.count());
-    inner *= shape.size[axis];
-    from = to;
-  }
-}
-
-template <typename T>
-void resize_adjoint(Cpu cpu, const T* grad_resized, int64_t images, Shape old_shape, Shape shape,
-                    T* grad_image) {
-  if (const Rows* r = rows()) {
-    resize_adjoint_rows(cpu, plain<T>(*r), grad_resized, images, old_shape, shape, grad_image);
-    return;
-  }
-  // The steps of resize backwards: the slowest axis first.
-  Shape now = shape;
-  int64_t largest = 0;
-  for (int axis = 0; axis < shape.dimension - 1; ++axis) {
-    now.size[axis] = old_shape.size[axis];
-    largest = std::max(largest, now.count());
-  }
-  const size_t room = sizeof(T) * static_cast<size_t>(images * largest);
-  const Workspace first(room), second(shape.dimension == 3 ? room : 0);
-  const T* from = grad_resized;
-  now = shape;
-  for (int axis = 0; axis < shape.dimension; ++axis) {
-    const bool last = axis == shape.dimension - 1;
-    T* to = last ? grad_image : axis == 0 ? first.as<T>() : second.as<T>();
-    now.size[axis] = old_shape.size[axis];
-    int64_t inner = 1;
-    for (int a = axis + 1; a < shape.dimension; ++a) inner *= shape.size[a];
-    launch(cpu, ResizeAlongAdjoint<T>{from, to, old_shape.size[axis], shape.size[axis], inner},
-           images * now.count());
-    from = to;
-  }
 }
 
 #define NCR_INSTANTIATE(T)                                                     \

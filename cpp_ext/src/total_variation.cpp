@@ -24,28 +24,22 @@ void total_variation_denoise(Cpu cpu, const T* evidence, int64_t images, Shape s
       const double following = (1.0 + std::sqrt(1.0 + 4.0 * momentum * momentum)) / 2.0;
       const T forward = static_cast<T>((momentum - 1.0) / following);
       momentum = following;
-      if (const Rows* r = rows()) {
-        const auto& row_kernels = plain<T>(*r);
-        for (int64_t n = 0; n < images; ++n) {
+      const auto& loops = plain<T>(rows());
+      for (int64_t n = 0; n < images; ++n) {
+        const auto for_each_row = [&](const auto& body) {
           rows_in_parts(cpu, shape, [&](int64_t begin, int64_t end) {
-            for (int64_t row = begin; row < end; ++row) {
-              row_kernels.primal_row[D - 2](evidence + n * count, ahead + n * D * count,
-                                            primal + n * count, shape.size, row);
-            }
+            for (int64_t row = begin; row < end; ++row) body(row);
           });
-          rows_in_parts(cpu, shape, [&](int64_t begin, int64_t end) {
-            for (int64_t row = begin; row < end; ++row) {
-              row_kernels.dual_row[D - 2](primal + n * count, dual + n * D * count,
-                                          ahead + n * D * count, shape.size, row,
-                                          static_cast<T>(weight), step, forward);
-            }
-          });
-        }
-        continue;
+        };
+        for_each_row([&](int64_t row) {
+          loops.primal_row[D - 2](evidence + n * count, ahead + n * D * count, primal + n * count,
+                                  shape.size, row);
+        });
+        for_each_row([&](int64_t row) {
+          loops.dual_row[D - 2](primal + n * count, dual + n * D * count, ahead + n * D * count,
+                                shape.size, row, static_cast<T>(weight), step, forward);
+        });
       }
-      launch(cpu, PrimalOfDual<T, D>{evidence, ahead, primal, grid}, images * count);
-      launch(cpu, DualStep<T, D>{primal, dual, ahead, grid, static_cast<T>(weight), step, forward},
-             images * count);
     }
     launch(cpu, PrimalOfDual<T, D>{evidence, dual, primal, grid}, images * count);
     launch(cpu, DualityGap<T, D>{primal, dual, ahead, grid, static_cast<T>(weight)},

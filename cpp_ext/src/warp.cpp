@@ -20,7 +20,7 @@ const Rows* rows_for(Shape in, Shape out) {
   const int last = in.dimension - 1;
   const bool fits = in.count() < (int64_t{1} << 30) && in.size[last] >= kShortestRow &&
                     out.size[last] >= kShortestRow;
-  return fits && rows() != nullptr && rows()->warp[0] != nullptr ? rows() : nullptr;
+  return fits && rows().warp[0] != nullptr ? &rows() : nullptr;
 }
 
 template <class Task>

@@ -79,8 +79,8 @@ void total_variation_denoise(Cpu cpu, const T* evidence, int64_t images, Shape s
 
 // variant.cpp
 
-/// What is in use: "scalar" (the functors alone), "baseline" (and loops over rows), "avx2",
-/// "avx512".
+/// What is in use: "scalar" (warp and exponential by the functors), "baseline" (by the vectors that
+/// every processor of the target has), "avx2", "avx512".
 std::string variant();
 
 /// Chooses another one, for tests and comparisons; false if this machine does not have it.

@@ -121,8 +121,8 @@ inline const PlainRows<double>& plain(const Rows& rows) {
   return rows.plain_double;
 }
 
-/// The table in use, or null for the functors.
-const Rows* rows();
+/// The table in use.
+const Rows& rows();
 
 /// Shortest row for which the vector kernels are written.
 constexpr int64_t kShortestRow = 8;

@@ -9,10 +9,11 @@
 
 /// A portable layer of vectors: `Vec<T, L>` has L lanes of 32 bits, in as many registers as the
 /// instruction set of this compilation needs. Arithmetic is the compiler's own on its vector types
-/// (GCC 12, Clang, AppleClang); nothing here names an instruction but `any`. A compiler without
-/// these types defines no NCR_VECTORS, and the plain functors of include/ncr run instead.
+/// (GCC 12, Clang, AppleClang); only `any`, `load_some` and `store_some` name an instruction. A
+/// compiler without these types (or NCR_PLAIN) defines no NCR_VECTORS, and the functors of
+/// include/ncr run instead.
 
-#if defined(__has_builtin) && !defined(__CUDACC__)
+#if defined(__has_builtin) && !defined(__CUDACC__) && !defined(NCR_PLAIN)
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
 #define NCR_VECTORS
 #endif
