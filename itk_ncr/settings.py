@@ -45,8 +45,8 @@ PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
 FILLS = ("smooth", "partner", "mirror")
 """How :func:`itk_ncr.fill_lesion` may fill."""
 
-MOVED_MM = 1.0
-"""Distance beyond which :func:`itk_ncr.follow` calls tissue moved."""
+TEMPLATE_ITERATIONS = 3
+"""How often :func:`itk_ncr.template` registers all images to their mean."""
 
 # Of a training.
 RECIPES = (

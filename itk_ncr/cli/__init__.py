@@ -51,6 +51,7 @@ COMMANDS = (
     "bids",
     "vote",
     "follow",
+    "template",
     "apply",
     "convert",
     "segment",

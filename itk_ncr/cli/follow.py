@@ -11,7 +11,6 @@ import click
 from itk_ncr import runs
 from itk_ncr.cli import options
 from itk_ncr.cli.console import note, progress_bar
-from itk_ncr.settings import MOVED_MM
 
 
 @click.command(
@@ -27,10 +26,8 @@ from itk_ncr.settings import MOVED_MM
     "--moved",
     "moved_mm",
     type=click.FloatRange(0, min_open=True),
-    default=MOVED_MM,
-    show_default=True,
     metavar="MM",
-    help="Distance beyond which tissue counts as moved, mm.",
+    help="Distance beyond which tissue counts as moved, mm. Default: 1, or two voxels.",
 )
 @options.output_options
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
@@ -39,7 +36,7 @@ from itk_ncr.settings import MOVED_MM
 def follow(
     visits: tuple[Path, ...],
     output: Path,
-    moved_mm: float,
+    moved_mm: float | None,
     ending: str | None,
     report: bool,
     overwrite: bool,

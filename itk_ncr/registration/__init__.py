@@ -12,8 +12,11 @@ from itk_ncr.registration.studies import (
     CommonSpace,
     FollowResult,
     Interval,
+    Round,
+    TemplateResult,
     VoteResult,
     follow,
+    template,
     vote,
 )
 from itk_ncr.settings import ENGINES, METHODS, RegistrationSettings
@@ -37,10 +40,13 @@ __all__ = [
     "RegistrationResult",
     "RegistrationSettings",
     "Request",
+    "Round",
+    "TemplateResult",
     "VoteResult",
     "affine_of",
     "fill_lesion",
     "follow",
     "register",
+    "template",
     "vote",
 ]

@@ -22,6 +22,7 @@ from itk_ncr.runs.planning import plan_cohort, run_cohort
 from itk_ncr.runs.record import voxels_hash
 from itk_ncr.runs.single import PairRun, run_pair, save_result
 from itk_ncr.runs.table import Pair, read_pairs
+from itk_ncr.runs.templates import images_of, masks_for, save_template
 from itk_ncr.runs.threads import limit_threads
 from itk_ncr.runs.votes import save_vote
 
@@ -47,7 +48,9 @@ __all__ = [
     "format_for",
     "heard_warnings",
     "holds_files",
+    "images_of",
     "limit_threads",
+    "masks_for",
     "plan_bids",
     "plan_cohort",
     "read_pairs",
@@ -58,6 +61,7 @@ __all__ = [
     "run_pair",
     "save_follow",
     "save_result",
+    "save_template",
     "save_vote",
     "sole_run",
     "summarise_bids",

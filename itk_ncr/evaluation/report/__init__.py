@@ -6,6 +6,7 @@ from itk_ncr.evaluation.report.follow import follow_figures, follow_page
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pair_report import pair_page, write_pair_report
 from itk_ncr.evaluation.report.stored import StoredRegistration
+from itk_ncr.evaluation.report.template import template_figures, template_page
 from itk_ncr.evaluation.report.verdict import Verdict, judge, verdict_of
 from itk_ncr.evaluation.report.vote import vote_figures, vote_page
 
@@ -18,6 +19,8 @@ __all__ = [
     "follow_page",
     "judge",
     "pair_page",
+    "template_figures",
+    "template_page",
     "verdict_of",
     "vote_figures",
     "vote_page",

@@ -2,6 +2,18 @@
 
 from itk_ncr.registration.studies.common_space import CommonSpace
 from itk_ncr.registration.studies.follow import FollowResult, Interval, follow
+from itk_ncr.registration.studies.template import Round, TemplateResult, template
 from itk_ncr.registration.studies.vote import Ballot, VoteResult, vote
 
-__all__ = ["Ballot", "CommonSpace", "FollowResult", "Interval", "VoteResult", "follow", "vote"]
+__all__ = [
+    "Ballot",
+    "CommonSpace",
+    "FollowResult",
+    "Interval",
+    "Round",
+    "TemplateResult",
+    "VoteResult",
+    "follow",
+    "template",
+    "vote",
+]

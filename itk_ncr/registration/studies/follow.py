@@ -34,13 +34,15 @@ from itk_ncr.registration.studies.common_space import (
     mean_affine,
 )
 from itk_ncr.registration.studies.given import GivenImage, part_of, require_different
-from itk_ncr.settings import MOVED_MM, RegistrationSettings
+from itk_ncr.settings import RegistrationSettings
 
 if TYPE_CHECKING:
     from itk_ncr.evaluation import Page
 
 # The surroundings of a changed region: voxels this far from it, in voxels.
 SHELL = (2, 5)
+# Tissue counts as moved beyond this distance, mm, and beyond so many voxels: less is noise.
+MOVED_MM, MOVED_VOXELS = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class FollowResult:
 def follow(
     visits: Sequence[Any],
     *,
-    moved_mm: float = MOVED_MM,
+    moved_mm: float | None = None,
     progress: Progress | None = None,
     abort: Abort | None = None,
     **settings: Any,
@@ -171,8 +173,9 @@ def follow(
     ----------
     visits : sequence of images or paths
         Two or more of one contrast, in the order of time.
-    moved_mm : float
-        Tissue that both visits show counts as moved beyond this distance, mm.
+    moved_mm : float, optional
+        Tissue that both visits show counts as moved beyond this distance, mm. Default: 1 mm, or
+        two voxels of the middle where that is more.
     progress, abort : callable, optional
         As for :func:`itk_ncr.register`.
     **settings
@@ -198,7 +201,7 @@ def follow(
         )
     if len(visits) < 2:
         raise ArgumentError(f"visits must be two or more; got {len(visits)}. Add the other visits.")
-    if not moved_mm > 0:
+    if moved_mm is not None and not moved_mm > 0:
         raise ArgumentError(f"moved_mm must be a positive number of mm; got {moved_mm!r}.")
     given = [GivenImage.of(visit, f"visit {n}") for n, visit in enumerate(visits, 1)]
     require_different(given)
@@ -223,9 +226,11 @@ def follow(
 def _compared(
     given: Sequence[GivenImage],
     results: Sequence[tuple[RegistrationResult, RegistrationResult]],
-    moved_mm: float,
+    moved_mm: float | None,
 ) -> FollowResult:
     space = common_space(given[0].image.grid, _from_first(results))
+    if moved_mm is None:
+        moved_mm = max(MOVED_MM, MOVED_VOXELS * max(space.grid.spacing))
     visits = tuple(
         resample(one.image, space.grid, displacement=displacement)
         for one, displacement in zip(given, space.displacements, strict=True)
