@@ -42,7 +42,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             for part in line.split(";"):
                 words = shlex.split(part.replace("$i", "1"), comments=True)
                 starts = [n for n, word in enumerate(words) if word in ("itk-ncr", "itk_ncr")]
-                if starts:
+                if starts and words[1] != "build":  # docker build -t itk-ncr
                     yield page.name, words[starts[0] + 1 :]
 
 
