@@ -140,7 +140,7 @@ class _RegisterOutputs(TraitedSpec):
     jacobian = File(exists=True, desc="determinant of x -> x + u(x)")
     labels = File(exists=True, desc="label map of the input `labels` on FIXED")
     transform = File(exists=True, desc="the map for ITK, SimpleITK, ANTs and 3D Slicer")
-    transform_inverse = File(exists=True, desc="the way back, for the same programs")
+    transform_inverse = File(exists=True, desc="its inverse, for the same programs")
     summary = File(exists=True, desc="settings, versions, hashes, figures, warnings")
     report = File(exists=True, desc="page with all of it")
     overview = File(exists=True, desc="all of it at a glance")

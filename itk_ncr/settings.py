@@ -35,15 +35,15 @@ METHODS = (
     "varreg",
     "chen",
 )
-"""What ``method`` may be: "ncr", or a row of ``itk_ncr.registration.REGISTRATIONS``."""
+"""Values of ``method``: "ncr", or a row of ``itk_ncr.registration.REGISTRATIONS``."""
 
 ENGINES = ("auto", "network", "instance")
-"""What ``engine`` may be: whichever fits, a trained network, the solver alone."""
+"""Values of ``engine``: whichever fits, a trained network, the solver alone."""
 PRESETS = ("auto", "brain-t1", "oct", "mri-3d", "mri-2d", "multimodal")
-"""What ``preset`` may be: "auto", or a row of ``CONTRASTS`` or ``SOLVER_PRESETS``."""
+"""Values of ``preset``: "auto", or a row of ``CONTRASTS`` or ``SOLVER_PRESETS``."""
 
 FILLS = ("smooth", "partner", "mirror")
-"""How :func:`itk_ncr.fill_lesion` may fill."""
+"""Kinds of fill of :func:`itk_ncr.fill_lesion`."""
 
 TEMPLATE_ITERATIONS = 3
 """How often :func:`itk_ncr.template` registers all images to their mean."""
@@ -59,20 +59,20 @@ RECIPES = (
     "synthetic-3d",
     "oct-2d",
 )
-"""What ``preset`` of a training may be."""
+"""Values of ``preset`` of a training."""
 BUDGETS = ("full", "small")
-"""How long a recipe trains: as it was meant, or what two CPU cores can do."""
+"""Length of a training: the full recipe, or what two CPU cores can do."""
 VARIANTS = ("regnet", "ncr-b", "ncr-u", "ncr-s", "voxelmorph")
-"""What a training makes; see docs/training.md."""
+"""Variants of the network; see docs/training.md."""
 PRECISIONS = ("float32", "bfloat16")
 """Number types of the convolutions."""
 ARCHITECTURES = ("ncr-net", "ncr-pyramid")
 """Networks that a training can make."""
 SCHEDULES = ("steps", "cosine")
-"""How the learning rate goes."""
+"""Schedules of the learning rate."""
 
 GIVEN = "given"
-"""The word for an affine that the caller brought, in a record of settings."""
+"""Value of ``affine`` in a record of settings where the caller gave a map."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Setting:
     help : str
         For the command line, the docs and ``help(itk_ncr.register)``.
     words : tuple of str
-        All that it may be; empty for a number or any text.
+        Allowed values; empty for a number or any text.
     least, most : int, optional
-        Bounds that it may reach.
+        Inclusive bounds.
     positive : bool
         Whether it must be greater than 0.
     advice : str

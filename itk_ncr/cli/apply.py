@@ -215,8 +215,8 @@ def _read_points(path: Path, dimension: int) -> _Table:
     if missing or needless:
         raise InputError(
             f"points '{path}' must have a heading with the columns {', '.join(wanted)}"
-            f"{' and no z, for the run is 2D' * needless}; got {', '.join(heading) or 'nothing'}. "
-            "Name the columns; the unit is mm, LPS."
+            f"{' and no z, because the run is 2D' * needless}; got "
+            f"{', '.join(heading) or 'nothing'}. Name the columns; the unit is mm, LPS."
         )
     columns = [names.index(name) for name in wanted]
     points = np.empty((len(rows), dimension))

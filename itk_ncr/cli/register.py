@@ -82,7 +82,7 @@ def register(
     jacobian              determinant of x -> x + displacement(x)
     labels                the label map of --labels on FIXED
     transform.h5          the same map for ITK, SimpleITK, ANTs and 3D Slicer
-    transform_inverse.h5  the way back, for the same programs
+    transform_inverse.h5  its inverse, for the same programs
     summary.json          settings, versions, hashes, figures of quality, warnings
     report.html           a page to see all of it on, and what to check
     overview.png          all of it at a glance (needs matplotlib)

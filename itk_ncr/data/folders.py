@@ -207,4 +207,4 @@ def _notes(others: list[Path]) -> tuple[str, ...]:
         return ()
     names = ", ".join(file.name + "/" * file.is_dir() for file in others[:5])
     more = ", ..." if len(others) > 5 else ""
-    return (f"not used, for they are not image files: {names}{more}",)
+    return (f"not used, because they are not image files: {names}{more}",)

@@ -127,7 +127,7 @@ def _require_size(size: tuple[int, ...], dimension: int, step: int) -> None:
     shown = "x".join(map(str, size))
     if len(size) != dimension:
         raise ArgumentError(
-            f"size must have {dimension} numbers, for the network is {dimension}D; got {shown}."
+            f"size must have {dimension} numbers, because the network is {dimension}D; got {shown}."
         )
     if any(n < step or n % step for n in size):
         padded = "x".join(str(max(1, -(-n // step)) * step) for n in size)

@@ -69,7 +69,7 @@ class Plan:
     start : StoredModel, optional
         Whose weights to begin with.
     code : str
-        Which code trains: that of now, for a checkout may change meanwhile.
+        Version of the code at the start, because a checkout may change meanwhile.
     """
 
     manifest: Manifest

@@ -160,7 +160,7 @@ def test_a_run_carries_its_moving_image_as_it_did(registered, pair, run, read, t
     [
         ("p.csv", "", "must have a heading"),
         ("p.csv", "a,b\n1,2\n", "columns x, y; got a, b"),
-        ("p.csv", "x,y,z\n1,2,3\n", "columns x, y and no z, for the run is 2D; got x, y, z"),
+        ("p.csv", "x,y,z\n1,2,3\n", "columns x, y and no z, because the run is 2D; got x, y, z"),
         ("p.csv", "x,x,y\n1,2,3\n", "columns x, y; got x, x, y"),
         ("p.csv", "x,y\n1,left\n", "must hold numbers; got '1,left' in line 2"),
         (

@@ -55,7 +55,7 @@ def test_the_file_holds_the_network_of_the_model(run, model, tmp_path):
         (["-o", "nowhere/model.onnx"], "must be a folder"),
         (["-o", "model.onnx", "--size", "32"], "is not a size"),
         (["-o", "model.onnx", "--size", "32x33"], "got 32x33. Take 32x48"),
-        (["-o", "model.onnx", "--size", "32x32x32"], "2 numbers, for the network is 2D"),
+        (["-o", "model.onnx", "--size", "32x32x32"], "2 numbers, because the network is 2D"),
     ],
 )
 def test_a_wrong_call_writes_nothing_and_says_why(words, reason, run, model, tmp_path, monkeypatch):

@@ -70,7 +70,7 @@ def test_a_folder_gives_one_image_per_patient_with_its_label_map(tmp_path) -> No
         "ann": "ann_seg.nii.gz", "bob_t1": "bob_seg.nii.gz", "cleo": None,
         "dan": "dan-SEG.nii.gz", "eve": "eve.Labels.nii.gz",
     }  # fmt: skip
-    assert manifest.notes == ("not used, for they are not image files: notes.txt, series/",)
+    assert manifest.notes == ("not used, because they are not image files: notes.txt, series/",)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_size_that_does_not_fit_is_refused(lively, tmp_path):
     for size, said in {
         (32, 40): "multiples of 16; got 32x40. Take 32x48 and pad",
         (0, 16): "multiples of 16; got 0x16. Take 16x16 and pad",
-        (32, 32, 32): "must have 2 numbers, for the network is 2D; got 32x32x32",
+        (32, 32, 32): "must have 2 numbers, because the network is 2D; got 32x32x32",
     }.items():
         with pytest.raises(ArgumentError, match=said):
             write_onnx(network, tmp_path / "model.onnx", size=size)

@@ -124,7 +124,7 @@ def study_page(
     Parameters
     ----------
     kind : str
-        What kind of page, for its head.
+        Kind of page, for its head.
     title, sentence : str
         What it is about, and the main finding.
     tiles : sequence of (str, str)

@@ -113,7 +113,7 @@ def _place(
     column: NDArray[np.float64],
     spacing: NDArray[np.float64],
 ) -> Place:
-    """Axes at right angles: the stack's is kept, for it is known best, and the rows are turned."""
+    """Axes at right angles: the stack's is kept, being known best, and the rows are turned."""
     distance = float(np.linalg.norm(step))
     normal = step / distance
     row = row - (row @ normal) * normal

@@ -269,7 +269,7 @@ class Perceptron:
     def __call__(self, cues: Sequence[Tensor]) -> Tensor:
         """Log-odds, (1, 1, *spatial), of cues (1, channels, *spatial) in order.
 
-        In blocks of voxels, for the hidden layers are many times as large as an image.
+        In blocks of voxels, because the hidden layers are many times as large as an image.
         """
         shape = cues[0].shape[2:]
         channels = [channel.flatten() for group in cues for channel in group[0]]
