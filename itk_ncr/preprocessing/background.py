@@ -134,8 +134,18 @@ def find_background(values: Array, valid: Mask) -> Background | None:
 
 
 def surrounded(valid: Mask) -> bool:
-    """Whether voxels without a value lie around the others."""
-    return bool((~valid[border(np.ones_like(valid))]).mean() > SURROUNDING_SHARE)
+    """Whether voxels without a value lie around the others, within the box that holds those.
+
+    A frame around the whole image does not count: the image was padded, its object was not cut out.
+    """
+    box = []
+    for axis in range(valid.ndim):
+        along = np.flatnonzero(valid.any(tuple(a for a in range(valid.ndim) if a != axis)))
+        if not len(along):
+            return True
+        box.append(slice(along[0], along[-1] + 1))
+    inner = valid[tuple(box)]
+    return bool((~inner[border(np.ones_like(inner))]).mean() > SURROUNDING_SHARE)
 
 
 def sampled(values: Array, among: Mask, most: int = SAMPLE) -> Array:

@@ -97,6 +97,16 @@ def test_padding_is_neither_object_nor_scale(shape, value, make) -> None:
 
 
 @shapes
+@pytest.mark.parametrize("value", [np.nan, -2000])
+def test_padding_around_a_head_that_leaves_little_air_changes_nothing(shape, value) -> None:
+    tight = head(shape)[(slice(2, -2),) * len(shape)]
+    tight += np.abs(noise(tight.shape, 1))
+    plain, twin = normalise(tight), inner(normalise(padded(tight, value)))
+    assert np.array_equal(plain.foreground, twin.foreground)
+    assert np.array_equal(plain.values, twin.values)
+
+
+@shapes
 def test_a_stripped_brain_is_on_the_scale_that_networks_were_trained_on(shape) -> None:
     """Background 0, the brightest percent of the tissue cut off: so were all training images."""
     image = brain(shape)
