@@ -34,6 +34,7 @@ METHODS = (
     "enantiomorphic",
     "varreg",
     "chen",
+    "em",
 )
 """Values of ``method``: "ncr", or a row of ``itk_ncr.registration.REGISTRATIONS``."""
 

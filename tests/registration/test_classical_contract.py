@@ -162,7 +162,8 @@ def test_every_method_returns_a_whole_result(name, pair, results):
         assert image.grid == fixed.grid
         assert image.array.dtype == np.float32
     assert result.displacement_inverse.grid == moving.grid
-    assert not result.mask.array.any()
+    # Single dark voxels; .5 % were measured for em, none for chen.
+    assert result.quality.masked_fraction <= (0.01 if result.finds_mask else 0)
     assert result.finds_mask == CLASSICAL[name].finds_mask
     assert result.finds_mask or not result.noncorrespondence.array.any()
     assert result.quality.folding_fraction == 0

@@ -15,6 +15,7 @@ from itk_ncr.registration.classical.greedy import greedy
 from itk_ncr.registration.classical.syn import syn
 from itk_ncr.registration.filling.enantiomorphic import enantiomorphic
 from itk_ncr.registration.variational.chen import ChenOptions, chen
+from itk_ncr.registration.variational.em import EMOptions, em
 from itk_ncr.registration.variational.varreg import VarRegOptions, varreg
 from itk_ncr.settings import RegistrationSettings
 
@@ -30,6 +31,7 @@ CLASSICAL: dict[str, Method] = {
     "enantiomorphic": Method(enantiomorphic, "our mirror fill and solver", needs_lesion=True),
     "varreg": Method(varreg, "VarReg", options=VarRegOptions),
     "chen": Method(chen, "Chen's functional", options=ChenOptions, finds_mask=True),
+    "em": Method(em, "weighted registration", options=EMOptions, finds_mask=True),
 }
 
 
