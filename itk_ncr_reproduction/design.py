@@ -137,6 +137,8 @@ class Design:
 NETWORKS = ("regnet", "ncr-b", "ncr-u", "ncr-s")
 OURS = ("refined", "instance")
 CLASSICAL = ("demons", "bspline", "syn", "ants-syn", "elastix", "greedy")
+# After methods that the paper compares with or builds on.
+RIVALS = ("varreg", "chen", "em")
 
 
 def design(budget: str = "small", seed: int = 0) -> Design:
@@ -167,7 +169,7 @@ def _brains_2d(small: bool, seed: int) -> Experiment:
         # As published the lesions of the training are those of the test, L1 to L4, not random ones.
         replace(chosen.sampling, lesions=0.0, ignore_labels=IGNORED_LABELS),
         variants=(*NETWORKS, "voxelmorph"),
-        rows=("without", "affine", *NETWORKS, "voxelmorph", *CLASSICAL, *OURS),
+        rows=("without", "affine", *NETWORKS, "voxelmorph", *CLASSICAL, *RIVALS, *OURS),
         pairs=16 if small else None,
         strict_pairs=10 if small else None,
         strict_rows=("without", *NETWORKS, "voxelmorph", *OURS),

@@ -29,9 +29,13 @@ FOUND, TRUTH, GROWN, GRID = "#E69F00", "#56B4E9", "#009E73", "#56B4E9"
 SURFACE_COLOURS = {"ILM": "#56B4E9", "RPE": "#E69F00", "BM": "#CC79A7"}
 LINES_ACROSS = 24
 PANEL_INCHES = 2.1
-BOXED = ("without", "voxelmorph", "ants-syn", "greedy", "instance", "regnet", "ncr-s", "refined")
+BOXED = (
+    "without", "voxelmorph", "varreg", "ants-syn", "greedy", "instance", "regnet", "ncr-s",
+    "refined",
+)  # fmt: skip
 BOX_COLOURS = (
-    "#BBBBBB", "#CC79A7", "#56B4E9", "#0072B2", "#009E73", "#F0E442", "#E69F00", "#D55E00",
+    "#BBBBBB", "#CC79A7", "#777777", "#56B4E9", "#0072B2", "#009E73", "#F0E442", "#E69F00",
+    "#D55E00",
 )  # fmt: skip
 
 
@@ -174,9 +178,10 @@ def _figure_5(found: Reproduction) -> tuple[Figure, str]:
     figure.tight_layout(rect=(0, 0, 1, 0.96))
     figure.legend(handles=handles, ncols=len(handles), fontsize=8, loc="upper center")
     missing = " and ".join(SLOTS[5])
+    there = "is" if len(SLOTS[5]) == 1 else "are"
     caption = (
         "**Figure 5.** Overlap of labels in 2D before registration and after it by several "
-        f"methods. {missing}, which the paper shows, are not in this package yet."
+        f"methods. {missing}, which the paper shows, {there} not in this package yet."
     )
     return figure, caption
 

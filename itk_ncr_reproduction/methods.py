@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from itk_ncr.registration.classical import CLASSICAL
+
+# Compared by the star: the best among the versions of NCR-Net.
+NCR_VERSIONS = ("ncr-b", "ncr-u", "ncr-s")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -33,6 +38,16 @@ class Method:
         """False for the images as they are."""
         return self.variant is not None or bool(self.options)
 
+    @property
+    def finds_mask(self) -> bool:
+        """Whether it returns a noncorrespondence mask of its own."""
+        if self.variant is not None:
+            return self.variant in NCR_VERSIONS
+        row = self.options.get("method")
+        if row is not None:
+            return CLASSICAL[row].finds_mask
+        return self.options.get("engine") == "instance"
+
 
 def _network(title: str, variant: str, **options: Any) -> Method:
     return Method(title, variant, {"engine": "network", "refine": 0} | options)
@@ -56,11 +71,12 @@ METHODS: dict[str, Method] = {
     "ants-syn": _classical("SyN (ANTs)", "ants-syn"),
     "elastix": _classical("elastix", "elastix"),
     "greedy": _classical("greedy", "greedy"),
+    "varreg": _classical("VarReg", "varreg"),
+    "chen": _classical("Chen", "chen"),
+    "em": _classical("EM", "em"),
     "refined": _network("NCR-Net s + refinement", "ncr-s", refine=60),
     "instance": Method("per-pair solver", options={"engine": "instance"}, preset=True),
 }
 
-# Compared by the star: the best among the versions of NCR-Net.
-NCR_VERSIONS = ("ncr-b", "ncr-u", "ncr-s")
 # Rows of the paper whose methods this package does not have yet.
-SLOTS = {2: (), 3: ("ProbReg",), 4: (), 5: ("DRAMMS", "VarReg")}
+SLOTS = {2: (), 3: ("ProbReg",), 4: (), 5: ("DRAMMS",)}

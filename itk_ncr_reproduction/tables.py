@@ -250,11 +250,7 @@ def _table_3(
     columns += [
         Column(f"found {v}, %", "detected", v, digits=1, factor=100, tested=False) for v in LESIONS
     ]
-    rows = [
-        key
-        for key in found.design.experiment(experiment).rows
-        if METHODS[key].variant in NCR_VERSIONS or key == "instance"
-    ]
+    rows = [key for key in found.design.experiment(experiment).rows if METHODS[key].finds_mask]
     detection = printed.DETECTION_3D if axes == "3D" else (None,) * len(LESIONS)
     beside = {
         key: [*th, *rg, *(detection if key in METHODS else (None,) * len(LESIONS))]
