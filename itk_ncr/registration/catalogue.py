@@ -42,9 +42,9 @@ CATALOGUE: dict[str, Entry] = {
     "elastix": Entry(_MAP, "extra [elastix]", "1.3, -"),
     "greedy": Entry(_MAP, "extra [greedy]", "0.3, 10"),
     "enantiomorphic": Entry(_MAP, "a lesion mask, symmetric anatomy", "-, -"),
-    "varreg": Entry(_MAP, "nothing", "0.9, -"),
-    "chen": Entry(_BOTH, "nothing", "1.4, -"),
-    "em": Entry(_BOTH, "nothing", "1.6, -"),
+    "varreg": Entry(_MAP, "nothing", "-, -"),
+    "chen": Entry(_BOTH, "nothing", "-, -"),
+    "em": Entry(_BOTH, "nothing", "-, -"),
 }
 
 
