@@ -421,7 +421,7 @@ def test_two_contrasts_need_a_method_that_knows_them(pair):
 
 
 @pytest.mark.parametrize(
-    "method", ["demons", "symmetric-demons", "bspline", "syn", "varreg", "chen"]
+    "method", ["demons", "symmetric-demons", "bspline", "syn", "varreg", "chen", "em"]
 )
 def test_abort_stops_in_the_middle(method, pair, capfd):
     need(method)
