@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from itk_ncr import __version__
-from itk_ncr.checkpoints import named_folder
 from itk_ncr.errors import InputError, NCRError
 from itk_ncr.runs.cohort import (
     MARK,
@@ -259,8 +258,11 @@ def _bytes(path: Path) -> int:
 def _settled(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with the absolute path of the model."""
     model = settings.get("model")
-    if model is not None and named_folder(str(model)) is None and os.path.isdir(model):
-        return {**settings, "model": os.path.abspath(model)}
+    if model is not None:
+        from itk_ncr.checkpoints import named_folder
+
+        if named_folder(str(model)) is None and os.path.isdir(model):
+            return {**settings, "model": os.path.abspath(model)}
     return dict(settings)
 
 
