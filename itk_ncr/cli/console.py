@@ -30,13 +30,17 @@ _NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Progress = Callable[[float, str], None]
 
 
-class OneLineErrors(click.Group):
-    """A group whose commands fail with one line ``error: …`` and a status, never a traceback."""
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the order of their definition."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Commands in the order in which they were added; click would sort them."""
+        """Names of the commands; click would sort them."""
         del ctx
         return list(self.commands)
+
+
+class OneLineErrors(OrderedGroup):
+    """A group whose commands fail with one line ``error: …`` and a status, never a traceback."""
 
     def main(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from itk_ncr.cli.console import note
+from itk_ncr.cli.console import OrderedGroup, note
 from itk_ncr.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ NONE = "no models are installed; registering a pair needs none"
 PIPE_WIDTH = 160
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=OrderedGroup, invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
     """List, show, verify, add and remove trained models."""
@@ -26,7 +26,7 @@ def models(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@models.command("list")
+@models.command("list", short_help="List shipped and added models.")
 @click.option("--json", "as_json", is_flag=True, help="Print all descriptions as JSON.")
 def list_models(as_json: bool) -> None:
     """List the models that come with the package, and those you have added."""
