@@ -262,7 +262,7 @@ def test_an_image_that_lies_elsewhere_is_remarked(shifted, ramp, save, run, tmp_
     sitk.WriteImage(far, str(tmp_path / "far.nrrd"))
     result = run("apply", shifted, tmp_path / "far.nrrd", "-o", tmp_path / "out.nrrd", "-q")
     assert result.exit_code == 0
-    assert result.stderr.startswith("note: nothing of ")
+    assert result.stderr.startswith("note: no voxel of ")
     near = save(ramp, tmp_path / "near.nrrd")
     assert run("apply", shifted, near, "-o", tmp_path / "near_out.nrrd", "-q").stderr == ""
 

@@ -53,7 +53,7 @@ def test_in_the_order_of_time_reversed_the_same_tissue_vanishes(growth):
     visits, found, _ = growth
     back = itk_ncr.follow(visits[::-1], affine="none", threads=1)
     forth = found.intervals[0].appeared_volume
-    assert back.intervals[0].vanished_volume == pytest.approx(forth, rel=0.02)
+    assert back.intervals[0].vanished_volume == pytest.approx(forth, rel=0.05)
     assert back.intervals[0].appeared_volume < 0.05 * forth
 
 
