@@ -68,7 +68,7 @@ def follow(
         result = registration.follow(
             visits, moved_mm=moved_mm, progress=progress, **options.keywords(settings)
         )
-    record = runs.save_follow(
+    record = runs.save_study(
         result, output, ending=suffix, report=report, overwrite=overwrite, note=note
     )
     options.warn_all(result.warnings)

@@ -84,7 +84,7 @@ def template(
             progress=progress,
             **options.keywords(settings),
         )
-    record = runs.save_template(
+    record = runs.save_study(
         result, output, ending=suffix, report=report, overwrite=overwrite, note=note
     )
     options.warn_all(result.warnings)

@@ -82,7 +82,7 @@ def vote(
             **given,
             **options.keywords(settings),
         )
-    record = runs.save_vote(
+    record = runs.save_study(
         result, output, ending=suffix, report=report, overwrite=overwrite, note=note
     )
     options.warn_all(result.warnings)

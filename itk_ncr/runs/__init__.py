@@ -3,7 +3,6 @@
 from itk_ncr.files import fingerprint, holds_files, sole_run
 from itk_ncr.runs.bids import BidsGroup, BidsImage, BidsPlan, plan_bids, summarise_bids
 from itk_ncr.runs.cohort import Cohort, CohortPlan, CohortProgress
-from itk_ncr.runs.follows import save_follow
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
 from itk_ncr.runs.machine import cpus, environment
@@ -21,10 +20,9 @@ from itk_ncr.runs.outputs import (
 from itk_ncr.runs.planning import plan_cohort, run_cohort
 from itk_ncr.runs.record import voxels_hash
 from itk_ncr.runs.single import PairRun, run_pair, save_result
+from itk_ncr.runs.studies import images_of, masks_for, save_study
 from itk_ncr.runs.table import Pair, read_pairs
-from itk_ncr.runs.templates import images_of, masks_for, save_template
 from itk_ncr.runs.threads import limit_threads
-from itk_ncr.runs.votes import save_vote
 
 __all__ = [
     "FORMATS",
@@ -59,10 +57,8 @@ __all__ = [
     "require_writable",
     "run_cohort",
     "run_pair",
-    "save_follow",
     "save_result",
-    "save_template",
-    "save_vote",
+    "save_study",
     "sole_run",
     "summarise_bids",
     "voxels_hash",

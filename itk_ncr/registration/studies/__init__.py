@@ -2,6 +2,7 @@
 
 from itk_ncr.registration.studies.common_space import CommonSpace
 from itk_ncr.registration.studies.follow import FollowResult, Interval, follow
+from itk_ncr.registration.studies.result import StudyResult
 from itk_ncr.registration.studies.template import Round, TemplateResult, template
 from itk_ncr.registration.studies.vote import Ballot, VoteResult, vote
 
@@ -11,6 +12,7 @@ __all__ = [
     "FollowResult",
     "Interval",
     "Round",
+    "StudyResult",
     "TemplateResult",
     "VoteResult",
     "follow",

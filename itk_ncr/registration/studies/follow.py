@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +33,8 @@ from itk_ncr.registration.studies.common_space import (
     mean_affine,
 )
 from itk_ncr.registration.studies.given import GivenImage, part_of, require_different
+from itk_ncr.registration.studies.result import StudyResult
 from itk_ncr.settings import RegistrationSettings
-
-if TYPE_CHECKING:
-    from itk_ncr.evaluation import Page
 
 # The surroundings of a changed region: voxels this far from it, in voxels.
 SHELL = (2, 5)
@@ -77,7 +74,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class FollowResult:
+class FollowResult(StudyResult):
     """Visits of a patient in the space in their middle.
 
     Attributes
@@ -99,6 +96,8 @@ class FollowResult:
     sources : tuple of mapping
         Path and SHA-256 of the visits that were given as files.
     """
+
+    command = "follow"
 
     names: tuple[str, ...]
     visits: tuple[Image, ...]
@@ -124,39 +123,6 @@ class FollowResult:
         """How many visits, and the volumes."""
         volumes = ", ".join(f"{volume:.3g}" for volume in self.volumes)
         return f"<FollowResult of {len(self.names)} visits: {volumes} {self.unit} of change>"
-
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        ending: str | None = None,
-        report: bool = True,
-        overwrite: bool = False,
-    ) -> Path:
-        """Write images, masks, transforms, record and page, as ``itk-ncr follow`` does.
-
-        Parameters
-        ----------
-        folder : path
-            Made if it does not exist.
-        ending, report, overwrite
-            As for :meth:`itk_ncr.RegistrationResult.save`.
-
-        Returns
-        -------
-        Path
-            The folder.
-        """
-        from itk_ncr.runs import save_follow
-
-        save_follow(self, Path(folder), ending=ending, report=report, overwrite=overwrite)
-        return Path(folder)
-
-    def report(self) -> Page:
-        """The page of ``report.html``: a notebook shows it, ``.save(path)`` writes it."""
-        from itk_ncr.evaluation import follow_page
-
-        return follow_page(self)
 
 
 def follow(

@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,8 @@ from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.solver import fill
 from itk_ncr.registration.studies.common_space import ChartMap, CommonSpace, common_space
 from itk_ncr.registration.studies.given import GivenImage, part_of, require_different
+from itk_ncr.registration.studies.result import StudyResult
 from itk_ncr.settings import TEMPLATE_ITERATIONS, RegistrationSettings
-
-if TYPE_CHECKING:
-    from itk_ncr.evaluation import Page
 
 # Weights below this are no support: their mean would be noise.
 LEAST_WEIGHT = 1e-3
@@ -56,7 +53,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class TemplateResult:
+class TemplateResult(StudyResult):
     """The mean of several images and the maps from there to each of them.
 
     Attributes
@@ -82,6 +79,8 @@ class TemplateResult:
         Path and SHA-256 of the images that were given as files.
     """
 
+    command = "template"
+
     names: tuple[str, ...]
     template: Image
     support: Image
@@ -100,39 +99,6 @@ class TemplateResult:
             f"<TemplateResult of {len(self.names)} images: {self.template.grid.size}, sharpness "
             f"{last.sharpness:.2f}, shift {last.shift_mm:.2g} mm>"
         )
-
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        ending: str | None = None,
-        report: bool = True,
-        overwrite: bool = False,
-    ) -> Path:
-        """Write template, maps, masks, record and page, as ``itk-ncr template`` does.
-
-        Parameters
-        ----------
-        folder : path
-            Made if it does not exist.
-        ending, report, overwrite
-            As for :meth:`itk_ncr.RegistrationResult.save`.
-
-        Returns
-        -------
-        Path
-            The folder.
-        """
-        from itk_ncr.runs import save_template
-
-        save_template(self, Path(folder), ending=ending, report=report, overwrite=overwrite)
-        return Path(folder)
-
-    def report(self) -> Page:
-        """The page of ``report.html``: a notebook shows it, ``.save(path)`` writes it."""
-        from itk_ncr.evaluation import template_page
-
-        return template_page(self)
 
 
 def template(

@@ -11,8 +11,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +29,8 @@ from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.result import RegistrationResult, masked_share
 from itk_ncr.registration.solver import Pair, mask_level_set
 from itk_ncr.registration.studies.given import GivenImage, name_of, part_of, require_different
+from itk_ncr.registration.studies.result import StudyResult
 from itk_ncr.settings import RegistrationSettings
-
-if TYPE_CHECKING:
-    from itk_ncr.evaluation import Page
 
 # Log-odds of a single image beyond these count as these: one image must not outvote all others.
 MOST_CERTAIN = 4.0
@@ -73,7 +70,7 @@ class Ballot:
 
 
 @dataclass(frozen=True)
-class VoteResult:
+class VoteResult(StudyResult):
     """Result of a vote of several moving images about a fixed one.
 
     Attributes
@@ -96,6 +93,8 @@ class VoteResult:
     source : mapping, optional
         Path and SHA-256 of the fixed image, if it was given as a file.
     """
+
+    command = "vote"
 
     fixed: Image
     noncorrespondence: Image
@@ -125,39 +124,6 @@ class VoteResult:
             f"<VoteResult of {len(self.ballots)} images: fixed {self.fixed.grid.size}, masked "
             f"{100 * self.masked_fraction:.3g} %, {len(self.failures)} failed>"
         )
-
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        ending: str | None = None,
-        report: bool = True,
-        overwrite: bool = False,
-    ) -> Path:
-        """Write masks, maps, transforms, record and page to a folder, as ``itk-ncr vote`` does.
-
-        Parameters
-        ----------
-        folder : path
-            Made if it does not exist.
-        ending, report, overwrite
-            As for :meth:`itk_ncr.RegistrationResult.save`.
-
-        Returns
-        -------
-        Path
-            The folder.
-        """
-        from itk_ncr.runs import save_vote
-
-        save_vote(self, Path(folder), ending=ending, report=report, overwrite=overwrite)
-        return Path(folder)
-
-    def report(self) -> Page:
-        """The page of ``report.html``: a notebook shows it, ``.save(path)`` writes it."""
-        from itk_ncr.evaluation import vote_page
-
-        return vote_page(self)
 
 
 def vote(

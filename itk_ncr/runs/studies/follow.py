@@ -2,64 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itk_ncr.runs.outputs import OutputFolder
-from itk_ncr.runs.single import ending_of
-from itk_ncr.runs.study import Study, write_study
-from itk_ncr.runs.writing import Note
+from itk_ncr.runs.studies.study import Study
 
 if TYPE_CHECKING:
-    from itk_ncr.evaluation import Page
     from itk_ncr.images import Image
     from itk_ncr.registration import FollowResult
 
-_log = logging.getLogger(__name__)
 
-
-def save_follow(
-    result: FollowResult,
-    output: Path,
-    *,
-    ending: str | None = None,
-    report: bool = True,
-    overwrite: bool = False,
-    note: Note = _log.info,
-) -> dict[str, Any]:
-    """Write a follow-up to a folder.
-
-    Parameters
-    ----------
-    result : FollowResult
-        The follow-up.
-    output : Path
-        Folder; made if it does not exist.
-    ending, report, overwrite
-        As for :meth:`itk_ncr.RegistrationResult.save`.
-    note : callable, optional
-        Gets remarks, one line each. Default: the log.
-
-    Returns
-    -------
-    dict
-        Content of ``summary.json``.
-    """
-    paths = [Path(source["path"]) for source in result.sources]
-    suffix = ending_of(ending, paths[0] if paths else None, result.visits[0])
-    folder = OutputFolder(output, overwrite, paths)
-    text = write_study(
-        _study(result), folder, suffix, sources=result.sources, report=report, note=note
-    )
-    read: dict[str, Any] = json.loads(text)
-    return read
-
-
-def _study(result: FollowResult) -> Study:
+def follow_study(result: FollowResult) -> Study:
+    """Files of a follow-up."""
     images: dict[str, Callable[[], Image]] = {}
     transforms = {}
     for number, visit in enumerate(result.visits, 1):
@@ -69,12 +25,14 @@ def _study(result: FollowResult) -> Study:
         for name in ("appeared", "vanished", "moved"):
             images[f"{name}_{number}"] = partial(getattr, interval, name)
 
-    def page(record: Mapping[str, Any]) -> Page:
-        from itk_ncr.evaluation import follow_page
-
-        return follow_page(result, record)
-
-    return Study("follow", images, _record(result), page, transforms)
+    return Study(
+        images=images,
+        record=_record(result),
+        transforms=transforms,
+        sources=result.sources,
+        first_image=result.visits[0],
+        first_file=Path(result.sources[0]["path"]) if result.sources else None,
+    )
 
 
 def _itself(image: Image) -> Image:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itk_ncr.errors import InputError
-from itk_ncr.runs.outputs import OutputFolder
-from itk_ncr.runs.single import ending_of
-from itk_ncr.runs.study import Study, write_study
-from itk_ncr.runs.writing import Note
+from itk_ncr.runs.studies.study import Study
 
 if TYPE_CHECKING:
-    from itk_ncr.evaluation import Page
     from itk_ncr.images import Image
     from itk_ncr.registration import TemplateResult
-
-_log = logging.getLogger(__name__)
 
 
 def images_of(folder: Path) -> list[Path]:
@@ -88,44 +80,8 @@ def masks_for(images: Sequence[Path], folder: Path) -> list[Path | None]:
     return [by_name.get(image.name) for image in images]
 
 
-def save_template(
-    result: TemplateResult,
-    output: Path,
-    *,
-    ending: str | None = None,
-    report: bool = True,
-    overwrite: bool = False,
-    note: Note = _log.info,
-) -> dict[str, Any]:
-    """Write a template to a folder.
-
-    Parameters
-    ----------
-    result : TemplateResult
-        The template.
-    output : Path
-        Folder; made if it does not exist.
-    ending, report, overwrite
-        As for :meth:`itk_ncr.RegistrationResult.save`.
-    note : callable, optional
-        Gets remarks, one line each. Default: the log.
-
-    Returns
-    -------
-    dict
-        Content of ``summary.json``.
-    """
-    paths = [Path(source["path"]) for source in result.sources]
-    suffix = ending_of(ending, paths[0] if paths else None, result.template)
-    folder = OutputFolder(output, overwrite, paths)
-    text = write_study(
-        _study(result), folder, suffix, sources=result.sources, report=report, note=note
-    )
-    read: dict[str, Any] = json.loads(text)
-    return read
-
-
-def _study(result: TemplateResult) -> Study:
+def template_study(result: TemplateResult) -> Study:
+    """Files of a template."""
     images: dict[str, Callable[[], Image]] = {
         name: partial(getattr, result, name) for name in ("template", "support", "spread")
     }
@@ -134,12 +90,14 @@ def _study(result: TemplateResult) -> Study:
         images[f"mask_{number}"] = partial(getattr, one, "mask_moving")
         transforms[f"transform_{number}"] = (None, result.space.displacements[number - 1])
 
-    def page(record: Mapping[str, Any]) -> Page:
-        from itk_ncr.evaluation import template_page
-
-        return template_page(result, record)
-
-    return Study("template", images, _record(result), page, transforms)
+    return Study(
+        images=images,
+        record=_record(result),
+        transforms=transforms,
+        sources=result.sources,
+        first_image=result.template,
+        first_file=Path(result.sources[0]["path"]) if result.sources else None,
+    )
 
 
 def _record(result: TemplateResult) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,9 @@ from itk_ncr.runs.record import as_json
 from itk_ncr.runs.writing import PAGE, Note
 
 if TYPE_CHECKING:
-    from itk_ncr.evaluation import Page
     from itk_ncr.geometry import AffineMap
     from itk_ncr.images import Image
+    from itk_ncr.registration.studies import StudyResult
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,25 @@ class Study:
 
     Attributes
     ----------
-    command : str
-        The command that makes such folders, "vote" for example.
     images : mapping of str to callable
         By name; each is made when it is written, for together they may not fit into memory.
     transforms : mapping of str to (AffineMap or None, Image)
         The maps ``x -> affine(x + deformation(x))`` by name.
     record : mapping
         Figures for ``summary.json``.
-    page : callable
-        Makes the page from the record.
+    sources : sequence of mapping
+        Path and hash of the inputs that are files.
+    first_image : Image
+        Decides the ending of the images, with ``first_file`` if it was read from one.
+    first_file : Path, optional
     """
 
-    command: str
     images: Mapping[str, Callable[[], Image]]
     record: Mapping[str, Any]
-    page: Callable[[Mapping[str, Any]], Page]
-    transforms: Mapping[str, tuple[AffineMap | None, Image]] = field(default_factory=dict)
+    transforms: Mapping[str, tuple[AffineMap | None, Image]]
+    sources: Sequence[Mapping[str, Any]]
+    first_image: Image
+    first_file: Path | None
 
     def names(self, suffix: str) -> list[str]:
         """Every file that may be written."""
@@ -54,10 +56,10 @@ class Study:
 
 def write_study(
     study: Study,
+    result: StudyResult,
     folder: OutputFolder,
     suffix: str,
     *,
-    sources: Sequence[Mapping[str, Any]] = (),
     report: bool = True,
     note: Note = lambda _: None,
 ) -> str:
@@ -66,11 +68,11 @@ def write_study(
     Parameters
     ----------
     study : Study
+    result : StudyResult
+        Shown by the page.
     folder : OutputFolder
     suffix : str
         Ending of the images.
-    sources : sequence of mapping
-        Path and hash of the inputs that are files.
     report : bool
         Draw ``report.html`` as well; one that fails costs a note, no more.
     note : callable
@@ -98,28 +100,32 @@ def write_study(
         except ImageWriteError as error:  # the hidden folder is not what the person asked for
             raise ImageWriteError(str(error).replace(str(stage), str(folder.folder))) from error
         record = {
-            "tool": f"itk-ncr {study.command}",
+            "tool": f"itk-ncr {result.command}",
             **study.record,
             "notice": NOTICE,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "inputs": {str(number): dict(entry) for number, entry in enumerate(sources, 1)},
+            "inputs": {str(number): dict(entry) for number, entry in enumerate(study.sources, 1)},
             "peak_memory_megabytes": peak_memory(),
             "versions": found["versions"],
             "kernels": found["kernels"],
             "platform": found["platform"],
         }
         if report:
-            outputs |= _draw(stage, study, record, note)
+            outputs |= _draw(stage, result, record, note)
         record["outputs"] = {**outputs, "summary": RECORD}
         text = as_json(record)
         write_text(stage / RECORD, text)
     return text
 
 
-def _draw(stage: Path, study: Study, record: Mapping[str, Any], note: Note) -> dict[str, str]:
+def _draw(
+    stage: Path, result: StudyResult, record: Mapping[str, Any], note: Note
+) -> dict[str, str]:
     """Draw the page; a failure does not lose the results."""
+    from itk_ncr.evaluation import study_page
+
     try:
-        study.page(record).save(stage / PAGE)
+        study_page(result, record).save(stage / PAGE)
     except Exception as error:
         known = isinstance(error, MissingDependencyError)
         why = str(error) if known else f"{type(error).__name__}: {error}"
