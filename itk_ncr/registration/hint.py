@@ -26,6 +26,8 @@ CONTRAST = "brain-t1"
 # Size of a brain without skull: litres, and in 2D the area of its larger axial sections in cm^2.
 # Brains on the grid of a template, which is larger than life, have 2 litres; heads 2.8 and more.
 BRAIN_SIZE = {2: (60.0, 320.0), 3: (0.7, 2.6)}
+# Whole heads, with or without neck, in litres; a trunk has more.
+HEAD_SIZE = (2.6, 7.0)
 UNIT_MM = {2: 10.0, 3: 100.0}
 # Grid on which the outline is measured, mm.
 MEASURED_MM = 3.0
@@ -46,7 +48,8 @@ HEALTHY_BULK, LEAST_TISSUE, BRIGHTEST = 0.68, 0.05, 1.2
 def network_opinion(aligned: Preparation) -> tuple[Support, ModelRecord] | None:
     """Log-odds of noncorrespondence by a shipped network, as far as they speak for it.
 
-    None where the images do not look like what a shipped model was trained on.
+    None where the images do not look like what a shipped model was trained on. Of heads only
+    what lies in the regions of interest is looked at; two heads without any get a note.
 
     Parameters
     ----------
@@ -61,21 +64,48 @@ def network_opinion(aligned: Preparation) -> tuple[Support, ModelRecord] | None:
         Of the model.
     """
     shipped = shipped_guess(CONTRAST, aligned.request.fixed.grid)
-    if shipped is None or (aligned.stripped is None and not _are_t1_brains(aligned)):
+    whole = aligned.stripped is None and _are_t1_brains(aligned)
+    within = not whole and (aligned.stripped is not None or _has_regions(aligned))
+    if not whole and not within and _are_heads(aligned):
+        aligned.notes.append(
+            "images are as large as whole heads: scalp, face and neck may be masked, and no "
+            "network looks for lesions. If the brain is what counts, give a brain mask of each "
+            "(--brain-mask, --moving-brain-mask)."
+        )
+    if shipped is None or not (whole or within):
         return None
     guess = replace(shipped.guess, tone=_as_trained)
     images = guess.shown(aligned)
-    if aligned.stripped is not None and not all(
-        looks_like_t1_brain(values, images.foreground, images.grid)
-        for values in (images.fixed, images.moving)
-    ):
-        return None
+    if within:
+        images = replace(images, foreground=aligned.in_regions(images)).cut_out()
+        if not all(
+            looks_like_t1_brain(values, images.foreground, images.grid)
+            for values in (images.fixed, images.moving)
+        ):
+            return None
     # The network finds what the fixed image shows and the moving one lacks: so it is asked twice.
     here, there = guess.passes(images)
     if here.noncorrespondence is None or there.noncorrespondence is None:
         return None
     support = _log_odds(here.noncorrespondence), _log_odds(there.noncorrespondence)
     return support, shipped.record
+
+
+def _are_heads(aligned: Preparation) -> bool:
+    """Whether both images are as large as whole heads."""
+    low, high = HEAD_SIZE
+    return aligned.request.fixed.dimension == 3 and all(
+        low < _size(scaled.foreground, image.grid) < high
+        for scaled, image in (
+            (aligned.fixed_scaled, aligned.request.fixed),
+            (aligned.moving_scaled, aligned.request.moving),
+        )
+    )
+
+
+def _has_regions(aligned: Preparation) -> bool:
+    masks = aligned.request.masks
+    return masks.roi is not None or masks.moving_roi is not None
 
 
 def _log_odds(probability: Tensor) -> Tensor:
@@ -100,6 +130,12 @@ def _as_trained(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(values * np.float32(factor), 0, BRIGHTEST)
 
 
+def _size(foreground: NDArray[np.bool_], grid: Grid) -> float:
+    """Size of a foreground: its volume in litres, in 2D its area in cm^2."""
+    unit = UNIT_MM[grid.dimension] ** grid.dimension
+    return float(foreground.sum()) * math.prod(grid.spacing) / unit
+
+
 def looks_like_t1_brain(
     values: NDArray[np.float32], foreground: NDArray[np.bool_], grid: Grid
 ) -> bool:
@@ -113,8 +149,7 @@ def looks_like_t1_brain(
     grid : Grid
         Of both.
     """
-    unit = UNIT_MM[grid.dimension] ** grid.dimension
-    size = float(foreground.sum()) * math.prod(grid.spacing) / unit
+    size = _size(foreground, grid)
     low, high = BRAIN_SIZE[grid.dimension]
     if not low <= size <= high:
         return False

@@ -214,28 +214,31 @@ class Preparation:
         # Where the moving image has no voxels there is air: 0 is water.
         self.outside = 0.0 if other is None else other.air
 
+    def in_regions(self, images: OnGrid) -> NDArray[np.bool_]:
+        """The foreground of images on a grid within the regions of interest of both."""
+        given, foreground = self.request.masks, images.foreground
+        for image, roi, affine in (
+            ("fixed", given.roi, None),
+            ("moving", given.moving_roi, self.affine),
+        ):
+            if roi is None:
+                continue
+            used = mask_on(roi, images.grid, affine)
+            if not used.any():
+                name = "ROI mask" if image == "fixed" else "moving ROI mask"
+                raise ImageValueError(
+                    f"{name} must cover part of the {image} image; got no voxel of it. "
+                    "Check its polarity (1 = use) and its space."
+                )
+            foreground = foreground & used
+        return foreground
+
     def pair(self, grid: Grid) -> Pair:
         """The pair for the solver, with the masks of the caller."""
         request, given, images = self.request, self.request.masks, self.on(grid)
-        foreground = images.foreground
-        lesion, moving_lesion, roi = given.lesion, given.moving_lesion, given.roi
+        lesion, moving_lesion = given.lesion, given.moving_lesion
         self.warnings += doubts_about_places(*given.all(), request.fixed.grid, request.moving.grid)
-        if roi is not None:
-            used = mask_on(roi, grid)
-            if not used.any():
-                raise ImageValueError(
-                    "ROI mask must cover part of the fixed image; got no voxel of it. "
-                    "Check its polarity (1 = use) and its space."
-                )
-            foreground = foreground & used
-        if given.moving_roi is not None:
-            used = mask_on(given.moving_roi, grid, self.affine)
-            if not used.any():
-                raise ImageValueError(
-                    "moving ROI mask must cover part of the moving image; got no voxel of it. "
-                    "Check its polarity (1 = use) and its space."
-                )
-            foreground = foreground & used
+        foreground = self.in_regions(images)
         known = None if lesion is None else mask_on(lesion, grid)
         if known is not None:
             if not known.any():

@@ -11,6 +11,7 @@ from itk_ncr.geometry import Grid
 from itk_ncr.registration import Request
 from itk_ncr.registration.hint import looks_like_t1_brain, network_opinion
 from itk_ncr.registration.preparation import Preparation
+from itk_ncr.registration.request import GivenMasks
 from itk_ncr.settings import RegistrationSettings
 
 SPACING = 2.0
@@ -68,3 +69,23 @@ def test_an_image_that_is_brighter_outside_is_no_t1_brain():
     inside = image.array > 0
     assert looks_like_t1_brain(image.array, inside, image.grid)
     assert not looks_like_t1_brain(np.where(inside, 250 - image.array, 0), inside, image.grid)
+
+
+def test_two_heads_with_brain_masks_are_looked_at_inside_them():
+    images = {"fixed": brain(3, lesion=True, head=True), "moving": brain(2, head=True)}
+    inside = brain(3).array > 0
+    masks = {name: itk_ncr.Image(inside.view(np.uint8), i.grid) for name, i in images.items()}
+    request = Request(**images, masks=GivenMasks(roi=masks["fixed"], moving_roi=masks["moving"]))
+    of_fixed, of_moving = opinion(Preparation(request, RegistrationSettings(affine="none")))
+    assert (of_fixed > 0).sum() > max(20, 4 * int((of_moving > 0).sum()))
+
+
+@pytest.mark.parametrize(("radius", "noted"), [(90.0, True), (70.0, False), (130.0, False)])
+def test_two_volumes_as_large_as_heads_get_a_note_about_brain_masks(radius, noted):
+    grid = Grid((70, 70, 70), (4.0,) * 3, (-138.0,) * 3, tuple(map(tuple, np.eye(3))))
+    distance = np.linalg.norm(grid.points(), axis=-1)
+    noise = 5 * np.random.default_rng(0).standard_normal(distance.shape)
+    ball = np.where(distance < radius, 100 + noise, 0).astype(np.float32)
+    pair = aligned(itk_ncr.Image(ball, grid), itk_ncr.Image(ball, grid))
+    assert network_opinion(pair) is None
+    assert any("--brain-mask" in note for note in pair.notes) == noted
