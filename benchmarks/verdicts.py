@@ -93,6 +93,8 @@ def _brains(data: Path) -> Iterator[Trial]:
         yield Trial(f"healthy {index}", lambda i=index: _healthy(data, i), none, "both good")
         yield Trial(f"dark phantom {index}", lambda i=index: _phantom(data, i, False), none)
         yield Trial(f"bright phantom {index}", lambda i=index: _phantom(data, i, True), none)
+    cheap = {"mask_price": 0.1, "affine": "none"}
+    yield Trial("healthy 0, mask price 0.1", lambda: _healthy(data, 0), cheap, "both good")
 
 
 def _broken(data: Path) -> Iterator[Trial]:
@@ -128,8 +130,6 @@ def _broken(data: Path) -> Iterator[Trial]:
     yield Trial("broken: half of the field of view", cropped, none, "alignment")
     one = {"preset": "mri-3d", **none}
     yield Trial("broken: two contrasts, one-contrast preset", inverted, one, "alignment")
-    cheap = {"mask_price": 0.1, **none}
-    yield Trial("broken: mask price 0.1", lambda: _healthy(data, 0), cheap, "mask")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

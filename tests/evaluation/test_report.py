@@ -395,7 +395,7 @@ GOOD = {
         ({"distance_outside": 0.6}, "review"),
         ({"distance_before": 0.0, "distance_outside": 0.0}, "good"),
         ({"distance_before": 8.186e-5, "distance_outside": 8.199e-5}, "good"),
-        ({"masked_fraction": 0.36}, "review"),
+        ({"masked_fraction": 0.26}, "review"),
         ({"masked_fraction": 0.51}, "poor"),
         ({"folding_fraction": 1e-7}, "good"),
         ({"folding_fraction": 2e-5}, "review"),
