@@ -39,10 +39,11 @@ class _Size(click.ParamType):
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def export(model: str, output: Path, size: tuple[int, ...] | None, overwrite: bool) -> None:
-    """Write the convolutions of MODEL as an ONNX file.
+    """Write MODEL as an ONNX file, up to its velocities and masks.
 
     MODEL is the name of one that comes with the package ("itk-ncr models list"), or the folder of
-    one of your own. Needs the extra onnx: pip install "itk_ncr[onnx]".
+    one of your own: ncr-net, regnet, or ncr-pyramid in 2D. Needs the extra onnx:
+    pip install "itk_ncr[onnx]".
 
     Inputs are "fixed" and "moving", (N, 1, z, y, x), background 0 and bright tissue 1 as made by
     itk_ncr.preprocessing.normalise. Outputs are "velocity_0" (the finest) to "velocity_2", at half

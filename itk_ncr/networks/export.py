@@ -1,4 +1,4 @@
-"""Export of the convolutions of a network to ONNX."""
+"""Export of networks to ONNX."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from itk_ncr.errors import ArgumentError, MissingDependencyError
 from itk_ncr.files import replacing
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.grids import POOLINGS
 from itk_ncr.networks.ncr import SCALES, NCRNet
+from itk_ncr.networks.pyramid import NCRPyramid
 
 OPSET = 18
+# Of every velocity inside an exported pyramid; enough for 16 voxels of its grid.
+SQUARINGS = 7
 
 
 class Outputs(nn.Module):
@@ -27,12 +31,17 @@ class Outputs(nn.Module):
     Exporters understand neither lists in lists nor channels last.
     """
 
-    def __init__(self, network: NCRNet, scales: int = SCALES, find_mask: bool = True) -> None:
+    def __init__(
+        self, network: NCRNet | NCRPyramid, scales: int = SCALES, find_mask: bool = True
+    ) -> None:
         super().__init__()
         self.network, self.scales, self.find_mask = network, scales, find_mask
 
     def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, ...]:
         """Velocities at half the resolution of their scales, then noncorrespondences."""
+        if isinstance(self.network, NCRPyramid):
+            velocities, masks = self.network.maps(fixed, moving, self.scales, self.find_mask)
+            return (*velocities, *masks)
         features = self.network.encoder(torch.cat([moving, fixed], 1))
         found = self.network.registration(features, self.scales)
         if self.network.segmentation is not None and self.find_mask:
@@ -70,15 +79,33 @@ def _padded_in_graph(x: Tensor) -> Tensor:
     return x
 
 
+def _warp_in_graph(image: Tensor, displacement: Tensor) -> Tensor:
+    """The 2D warp by operators of ONNX."""
+    height, width = image.shape[2], image.shape[3]
+    rows = torch.arange(height).view(1, -1, 1) + displacement[:, 0]
+    columns = torch.arange(width).view(1, 1, -1) + displacement[:, 1]
+    # From voxels to -1 ... 1.
+    places = torch.stack([columns * 2 / (width - 1) - 1, rows * 2 / (height - 1) - 1], -1)
+    return functional.grid_sample(image, places, padding_mode="border", align_corners=True)
+
+
+def _exponential_in_graph(velocity: Tensor) -> Tensor:
+    """The 2D exponential, always with the same number of squarings."""
+    displacement = velocity / 2**SQUARINGS
+    for _ in range(SQUARINGS):
+        displacement = displacement + _warp_in_graph(displacement, displacement)
+    return displacement
+
+
 def write_onnx(
     network: nn.Module, path: str | os.PathLike[str], *, size: tuple[int, ...] | None = None
 ) -> None:
-    """Write the convolutions of a network as an ONNX file.
+    """Write a network as an ONNX file, up to its velocities and masks.
 
     Parameters
     ----------
     network : nn.Module
-        NCR-Net or RegNet.
+        NCR-Net, RegNet or a 2D pyramid.
     path : path
         Written completely or not at all.
     size : tuple of int, optional
@@ -114,7 +141,7 @@ def write_onnx(
             onnx,
             temporary,
             {
-                "network": "ncr-net" if outputs.network.segmentation is not None else "regnet",
+                "network": _name(outputs.network),
                 "dimension": str(dimension),
                 "size_multiple": str(step),
                 "padding": "repeated far borders, in the graph" if size is None else "none",
@@ -179,17 +206,31 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _known(network: nn.Module) -> NCRNet:
-    if not isinstance(network, NCRNet):
+def _known(network: nn.Module) -> NCRNet | NCRPyramid:
+    if isinstance(network, NCRPyramid) and network.dimension != 2:
         raise ArgumentError(
-            f"network must be ncr-net or regnet; got {type(network).__name__}. "
+            "network must be 2D where it is ncr-pyramid; got 3D. ONNX samples no volumes."
+        )
+    if not isinstance(network, NCRNet | NCRPyramid):
+        raise ArgumentError(
+            f"network must be ncr-net, regnet or ncr-pyramid; got {type(network).__name__}. "
             "Other networks cannot be written as ONNX."
         )
     return network
 
 
-def _exportable(network: NCRNet) -> NCRNet:
-    return fold(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+def _name(network: NCRNet | NCRPyramid) -> str:
+    if isinstance(network, NCRPyramid):
+        return "ncr-pyramid"
+    return "ncr-net" if network.segmentation is not None else "regnet"
+
+
+def _exportable(network: NCRNet | NCRPyramid) -> NCRNet | NCRPyramid:
+    folded = fold(network)
+    folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if isinstance(folded, NCRPyramid):
+        folded.warp, folded.exponential = _warp_in_graph, _exponential_in_graph
+    return folded
 
 
 def _required_onnx() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -132,6 +133,10 @@ class NCRPyramid(nn.Module):
     doi:10.1007/s11548-022-02577-4, for the mask.
     """
 
+    # An exported graph has its own, without choices by the data.
+    warp: Callable[[Tensor, Tensor], Tensor] = staticmethod(warp)
+    exponential: Callable[[Tensor], Tensor] = staticmethod(exponential)
+
     def __init__(
         self,
         dimension: int,
@@ -227,7 +232,7 @@ class NCRPyramid(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Velocities in voxels of their scales, displacements in voxels of the grid, masks."""
         require_pairs(fixed, moving, self.dimension)
-        count = len(fixed)
+        count = fixed.shape[0]  # len() would be a constant of an exported graph
         # Not channels last: the warps want the other layout, and a 2D step took a fourth longer.
         both = self.encoder(padded(torch.cat([moving, fixed])).contiguous())
         of_moving = [full_precision(x[:count]) for x in both]
@@ -239,19 +244,20 @@ class NCRPyramid(nn.Module):
             moved = of_moving[level]
             if velocity is not None:
                 velocity = 2 * double(velocity)
-                moved = warp(moved, 2 * double(displacements[0]))
+                moved = self.warp(moved, 2 * double(displacements[0]))
             estimate = self.registration[level - 1]
             context, update = estimate(of_fixed[level], moved.to(of_fixed[level].dtype), context)
             velocity = update if velocity is None else velocity + update
             velocities.insert(0, 2 * velocity)
-            displacements.insert(0, exponential(velocity))
+            displacements.insert(0, self.exponential(velocity))
         masks = []
         if self.segmentation is not None and find_mask:
             # The mask must not shape the deformation: it would learn to leave residuals.
             fields = [u.detach() for u in displacements]
             fields.insert(0, 2 * double(fields[0]))
             moved_features = [
-                warp(x, u).to(f.dtype) for x, u, f in zip(of_moving, fields, of_fixed, strict=True)
+                self.warp(x, u).to(f.dtype)
+                for x, u, f in zip(of_moving, fields, of_fixed, strict=True)
             ]
             logits = self.segmentation(of_fixed, moved_features, scales)
             masks = [full_precision(logit).sigmoid() for logit in logits]

@@ -13,9 +13,11 @@ from itk_ncr.networks import build_network, write_onnx
 from itk_ncr.networks.export import Outputs
 
 SAME = {"rtol": 1e-4, "atol": 1e-4}
+# An exported pyramid takes a fixed number of squarings; these weights move by a dozen voxels.
+ALIKE = {"ncr-pyramid": {"rtol": 5e-3, "atol": 5e-3}}
 
 
-@pytest.mark.parametrize("name", ["ncr-net", "regnet"])
+@pytest.mark.parametrize("name", ["ncr-net", "regnet", "ncr-pyramid"])
 def test_the_onnx_file_computes_the_maps_for_any_size(name, lively, pair, tmp_path):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -45,16 +47,20 @@ def test_the_onnx_file_computes_the_maps_for_any_size(name, lively, pair, tmp_pa
         with torch.inference_mode():
             velocities, masks = network.maps(fixed, moving)
         for a, b in zip(found, [*velocities, *masks], strict=True):
-            assert_close(torch.from_numpy(a), b, **SAME)
+            assert_close(torch.from_numpy(a), b, **ALIKE.get(name, SAME))
 
 
-@pytest.mark.parametrize("name", ["voxelmorph", "ncr-pyramid"])
-def test_a_network_that_cannot_be_written_is_refused_in_one_line(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "dimension", "reason"),
+    [
+        ("voxelmorph", 2, "ncr-net, regnet or ncr-pyramid; got VoxelMorph"),
+        ("ncr-pyramid", 3, "must be 2D where it is ncr-pyramid; got 3D"),
+    ],
+)
+def test_a_network_that_cannot_be_written_is_refused(name, dimension, reason, tmp_path):
     pytest.importorskip("onnx")
-    network = build_network(name, dimension=2)
-    with pytest.raises(
-        ArgumentError, match=f"must be ncr-net or regnet; got {type(network).__name__}"
-    ):
+    network = build_network(name, dimension=dimension)
+    with pytest.raises(ArgumentError, match=reason):
         write_onnx(network, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
