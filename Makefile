@@ -196,9 +196,12 @@ TRAIN := $(BIN)/itk-ncr train --threads 1
 models: $(DEVELOPS)
 	@[ -d "$(DATA)" ] || { echo "error: DATA must be a folder with images; see docs/benchmarks.md" >&2; exit 1; }
 	$(BIN)/python benchmarks/manifests.py "$(DATA)" $(LISTS)
-	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d-begun
+	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d-begun \
+	  --reduce 2 --learning-rate 0.002 --steps 8000
+	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d-more \
+	  --start $(RUN)/brain-t1-2d-begun/model --seed 1 --remapped 0.5
 	$(TRAIN) $(LISTS)/ixi-2d.csv --preset brain-t1-2d --budget full $(MASKS) -o $(RUN)/brain-t1-2d \
-	  --start $(RUN)/brain-t1-2d-begun/model --steps 4500 --seed 1 --remapped 0.5
+	  --start $(RUN)/brain-t1-2d-more/model --steps 2500 --seed 2 --remapped 0.5
 	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d-begun
 	$(TRAIN) $(LISTS)/ixi-3d.csv --preset brain-t1-3d --budget full $(MASKS) -o $(RUN)/brain-t1-3d-more \
 	  --start $(RUN)/brain-t1-3d-begun/model --steps 8000 --seed 1

@@ -295,7 +295,7 @@ def _changed(
     if architecture == "ncr-pyramid" and chosen.get("dropout"):
         raise InputError(
             f"--dropout must be left out with --architecture ncr-pyramid; got {chosen['dropout']}. "
-            "Only ncr-net drops features."
+            "Add --architecture ncr-net, which drops features."
         )
     recipe = recipe.with_variant(variant)
     if chosen:

@@ -260,7 +260,15 @@ RECIPES: dict[str, Recipe] = {
         small_reduce=2,
     ),
     "brain-t1-2d": Recipe(
-        TrainingSettings(2, mask_functional=PRESETS["mri-2d"], steps=4500, **_LEARNT_2D),
+        TrainingSettings(
+            2,
+            architecture="ncr-pyramid",
+            mask_functional=PRESETS["mri-2d"],
+            steps=4500,
+            schedule="cosine",
+            averaging=0.999,
+            **_LEARNT_2D,
+        ),
         Sampling(
             augmentation=replace(_MRI, shift_voxels=2.0, gamma=0.2, bias=0.15),
             lesions=0.7,
