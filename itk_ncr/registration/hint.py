@@ -39,6 +39,10 @@ RISE = 1.22
 # two real pairs, whose own evidence in the lesion had medians of -4.5 and -2.8, and a phantom that
 # made the network mask healthy tissue, where the median was -5.8.
 LARGEST_SUPPORT = 4.5
+# Times its log-odds, by the number of axes. The network of slices is more often right than its
+# probabilities say: eight validation pairs with lesion L1 had a Dice of .65 with 1, .77 with 1.6,
+# .86 with 2.5 and .87 with 3, and 0, 0, .06 and .12 % of the healthy brain masked.
+SUPPORT_GAIN = {2: 2.5, 3: 1.0}
 # Darker images are brightened until the upper quartile of their tissue is the first; then they are
 # cut at the last. A guess, not fitted: 12 training volumes have quartiles of 0.76 to 0.81 and
 # maxima of 1.05 to 1.14.
@@ -109,7 +113,8 @@ def _has_regions(aligned: Preparation) -> bool:
 
 
 def _log_odds(probability: Tensor) -> Tensor:
-    return torch.logit(probability, 1e-6).clamp_(0, LARGEST_SUPPORT)
+    gain = SUPPORT_GAIN[probability.ndim - 2]
+    return torch.logit(probability, 1e-6).mul_(gain).clamp_(0, LARGEST_SUPPORT)
 
 
 def _are_t1_brains(aligned: Preparation) -> bool:
