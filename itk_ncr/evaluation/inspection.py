@@ -39,6 +39,8 @@ RESIDUAL_RATIO = 3.0
 EXTREME = 2.5
 # Volume changes beyond this factor in a single voxel are strong.
 STRETCH = 5.0
+# Points of the object from which its rotation is estimated, about.
+POINTS = 20_000
 # Grey levels of a correlation ratio.
 LEVELS = 32
 
@@ -54,6 +56,8 @@ class Inspection:
     """Volume of the moving image per volume of the fixed one under the affine."""
     affine_stretch: float
     """Largest over smallest stretching of the affine; 1 for a similarity."""
+    rotation: float
+    """Rotation of the object as a whole by the deformation, after the affine, degrees."""
     containment: float
     """Fraction of the smaller of both objects that lies in the other after the affine."""
     correlation: float
@@ -110,6 +114,7 @@ def inspect(
     return Inspection(
         affine_determinant=float(np.linalg.det(matrix)),
         affine_stretch=float(stretches[0] / stretches[-1]),
+        rotation=_rotation(result),
         containment=_share(
             view.object & view.moving_object,
             min(view.object, view.moving_object, key=np.count_nonzero),
@@ -246,6 +251,25 @@ class _View:
             (resize(tensor, shape) > 0.5).float(), max(1, round(RIM * self.radius / step))
         )
         return np.asarray(resize(grown, self.grid.shape)[0, 0].numpy() > 0.5)
+
+
+def _rotation(result: RegistrationResult) -> float:
+    """Angle of the rotation in the affine map that is nearest to the deformation, degrees."""
+    deformation = result.transform_deformation
+    grid = deformation.grid
+    compared = to_grid(_float(result.foreground), grid) * (1 - to_grid(_float(result.mask), grid))
+    places = np.flatnonzero(compared > 0.5)
+    places = places[:: max(1, places.size // POINTS)]
+    if places.size <= grid.dimension:
+        return math.nan
+    points = grid.points().reshape(-1, grid.dimension)[places]
+    moved = points + np.asarray(deformation.array).reshape(-1, grid.dimension)[places]
+    points, moved = (p - p.mean(0) for p in (points, moved))
+    left, _, right = np.linalg.svd(np.linalg.lstsq(points, moved, rcond=None)[0])
+    turn = left @ right
+    # The trace is 1 + 2 cos in 3D and 2 cos in 2D.
+    cosine = (np.trace(turn) - (grid.dimension - 2)) / 2
+    return math.degrees(math.acos(min(1.0, max(-1.0, float(cosine)))))
 
 
 def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:

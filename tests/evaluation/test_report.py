@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import math
 import re
 import warnings
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ import SimpleITK as sitk
 
 from itk_ncr.errors import ImageReadError
 from itk_ncr.evaluation import summary, write_cohort_report, write_pair_report
+from itk_ncr.evaluation.inspection import inspect
 from itk_ncr.evaluation.report import StoredRegistration, checks, judge, sprites, verdict, wording
 from itk_ncr.evaluation.scene import Scene
 from itk_ncr.geometry import AffineMap, Grid
@@ -425,6 +427,20 @@ def test_the_worst_remark_comes_first_and_warnings_are_worth_a_look():
     assert [check.grade for check in both.remarks] == ["poor", "review"]
 
 
+@pytest.mark.parametrize("shape", [(40, 52), (20, 24, 28)])
+@pytest.mark.parametrize("degrees", [0.0, 9.0])
+def test_the_rotation_of_a_deformation_is_that_of_the_object(registration, shape, degrees):
+    fixed, moving, result = registration(shape)
+    grid, angle = fixed.grid, math.radians(degrees)
+    turn = np.eye(grid.dimension)
+    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    points = grid.points()
+    displacement = (points - points.mean()) @ (1.05 * turn - np.eye(grid.dimension)).T
+    deformation = Image(displacement.astype(np.float32), grid)
+    turned = dataclasses.replace(result, working_deformation=deformation)
+    assert inspect(fixed, moving, turned).rotation == pytest.approx(degrees, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("seen", "part"),
     [
@@ -433,6 +449,8 @@ def test_the_worst_remark_comes_first_and_warnings_are_worth_a_look():
         ({"affine_determinant": 1.9}, None),
         ({"affine_determinant": -1.0}, "alignment"),
         ({"affine_stretch": 1.7}, "alignment"),
+        ({"rotation": 6.2}, "alignment"),
+        ({"rotation": 1.3}, None),
         ({"containment": 0.7}, "alignment"),
         ({"correlation": 0.1, "correlation_ratio": 0.6}, "alignment"),
         ({"correlation": 0.9, "correlation_ratio": 0.9}, None),
