@@ -3,8 +3,8 @@ r"""The functional that trains the network and that the per-pair solver minimise
 .. math:: L = D_S + \alpha R(v) + \tau \, \mathrm{mean}(S) + \kappa \, \mathrm{mean}(P(S))
     + \lambda (1 - \mathrm{Dice})
 
-with D a mean over *all* voxels. So :math:`\tau` is the evidence from which a voxel is masked,
-whatever the size of the image. Without S it is the plain registration loss.
+with D a mean over *all* N voxels. So masking a voxel pays where it lowers D by more than
+:math:`\tau / N`. Without S it is the plain registration loss.
 
 A training differentiates all of it through a network. The per-pair solver alternates: it descends
 :math:`D_S + \alpha R(v)` with the mask held fixed, and the mask step finds S with the velocity held
@@ -80,7 +80,7 @@ class Functional:
     alpha : float or one per component in array order
         Price of the mean squared gradient of the velocity, in voxels.
     tau : float
-        Price of a masked voxel, in the unit of the evidence.
+        Price of a masked voxel, in the unit of the distance.
     kappa : float
         Price of a unit of the mask's boundary; for the mask step in log-odds x voxels.
     lam : float

@@ -99,33 +99,6 @@ class LocalNCC:
         distances: Tensor = _LocalNCC.apply(_channels_apart(moved), self)
         return distances.view(self._shape[:2]).sum(1)
 
-    def evidence(self, moved: Tensor) -> Tensor:
-        """``q (1 - cc)`` of every window, whatever the weight of its centre.
-
-        A window without any weight has nothing to compare and gives 0, so evidence for voxels deep
-        inside a mask needs an object made without that mask.
-
-        Parameters
-        ----------
-        moved : Tensor, shape (N, C, *spatial)
-            The moved image, on the grid of the fixed one.
-
-        Returns
-        -------
-        Tensor, shape (N, 1, *spatial)
-            Evidence in [0, 1], the mean over channels; it carries no gradient.
-
-        Raises
-        ------
-        ShapeError
-            If ``moved`` does not have the shape of the fixed image.
-        """
-        require_same_shape(fixed=self.fixed.view(self._shape), moved=moved)
-        with torch.no_grad():
-            *_, covariance, inverse = self.statistics(_channels_apart(moved))
-            unlike = covariance.square_().mul_(inverse).neg_().add_(1).mul_(self.texture)
-        return unlike.view(self._shape).mean(1, keepdim=True)
-
     def statistics(self, moved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Window statistics of a moved image.
 
@@ -261,42 +234,6 @@ def local_ncc_to(
         return total(weighted(unlike, weight)) / extent(fixed, foreground)
 
     return distance
-
-
-def local_ncc_map(
-    moved: Tensor,
-    fixed: Tensor,
-    correspondence: Tensor | None = None,
-    *,
-    foreground: Tensor | None = None,
-    radius: int = 2,
-    noise: float = 0.01,
-    eps: float | None = None,
-) -> Tensor:
-    """Evidence of :func:`local_ncc`: ``q (1 - cc)`` of the window around a voxel.
-
-    That a masked voxel also leaves its neighbours' windows is not counted.
-
-    Parameters
-    ----------
-    moved, fixed, correspondence, foreground, radius, noise, eps
-        As for :func:`local_ncc`.
-
-    Returns
-    -------
-    Tensor, shape (N, 1, *spatial)
-        Evidence in [0, 1]; it carries no gradient.
-
-    Raises
-    ------
-    ShapeError
-        As :func:`local_ncc`.
-    """
-    require_same_shape(fixed=fixed, moved=moved)
-    model = LocalNCC(
-        fixed, correspondence, foreground=foreground, radius=radius, noise=noise, eps=eps
-    )
-    return model.evidence(moved)
 
 
 def window_eps(noise: float, eps: float | None) -> float:

@@ -64,47 +64,14 @@ def mind(
     ArgumentError
         If ``dilation`` is not at least 1.
     """
-    squares = mind_map(
-        moved, fixed, correspondence, foreground=foreground, radius=radius, dilation=dilation
-    )
-    return mean_over(weighted(squares, correspondence), foreground)
-
-
-def mind_map(
-    moved: Tensor,
-    fixed: Tensor,
-    correspondence: Tensor | None = None,
-    *,
-    foreground: Tensor | None = None,
-    radius: int = 1,
-    dilation: int = 2,
-) -> Tensor:
-    """Evidence of :func:`mind`: the squared difference of the descriptors.
-
-    That a masked voxel also leaves its neighbours' patches is not counted.
-
-    Parameters
-    ----------
-    moved, fixed, correspondence, foreground, radius, dilation
-        As for :func:`mind`.
-
-    Returns
-    -------
-    Tensor, shape (N, 1, *spatial)
-        Evidence in [0, 1].
-
-    Raises
-    ------
-    ShapeError
-        As :func:`mind`.
-    """
     require_same_shape(fixed=fixed, moved=moved)
     require_weight("correspondence", correspondence, fixed)
     require_weight("foreground", foreground, fixed)
     both = torch.cat([moved, fixed], dim=1)
     descriptors = mind_descriptor(both, correspondence, radius=radius, dilation=dilation)
     first, second = descriptors.chunk(2, dim=1)
-    return (first - second).square().mean(1, keepdim=True)
+    squares = (first - second).square().mean(1, keepdim=True)
+    return mean_over(weighted(squares, correspondence), foreground)
 
 
 def mind_descriptor(

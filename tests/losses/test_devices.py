@@ -14,7 +14,6 @@ from itk_ncr.fields import (
     smooth,
 )
 from itk_ncr.losses import (
-    EVIDENCE,
     PRESETS,
     SIMILARITIES,
     perimeter,
@@ -44,7 +43,6 @@ def test_similarities_follow_their_images(name, shape):
     assert value.device.type == image.grad.device.type == "meta"
     fixed_weights = SIMILARITIES[name](image, image.detach(), weight.detach())
     assert fixed_weights.device.type == "meta"
-    assert EVIDENCE[name](image, image, weight).device.type == "meta"
 
 
 def test_the_functional_follows_its_images(shape):

@@ -10,7 +10,6 @@ from itk_ncr.losses import (
     PRESETS,
     PUBLISHED,
     Functional,
-    masked_ncc_map,
     smoothness,
 )
 
@@ -87,14 +86,11 @@ def test_mri_masks_from_a_share_of_the_root_mean_square(name, threshold):
     fixed = 0.5 + torch.rand(1, 1, 24, 24, 24, dtype=torch.float64)
     settings = PRESETS[name]
     rms = fixed.square().mean().sqrt()
-    evidence = []
     for share in (threshold * 0.99, threshold * 1.01):
         moved = fixed.clone()
         moved[0, 0, 12, 12, 12] += share * rms
-        evidence.append(masked_ncc_map(moved, fixed)[0, 0, 12, 12, 12])
         assert flips(settings, moved, fixed)[0, 0, 12, 12, 12] == (share > threshold)
         assert flips(settings, moved, fixed).sum() == (share > threshold)
-    assert evidence[0] < settings.tau < evidence[1]
     assert_close(math.sqrt(settings.tau), threshold, rtol=0, atol=0.0005)
 
 
