@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.filters.parameters import Accessors, Parameters
-from itk_ncr.geometry import AffineMap
+from itk_ncr.filters.parameters import MASKS, Accessors, Parameters
 from itk_ncr.images import Image, as_image, to_sitk
 from itk_ncr.registration import Quality, RegistrationResult, register
 
@@ -40,11 +39,7 @@ class NCRRegistration(Accessors):
 
     def __init__(self) -> None:
         self._parameters = Parameters()
-        self._masks: dict[str, Image | None] = dict.fromkeys(
-            side + kind
-            for kind in ("lesion_mask", "roi_mask", "brain_mask")
-            for side in ("", "moving_")
-        )
+        self._masks: dict[str, Image] = {}
         self._commands: list[tuple[int, Callable[[], Any]]] = []
         self._result: RegistrationResult | None = None
         self._progress = 0.0
@@ -79,7 +74,7 @@ class NCRRegistration(Accessors):
                 *images,
                 progress=self._on_progress,
                 abort=lambda: self._abort,
-                **self._masks,
+                **{keyword: self._masks.get(name) for keyword, name in MASKS.items()},
                 **self._parameters.as_options(),
             )
         except BaseException:
@@ -91,73 +86,6 @@ class NCRRegistration(Accessors):
             self._on_progress(1.0, self._message)
         self._invoke(sitk.sitkEndEvent)
         return self.GetDisplacementField()
-
-    # Inputs and settings
-
-    def SetLesionMask(self, mask: Any) -> None:
-        """Known lesion, 1 = ignore, anywhere in fixed space; None for none."""
-        self._set_mask("lesion_mask", mask)
-
-    def SetMovingLesionMask(self, mask: Any) -> None:
-        """Known lesion of the moving image, 1 = ignore, anywhere in moving space; or None."""
-        self._set_mask("moving_lesion_mask", mask)
-
-    def SetROIMask(self, mask: Any) -> None:
-        """Region to use, 1 = use, anywhere in fixed space; None for all."""
-        self._set_mask("roi_mask", mask)
-
-    def SetMovingROIMask(self, mask: Any) -> None:
-        """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
-        self._set_mask("moving_roi_mask", mask)
-
-    def SetBrainMask(self, mask: Any) -> None:
-        """1 in the brain, anywhere in fixed space; narrows the region to use. None for none."""
-        self._set_mask("brain_mask", mask)
-
-    def SetMovingBrainMask(self, mask: Any) -> None:
-        """1 in the brain of the moving image, anywhere in moving space; None for none."""
-        self._set_mask("moving_brain_mask", mask)
-
-    def GetLesionMask(self) -> sitk.Image | None:
-        """The lesion mask, or None."""
-        return self._get_mask("lesion_mask")
-
-    def GetMovingLesionMask(self) -> sitk.Image | None:
-        """The lesion mask of the moving image, or None."""
-        return self._get_mask("moving_lesion_mask")
-
-    def GetROIMask(self) -> sitk.Image | None:
-        """The region of interest mask, or None."""
-        return self._get_mask("roi_mask")
-
-    def GetMovingROIMask(self) -> sitk.Image | None:
-        """The region of interest mask of the moving image, or None."""
-        return self._get_mask("moving_roi_mask")
-
-    def GetBrainMask(self) -> sitk.Image | None:
-        """The brain mask, or None."""
-        return self._get_mask("brain_mask")
-
-    def GetMovingBrainMask(self) -> sitk.Image | None:
-        """The brain mask of the moving image, or None."""
-        return self._get_mask("moving_brain_mask")
-
-    def SetInitialTransform(self, transform: Any) -> None:
-        """Set the start of the affine: AffineMap or linear transform, fixed to moving; or None."""
-        self._set("initial_transform", transform)
-
-    def GetInitialTransform(self) -> AffineMap | None:
-        """The start of the affine; None for the default."""
-        initial: AffineMap | None = self._get("initial_transform")
-        return initial
-
-    def SetRegistration(self, registration: Callable[..., RegistrationResult] | None) -> None:
-        """Set the registration: a callable like :func:`itk_ncr.register`; None for the default."""
-        self._parameters.set_registration(registration)
-
-    def GetRegistration(self) -> Callable[..., RegistrationResult] | None:
-        """The registration callable; None for the default."""
-        return self._parameters.registration
 
     # Results
 
@@ -325,19 +253,13 @@ class NCRRegistration(Accessors):
 
     # Private
 
-    def _set(self, name: str, value: Any) -> None:
-        self._parameters.set(name, value)
+    def _set_input(self, name: str, image: Any) -> None:
+        self._masks.pop(name, None)
+        if image is not None:
+            self._masks[name] = as_image(image, role=name)
 
-    def _get(self, name: str) -> Any:
-        return self._parameters.get(name)
-
-    def _set_mask(self, name: str, mask: Any) -> None:
-        role = name.replace("_", " ").replace("roi", "ROI")
-        self._masks[name] = None if mask is None else as_image(mask, role=role)
-
-    def _get_mask(self, name: str) -> sitk.Image | None:
-        mask = self._masks[name]
-        return None if mask is None else to_sitk(mask)
+    def _get_input(self, name: str) -> sitk.Image | None:
+        return to_sitk(self._masks[name]) if name in self._masks else None
 
     def _on_progress(self, fraction: float, message: str) -> None:
         self._progress, self._message = min(max(float(fraction), 0.0), 1.0), message

@@ -17,6 +17,12 @@ from itk_ncr.images import as_affine
 from itk_ncr.registration import RegistrationResult, affine_of
 from itk_ncr.settings import SETTINGS
 
+# Masks of both filters by the keyword of register(), in the order of the inputs.
+MASKS = {
+    side + kind: (side + kind).replace("_", " ").replace("roi", "ROI")
+    for kind in ("lesion_mask", "roi_mask", "brain_mask")
+    for side in ("", "moving_")
+}
 # GetMask is the output, so the setting ``mask`` is called by what it chooses.
 ACCESSORS = {"mask": "MaskMode"}
 # Keywords that register() takes under a shorter name than the accessor has.
@@ -75,7 +81,9 @@ class Parameters:
 
 
 class Accessors:
-    """``SetX`` and ``GetX`` for every setting, by ``_set`` and ``_get`` of the class."""
+    """``SetX`` and ``GetX`` for every setting, mask and transform of a filter."""
+
+    _parameters: Parameters
 
     if TYPE_CHECKING:  # for editors and type checkers: a subclass gets the methods when it is made
 
@@ -119,6 +127,88 @@ class Accessors:
                     accessor.__qualname__ = f"{cls.__qualname__}.{accessor.__name__}"
                     accessor.__doc__ = f"{setting.help} Default: {setting.default!r}."
                     setattr(cls, accessor.__name__, accessor)
+
+    def SetLesionMask(self, mask: Any) -> None:
+        """Known lesion, 1 = ignore, anywhere in fixed space; None for none."""
+        self._set_input(MASKS["lesion_mask"], mask)
+
+    def SetMovingLesionMask(self, mask: Any) -> None:
+        """Known lesion of the moving image, 1 = ignore, anywhere in moving space; or None."""
+        self._set_input(MASKS["moving_lesion_mask"], mask)
+
+    def SetROIMask(self, mask: Any) -> None:
+        """Region to use, 1 = use, anywhere in fixed space; None for all."""
+        self._set_input(MASKS["roi_mask"], mask)
+
+    def SetMovingROIMask(self, mask: Any) -> None:
+        """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
+        self._set_input(MASKS["moving_roi_mask"], mask)
+
+    def SetBrainMask(self, mask: Any) -> None:
+        """1 in the brain, anywhere in fixed space; narrows the region to use. None for none."""
+        self._set_input(MASKS["brain_mask"], mask)
+
+    def SetMovingBrainMask(self, mask: Any) -> None:
+        """1 in the brain of the moving image, anywhere in moving space; None for none."""
+        self._set_input(MASKS["moving_brain_mask"], mask)
+
+    def GetLesionMask(self) -> Any:
+        """The lesion mask, or None."""
+        return self._get_input(MASKS["lesion_mask"])
+
+    def GetMovingLesionMask(self) -> Any:
+        """The lesion mask of the moving image, or None."""
+        return self._get_input(MASKS["moving_lesion_mask"])
+
+    def GetROIMask(self) -> Any:
+        """The region of interest mask, or None."""
+        return self._get_input(MASKS["roi_mask"])
+
+    def GetMovingROIMask(self) -> Any:
+        """The region of interest mask of the moving image, or None."""
+        return self._get_input(MASKS["moving_roi_mask"])
+
+    def GetBrainMask(self) -> Any:
+        """The brain mask, or None."""
+        return self._get_input(MASKS["brain_mask"])
+
+    def GetMovingBrainMask(self) -> Any:
+        """The brain mask of the moving image, or None."""
+        return self._get_input(MASKS["moving_brain_mask"])
+
+    def SetInitialTransform(self, transform: Any) -> None:
+        """Set the start of the affine: AffineMap or linear transform, fixed to moving; or None."""
+        self._set("initial_transform", transform)
+
+    def GetInitialTransform(self) -> AffineMap | None:
+        """The start of the affine; None for the default."""
+        initial: AffineMap | None = self._get("initial_transform")
+        return initial
+
+    def SetRegistration(self, registration: Callable[..., RegistrationResult] | None) -> None:
+        """Set the registration: a callable like :func:`itk_ncr.register`; None for the default."""
+        if self._parameters.set_registration(registration):
+            self._setting_changed("registration")
+
+    def GetRegistration(self) -> Callable[..., RegistrationResult] | None:
+        """The registration callable; None for the default."""
+        return self._parameters.registration
+
+    def _set(self, name: str, value: Any) -> None:
+        if self._parameters.set(name, value):
+            self._setting_changed(name)
+
+    def _get(self, name: str) -> Any:
+        return self._parameters.get(name)
+
+    def _setting_changed(self, name: str) -> None:
+        """A subclass that keeps results marks them as out of date."""
+
+    def _set_input(self, name: str, image: Any) -> None:
+        raise NotImplementedError
+
+    def _get_input(self, name: str) -> Any:
+        raise NotImplementedError
 
 
 def _setter(name: str) -> Callable[..., None]:

@@ -20,23 +20,11 @@ from itk_ncr.errors import ArgumentError, RegistrationAborted, ShapeError
 from itk_ncr.filters import stages
 from itk_ncr.filters.events import Observers, unprinted
 from itk_ncr.filters.inputs import as_input, float_cast
-from itk_ncr.filters.parameters import Parameters
+from itk_ncr.filters.parameters import MASKS, Parameters
 from itk_ncr.images import Image
 from itk_ncr.registration import RegistrationResult, register
 
 FIXED, MOVING = "fixed image", "moving image"
-LESION, MOVING_LESION = "lesion mask", "moving lesion mask"
-ROI, MOVING_ROI = "ROI mask", "moving ROI mask"
-BRAIN, MOVING_BRAIN = "brain mask", "moving brain mask"
-# Masks by the keyword of register(), in the order of the inputs.
-MASKS = {
-    "lesion_mask": LESION,
-    "moving_lesion_mask": MOVING_LESION,
-    "roi_mask": ROI,
-    "moving_roi_mask": MOVING_ROI,
-    "brain_mask": BRAIN,
-    "moving_brain_mask": MOVING_BRAIN,
-}
 INPUTS = (FIXED, MOVING, *MASKS.values())
 
 

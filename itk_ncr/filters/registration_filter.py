@@ -15,20 +15,13 @@ from itk_ncr.filters.inputs import dimension_of
 from itk_ncr.filters.outputs import Outputs
 from itk_ncr.filters.parameters import Accessors, Parameters, apply_keywords
 from itk_ncr.filters.pipeline import (
-    BRAIN,
     FIXED,
     INPUTS,
-    LESION,
     MOVING,
-    MOVING_BRAIN,
-    MOVING_LESION,
-    MOVING_ROI,
-    ROI,
     RegistrationPipeline,
     prepare_request,
     vector_type,
 )
-from itk_ncr.geometry import AffineMap
 from itk_ncr.images import as_image
 from itk_ncr.registration import RegistrationResult
 
@@ -132,30 +125,6 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
         """The image that is warped."""
         self._set_input(MOVING, image)
 
-    def SetLesionMask(self, image: Any) -> None:
-        """Known lesion, 1 = ignore, anywhere in fixed space; None for none."""
-        self._set_input(LESION, image)
-
-    def SetMovingLesionMask(self, image: Any) -> None:
-        """Known lesion of the moving image, 1 = ignore, anywhere in moving space; or None."""
-        self._set_input(MOVING_LESION, image)
-
-    def SetROIMask(self, image: Any) -> None:
-        """Region to use, 1 = use, anywhere in fixed space; None for all."""
-        self._set_input(ROI, image)
-
-    def SetMovingROIMask(self, image: Any) -> None:
-        """Region of the moving image to use, 1 = use, anywhere in moving space; None for all."""
-        self._set_input(MOVING_ROI, image)
-
-    def SetBrainMask(self, image: Any) -> None:
-        """1 in the brain, anywhere in fixed space; narrows the region to use. None for none."""
-        self._set_input(BRAIN, image)
-
-    def SetMovingBrainMask(self, image: Any) -> None:
-        """1 in the brain of the moving image, anywhere in moving space; None for none."""
-        self._set_input(MOVING_BRAIN, image)
-
     def GetInput(self, index: int = 0) -> Any:
         """The image set as an input.
 
@@ -178,50 +147,6 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
     def GetMovingImage(self) -> Any:
         """The moving image, or None."""
         return self._get_input(MOVING)
-
-    def GetLesionMask(self) -> Any:
-        """The lesion mask, or None."""
-        return self._get_input(LESION)
-
-    def GetMovingLesionMask(self) -> Any:
-        """The lesion mask of the moving image, or None."""
-        return self._get_input(MOVING_LESION)
-
-    def GetROIMask(self) -> Any:
-        """The region of interest mask, or None."""
-        return self._get_input(ROI)
-
-    def GetMovingROIMask(self) -> Any:
-        """The region of the moving image to use, or None."""
-        return self._get_input(MOVING_ROI)
-
-    def GetBrainMask(self) -> Any:
-        """The brain mask, or None."""
-        return self._get_input(BRAIN)
-
-    def GetMovingBrainMask(self) -> Any:
-        """The brain mask of the moving image, or None."""
-        return self._get_input(MOVING_BRAIN)
-
-    # Settings that are not in RegistrationSettings
-
-    def SetInitialTransform(self, transform: Any) -> None:
-        """Set the start of the affine: AffineMap or linear transform, fixed to moving; or None."""
-        self._set("initial_transform", transform)
-
-    def GetInitialTransform(self) -> AffineMap | None:
-        """The start of the affine; None for the default."""
-        initial: AffineMap | None = self._get("initial_transform")
-        return initial
-
-    def SetRegistration(self, registration: Callable[..., RegistrationResult] | None) -> None:
-        """Set the registration: a callable like :func:`itk_ncr.register`; None for the default."""
-        if self._parameters.set_registration(registration):
-            self._setting_changed("registration")
-
-    def GetRegistration(self) -> Callable[..., RegistrationResult] | None:
-        """The registration callable; None for the default."""
-        return self._parameters.registration
 
     # Running
 
@@ -348,13 +273,6 @@ class NCRRegistrationFilter(Accessors, Outputs, CoreEvents, metaclass=_Template)
 
     def _get_input(self, name: str) -> Any:
         return None if self._pipeline_or_none is None else self._pipeline.get_input(name)
-
-    def _set(self, name: str, value: Any) -> None:
-        if self._parameters.set(name, value):
-            self._setting_changed(name)
-
-    def _get(self, name: str) -> Any:
-        return self._parameters.get(name)
 
     def _setting_changed(self, name: str) -> None:
         if self._pipeline_or_none is not None:
