@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from itk_ncr import runs
 from itk_ncr.cli import options
-from itk_ncr.cli.console import note, progress_bar
+from itk_ncr.cli.studies import run_study, study_options
 
 
 @click.command(
@@ -29,20 +27,12 @@ from itk_ncr.cli.console import note, progress_bar
     metavar="MM",
     help="Distance beyond which tissue counts as moved, mm. Default: 1, or two voxels.",
 )
-@options.output_options
-@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout.")
-@options.quiet_option
+@study_options
 def follow(
     visits: tuple[Path, ...],
     output: Path,
     moved_mm: float | None,
-    ending: str | None,
-    report: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
+    **arguments: Any,
 ) -> None:
     """Bring the VISITS of one patient, in order of time, to the space in their middle.
 
@@ -59,28 +49,4 @@ def follow(
 
     The files appear together when everything is done, or not at all.
     """  # noqa: D301
-    suffix = f".{ending}" if ending else runs.format_for(visits[0])
-    runs.OutputFolder(output, overwrite, visits)
-
-    from itk_ncr import registration
-
-    with progress_bar("follow", quiet or as_json) as progress:
-        result = registration.follow(
-            visits, moved_mm=moved_mm, progress=progress, **options.keywords(settings)
-        )
-    record = runs.save_study(
-        result, output, ending=suffix, report=report, overwrite=overwrite, note=note
-    )
-    options.warn_all(result.warnings)
-    if as_json:
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
-    elif not quiet:
-        _print(output, result)
-
-
-def _print(output: Path, result: Any) -> None:
-    from itk_ncr.evaluation import NOTICE, follow_figures
-
-    for name, text in follow_figures(result):
-        click.echo(f"{name:<42} {text}")
-    click.echo(f"{'results in':<42} {click.format_filename(output)} ({NOTICE})")
+    run_study("follow", [visits], visits, output, {"moved_mm": moved_mm, **arguments})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from itk_ncr import runs
 from itk_ncr.cli import options
-from itk_ncr.cli.console import note, progress_bar
+from itk_ncr.cli.studies import run_study, study_options
 from itk_ncr.settings import TEMPLATE_ITERATIONS
 
 
@@ -37,21 +36,13 @@ from itk_ncr.settings import TEMPLATE_ITERATIONS
     metavar="N",
     help="How often all images are registered to their mean.",
 )
-@options.output_options
-@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout.")
-@options.quiet_option
+@study_options
 def template(
     folder: Path,
     output: Path,
     lesion_masks: Path | None,
     iterations: int,
-    ending: str | None,
-    report: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
+    **arguments: Any,
 ) -> None:
     """Register the images of FOLDER to their mean, and write the mean: no image is the reference.
 
@@ -71,32 +62,6 @@ def template(
     """  # noqa: D301
     images = runs.images_of(folder)
     masks = None if lesion_masks is None else runs.masks_for(images, lesion_masks)
-    suffix = f".{ending}" if ending else runs.format_for(images[0])
-    runs.OutputFolder(output, overwrite, [*images, *(masks or [])])
-
-    from itk_ncr import registration
-
-    with progress_bar("template", quiet or as_json) as progress:
-        result = registration.template(
-            images,
-            lesion_masks=masks,
-            iterations=iterations,
-            progress=progress,
-            **options.keywords(settings),
-        )
-    record = runs.save_study(
-        result, output, ending=suffix, report=report, overwrite=overwrite, note=note
-    )
-    options.warn_all(result.warnings)
-    if as_json:
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
-    elif not quiet:
-        _print(output, result)
-
-
-def _print(output: Path, result: Any) -> None:
-    from itk_ncr.evaluation import NOTICE, template_figures
-
-    for name, text in template_figures(result):
-        click.echo(f"{name:<24} {text}")
-    click.echo(f"{'results in':<24} {click.format_filename(output)} ({NOTICE})")
+    files = [*images, *(mask for mask in masks or [] if mask is not None)]
+    own = {"lesion_masks": masks, "iterations": iterations}
+    run_study("template", [images], files, output, own | arguments)

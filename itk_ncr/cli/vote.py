@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from itk_ncr import runs
 from itk_ncr.cli import options
-from itk_ncr.cli.console import note, progress_bar
+from itk_ncr.cli.studies import run_study, study_options
 
 
 @click.command(
@@ -29,11 +27,8 @@ from itk_ncr.cli.console import note, progress_bar
 @options.file("--brain-mask", "Mask in the space of FIXED: 1 in the brain, for whole heads.")
 @options.setting("affine")
 @options.knobs
-@options.output_options
 @options.keep_going
-@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout.")
-@options.quiet_option
+@study_options
 def vote(
     fixed: Path,
     moving: tuple[Path, ...],
@@ -41,13 +36,7 @@ def vote(
     lesion_mask: Path | None,
     roi_mask: Path | None,
     brain_mask: Path | None,
-    ending: str | None,
-    report: bool,
-    keep_going: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
+    **arguments: Any,
 ) -> None:
     """Register every MOVING image to FIXED and write the mask that they agree on.
 
@@ -66,37 +55,10 @@ def vote(
 
     The files appear together when everything is done, or not at all.
     """  # noqa: D301
+
+    def rows(result: Any) -> list[tuple[str, str]]:
+        return [(one.name, f"Dice with the vote {one.dice:.2f}") for one in result.ballots]
+
     masks = {"lesion_mask": lesion_mask, "roi_mask": roi_mask, "brain_mask": brain_mask}
-    given: dict[str, Any] = {name: path for name, path in masks.items() if path is not None}
-    suffix = f".{ending}" if ending else runs.format_for(fixed)
-    runs.OutputFolder(output, overwrite, [fixed, *moving, *given.values()])
-
-    from itk_ncr import registration
-
-    with progress_bar("vote", quiet or as_json) as progress:
-        result = registration.vote(
-            fixed,
-            moving,
-            keep_going=keep_going,
-            progress=progress,
-            **given,
-            **options.keywords(settings),
-        )
-    record = runs.save_study(
-        result, output, ending=suffix, report=report, overwrite=overwrite, note=note
-    )
-    options.warn_all(result.warnings)
-    if as_json:
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
-    elif not quiet:
-        _print(output, result)
-
-
-def _print(output: Path, result: Any) -> None:
-    from itk_ncr.evaluation import NOTICE, vote_figures
-
-    for name, text in vote_figures(result):
-        click.echo(f"{name:<28} {text}")
-    for ballot in result.ballots:
-        click.echo(f"{ballot.name:<28} Dice with the vote {ballot.dice:.2f}")
-    click.echo(f"{'results in':<28} {click.format_filename(output)} ({NOTICE})")
+    files = [fixed, *moving, *(mask for mask in masks.values() if mask is not None)]
+    run_study("vote", [fixed, moving], files, output, masks | arguments, rows)

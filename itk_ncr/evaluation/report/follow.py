@@ -95,18 +95,7 @@ def follow_page(result: FollowResult, record: Mapping[str, Any] | None = None) -
 
 
 def follow_figures(result: FollowResult) -> list[tuple[str, str]]:
-    """The main figures of a follow-up as text.
-
-    Parameters
-    ----------
-    result : FollowResult
-        The follow-up.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and value, in the order to show.
-    """
+    """The main figures of a follow-up as text."""
     return [
         (f"{title}, {name}", f"{number_text(value)} {result.unit}")
         for title, names, values in (

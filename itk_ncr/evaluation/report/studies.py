@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from itk_ncr.evaluation.report.follow import follow_page
+from itk_ncr.evaluation.report.follow import follow_figures, follow_page
 from itk_ncr.evaluation.report.page import Page
-from itk_ncr.evaluation.report.template import template_page
-from itk_ncr.evaluation.report.vote import vote_page
+from itk_ncr.evaluation.report.template import template_figures, template_page
+from itk_ncr.evaluation.report.vote import vote_figures, vote_page
 
 if TYPE_CHECKING:
     from itk_ncr.registration.studies import StudyResult
 
-# Each by the command of its result.
-PAGES: dict[str, Callable[..., Page]] = {
-    "vote": vote_page,
-    "follow": follow_page,
-    "template": template_page,
+# Page and main figures, by the command of the result.
+STUDIES: dict[str, tuple[Callable[..., Page], Callable[[Any], list[tuple[str, str]]]]] = {
+    "vote": (vote_page, vote_figures),
+    "follow": (follow_page, follow_figures),
+    "template": (template_page, template_figures),
 }
 
 
@@ -36,4 +36,22 @@ def study_page(result: StudyResult, record: Mapping[str, Any] | None = None) -> 
     Page
         The document.
     """
-    return PAGES[result.command](result, record)
+    page, _ = STUDIES[result.command]
+    return page(result, record)
+
+
+def study_figures(result: StudyResult) -> list[tuple[str, str]]:
+    """The main figures of a study as text.
+
+    Parameters
+    ----------
+    result : StudyResult
+        A vote, a follow-up or a template.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and value, in the order to show.
+    """
+    _, figures = STUDIES[result.command]
+    return figures(result)

@@ -89,18 +89,7 @@ def template_page(result: TemplateResult, record: Mapping[str, Any] | None = Non
 
 
 def template_figures(result: TemplateResult) -> list[tuple[str, str]]:
-    """The main figures of a template as text.
-
-    Parameters
-    ----------
-    result : TemplateResult
-        The template.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and value, in the order to show.
-    """
+    """The main figures of a template as text."""
     inside = result.template.array > SHOWN
     support = result.support.array[inside]
     return [

@@ -82,18 +82,7 @@ def _sentence(result: VoteResult) -> str:
 
 
 def vote_figures(result: VoteResult) -> list[tuple[str, str]]:
-    """The main figures of a vote as text.
-
-    Parameters
-    ----------
-    result : VoteResult
-        The vote.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and value, in the order to show.
-    """
+    """The main figures of a vote as text."""
     voted = result.mask.array > 0
     agreed = f"{result.agreement.array[voted].mean():.0%}" if voted.any() else "nothing masked"
     alone = float(np.mean([b.result.quality.masked_fraction for b in result.ballots]))
