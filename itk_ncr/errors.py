@@ -1,5 +1,10 @@
 """Errors by name: every error of the package derives from :class:`NCRError`."""
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 
 class NCRError(Exception):
     """Base of all errors raised by itk_ncr; its text is one line."""
@@ -59,3 +64,49 @@ class RegistrationAborted(NCRError, RuntimeError):
 
 class WorkerError(NCRError, RuntimeError):
     """The processes that were to do the work do not start, or cannot be reached any more."""
+
+
+def require_package(module: str, purpose: str, extra: str) -> Any:
+    """Import a module of an optional package.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module.
+    purpose : str
+        What it is needed for.
+    extra : str
+        Extra of itk_ncr that installs the package.
+
+    Returns
+    -------
+    module
+        The imported module.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise missing_package(module, purpose, extra) from error
+
+
+def missing_package(name: str, purpose: str, extra: str) -> MissingDependencyError:
+    """The error for an optional package that is not installed.
+
+    Parameters
+    ----------
+    name, purpose, extra : str
+        As for :func:`require_package`.
+
+    Returns
+    -------
+    MissingDependencyError
+        To be raised.
+    """
+    return MissingDependencyError(
+        f"{name} must be installed for {purpose}; run: pip install 'itk_ncr[{extra}]'"
+    )

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from itk_ncr.errors import MissingDependencyError
+from itk_ncr.errors import missing_package
 from itk_ncr.runs import FORMATS, PICTURES
 from itk_ncr.settings import SETTINGS, Setting
 
@@ -43,9 +43,7 @@ try:
         traits,
     )
 except ModuleNotFoundError as error:
-    raise MissingDependencyError(
-        "nipype must be installed for this; it is not. Run: pip install 'itk_ncr[nipype]'"
-    ) from error
+    raise missing_package("nipype", "its interfaces", "nipype") from error
 
 __all__ = ["Apply", "Register", "Segment"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.errors import MissingDependencyError
+from itk_ncr.errors import require_package
 from itk_ncr.evaluation.contrast import jacobian_limit, sampled, scaled
 from itk_ncr.evaluation.scene import Plane, Scene, planes
 from itk_ncr.evaluation.summary import NOTICE
@@ -51,13 +51,7 @@ def overview(
     MissingDependencyError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "overview.png needs matplotlib, which is not installed. "
-            'Install it with: pip install "itk_ncr[report]"'
-        ) from error
+    figures = require_package("matplotlib.figure", "overview.png", "report")
     scene = Scene.of(fixed, moving, result)
     shown = planes(scene)
     panels = _panels(scene)
@@ -70,7 +64,7 @@ def overview(
     between = title if rows == 2 else gap
     width = columns * (cell + gap) + gap + bar
     height = head + title + sum(heights) + (rows - 1) * between + foot
-    figure = Figure(figsize=(width, height), facecolor=_PAGE, dpi=dpi)
+    figure = figures.Figure(figsize=(width, height), facecolor=_PAGE, dpi=dpi)
     grid = figure.add_gridspec(
         rows,
         columns,

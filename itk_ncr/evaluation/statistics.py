@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from itk_ncr.errors import ArgumentError
-from itk_ncr.evaluation.extra import scipy_part
 from itk_ncr.evaluation.metrics.arrays import alike
 
 Figures = NDArray[np.float64]
@@ -37,13 +36,13 @@ def signed_rank_test(first: ArrayLike, second: ArrayLike) -> float:
     ------
     ArgumentError
         If a figure is not finite, or there is none.
-    MissingDependencyError
-        If SciPy is not installed.
     """
     one, two = _cases(first, second)
     if not (one != two).any():
         return 1.0
-    return float(scipy_part("stats").wilcoxon(one, two, alternative="greater").pvalue)
+    from scipy import stats
+
+    return float(stats.wilcoxon(one, two, alternative="greater").pvalue)
 
 
 def effect_size(first: ArrayLike, second: ArrayLike) -> float:
@@ -66,8 +65,6 @@ def effect_size(first: ArrayLike, second: ArrayLike) -> float:
     ------
     ArgumentError
         If a figure is not finite, or there is none.
-    MissingDependencyError
-        If SciPy is not installed.
 
     References
     ----------
@@ -77,7 +74,9 @@ def effect_size(first: ArrayLike, second: ArrayLike) -> float:
     difference = (one - two)[one != two]
     if not difference.size:
         return 0.0
-    ranks = scipy_part("stats").rankdata(np.abs(difference))
+    from scipy import stats
+
+    ranks = stats.rankdata(np.abs(difference))
     return float((np.sign(difference) * ranks).sum() / ranks.sum())
 
 
@@ -159,7 +158,8 @@ def bootstrap_interval(
         value = float(np.asarray(statistic(sample, axis=0)))
         return Interval(value, value)
     generator = np.random.default_rng(0) if generator is None else generator
-    stats = scipy_part("stats")
+    from scipy import stats
+
     options = {"confidence_level": level, "n_resamples": resamples, "rng": generator}
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from itk_ncr.errors import MissingDependencyError
+from itk_ncr.errors import missing_package
 
 if TYPE_CHECKING:
     from itk_ncr.filters.registration_filter import NCRRegistrationFilter, ncr_registration_filter
@@ -21,7 +21,5 @@ def __getattr__(name: str) -> Any:
     except ImportError as error:
         if error.name is None or error.name.split(".")[0] != "itk":
             raise
-        raise MissingDependencyError(
-            "itk must be installed for the ITK filter; run: pip install 'itk_ncr[itk]'"
-        ) from error
+        raise missing_package("itk", "the ITK filter", "itk") from error
     return getattr(module, name)

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from itk_ncr.errors import ArgumentError, GeometryError, ImageValueError, ShapeError
+from itk_ncr.errors import (
+    ArgumentError,
+    GeometryError,
+    ImageValueError,
+    ShapeError,
+    require_package,
+)
 from itk_ncr.geometry import Grid
 from itk_ncr.images.affines import (
     is_ants,
@@ -25,7 +31,7 @@ from itk_ncr.images.affines import (
 )
 from itk_ncr.images.colours import grey_of
 from itk_ncr.images.image import Image, plain_array
-from itk_ncr.images.libraries import AXES, COMPONENT_AXIS, import_itk
+from itk_ncr.images.libraries import AXES, COMPONENT_AXIS
 from itk_ncr.images.reading import read_displacement, read_image
 
 
@@ -305,7 +311,7 @@ def _of_sitk(obj: Any, role: str, vector: bool) -> Image:
 
 
 def _of_itk(obj: Any, role: str, vector: bool) -> Image:
-    itk = import_itk()
+    itk = require_package("itk", "ITK images", "itk")
     dimension = obj.GetImageDimension()
     if dimension not in (2, 3):
         raise ShapeError(

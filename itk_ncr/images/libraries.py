@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.errors import ImageValueError, MissingDependencyError
+from itk_ncr.errors import ImageValueError, require_package
 
 if TYPE_CHECKING:
     from itk_ncr.geometry import Grid
@@ -66,7 +66,7 @@ def to_itk(image: Image) -> Any:
     MissingDependencyError
         If itk is not installed.
     """
-    itk = import_itk()
+    itk = require_package("itk", "ITK images", "itk")
     dimension = image.dimension
     array = image.array
     try:
@@ -103,18 +103,9 @@ def to_xarray(image: Image) -> Any:
     -------
     xarray.DataArray
         Dimensions (z, y, x) or (y, x), then the components; it shares the values.
-
-    Raises
-    ------
-    MissingDependencyError
-        If xarray is not installed.
     """
-    try:
-        import xarray
-    except ImportError as error:
-        raise MissingDependencyError(
-            "xarray must be installed for this; run: pip install xarray"
-        ) from error
+    import xarray
+
     dims = AXES[-image.dimension :]
     geometry = zip(dims, image.grid.origin[::-1], image.grid.spacing[::-1], strict=True)
     coords: dict[str, Any] = {
@@ -147,12 +138,7 @@ def to_nibabel(image: Image) -> Any:
     MissingDependencyError
         If nibabel is not installed.
     """
-    try:
-        import nibabel
-    except ImportError as error:
-        raise MissingDependencyError(
-            "nibabel must be installed for this; run: pip install 'itk_ncr[nibabel]'"
-        ) from error
+    nibabel = require_package("nibabel", "to_nibabel", "nibabel")
     array = _indexed(image)
     if image.is_vector:
         spatial = (*image.grid.size, 1)[:3]
@@ -187,12 +173,7 @@ def to_ants(image: Image) -> Any:
     MissingDependencyError
         If ANTsPy is not installed.
     """
-    try:
-        import ants
-    except ImportError as error:
-        raise MissingDependencyError(
-            "ANTsPy must be installed for this; run: pip install 'itk_ncr[ants]'"
-        ) from error
+    ants = require_package("ants", "to_ants", "ants")
     return ants.from_numpy(
         _indexed(image).astype(_ants_type(image.array), copy=False),
         origin=image.grid.origin,
@@ -209,17 +190,6 @@ def ras_affine(grid: Grid) -> NDArray[np.float64]:
     full[: grid.dimension, 3] = grid.origin
     full[:2] *= -1
     return full
-
-
-def import_itk() -> Any:
-    """Import itk, or raise an error with the command that installs it."""
-    try:
-        import itk
-    except ImportError as error:
-        raise MissingDependencyError(
-            "itk must be installed for ITK images; run: pip install 'itk_ncr[itk]'"
-        ) from error
-    return itk
 
 
 def _indexed(image: Image) -> NDArray[Any]:

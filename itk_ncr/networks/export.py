@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itk_ncr.errors import ArgumentError, MissingDependencyError
+from itk_ncr.errors import ArgumentError, require_package
 from itk_ncr.files import replacing
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.grids import POOLINGS
@@ -128,7 +128,7 @@ def write_onnx(
     s and in voxels of scale s, and "noncorrespondence_s", (N, 1, ...), at its resolution. Enlarge a
     velocity by 2 (linear, voxels halved) and exponentiate it for the displacement.
     """
-    onnx = _required_onnx()
+    onnx = require_package("onnx", "ONNX files", "onnx")
     outputs = Outputs(_exportable(_known(network)))
     dimension = outputs.network.dimension
     step = 2**POOLINGS
@@ -231,14 +231,3 @@ def _exportable(network: NCRNet | NCRPyramid) -> NCRNet | NCRPyramid:
     if isinstance(folded, NCRPyramid):
         folded.warp, folded.exponential = _warp_in_graph, _exponential_in_graph
     return folded
-
-
-def _required_onnx() -> Any:
-    """Import onnx, or name the extra that brings it."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError(
-            'onnx must be installed for this; it is not. Run: pip install "itk_ncr[onnx]".'
-        ) from error
-    return onnx

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from itk_ncr.errors import MissingDependencyError, WorkerError
+from itk_ncr.errors import WorkerError, require_package
 from itk_ncr.runs.job import Job, Row, failure, run_job
 from itk_ncr.runs.messages import reason
 
@@ -43,16 +43,10 @@ def work_on_cluster(
     MissingDependencyError
         If distributed is not installed.
     """
-    try:
-        from distributed import Client, as_completed
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--scheduler needs distributed, which is not installed. "
-            'Install it with: pip install "itk_ncr[dask]"'
-        ) from error
+    distributed = require_package("distributed", "--scheduler", "dask")
     with _silent_loggers():
         try:
-            client = Client(scheduler, timeout=CONNECTING)
+            client = distributed.Client(scheduler, timeout=CONNECTING)
         except Exception as error:  # of what answers Dask believes any length of message
             raise WorkerError(
                 f"no Dask scheduler answers at '{scheduler}' ({type(error).__name__}). "
@@ -66,7 +60,7 @@ def work_on_cluster(
                 for number, job in enumerate(jobs)
             }
             try:
-                for future in as_completed(list(futures)):
+                for future in distributed.as_completed(list(futures)):
                     number = futures.pop(future)
                     if future.status == "finished":
                         yield number, future.result()

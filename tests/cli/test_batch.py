@@ -160,8 +160,7 @@ def test_a_scheduler_needs_its_extra(table, run, tmp_path, monkeypatch):
     result = run("batch", table("a"), *words)
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: --scheduler needs distributed, which is not installed. "
-        'Install it with: pip install "itk_ncr[dask]"\n'
+        "error: distributed must be installed for --scheduler; run: pip install 'itk_ncr[dask]'\n"
     )
 
 

@@ -176,7 +176,7 @@ def test_two_contrasts_get_a_checkerboard_instead_of_a_difference():
 
 def test_the_missing_package_is_named_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "itk_ncr\[report\]"'):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'itk_ncr\[report\]'"):
         overview(*example((20, 24)), tmp_path / "o.png")
 
 

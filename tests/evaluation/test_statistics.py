@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import itertools
-import sys
 
 import numpy as np
 import pytest
 
-from itk_ncr.errors import ArgumentError, MissingDependencyError
+from itk_ncr.errors import ArgumentError
 from itk_ncr.evaluation import (
     Mark,
     best_rows,
@@ -135,18 +133,3 @@ def test_marks_follow_the_rule_of_the_paper():
     assert best_rows({"a": rows["best"]}, group=("a",)) == {"a": Mark()}
     with pytest.raises(ArgumentError, match="missing"):
         best_rows(rows, group=("missing",))
-
-
-def test_a_missing_scipy_is_named_with_the_way_to_get_it(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.split(".")[0] == "scipy":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    for name in [n for n in sys.modules if n.split(".")[0] == "scipy"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install .*itk_ncr\[evaluation\]"):
-        signed_rank_test([1.0, 2.0], [0.0, 1.0])

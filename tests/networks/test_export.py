@@ -67,7 +67,7 @@ def test_a_network_that_cannot_be_written_is_refused(name, dimension, reason, tm
 
 def test_a_missing_package_names_its_extra(lively, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "itk_ncr\[onnx\]"'):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'itk_ncr\[onnx\]'"):
         write_onnx(lively("ncr-net", 2, width=4), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 

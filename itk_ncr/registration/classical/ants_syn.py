@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from itk_ncr.errors import require_package
 from itk_ncr.images import read_displacement
-from itk_ncr.registration.classical.libraries import environment, quiet, require_package
+from itk_ncr.registration.classical.libraries import environment, quiet
 from itk_ncr.registration.classical.task import Task, scalar, to_voxels
 from itk_ncr.registration.results import Deformation
 
@@ -27,7 +28,7 @@ def ants_syn(task: Task) -> Deformation:
     ANTs reads its number of threads once in a process, when it is first used.
     """
     with environment("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(task.threads)):
-        ants = require_package("ants", "ants-syn", "ants")
+        ants = require_package("ants", "method 'ants-syn'", "ants")
         spacing = task.pair.spacing
 
         def image(array: NDArray[Any]) -> Any:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from itk_ncr.errors import require_package
 from itk_ncr.registration.classical.images import sitk_image, sitk_mask
-from itk_ncr.registration.classical.libraries import quiet, require_package
+from itk_ncr.registration.classical.libraries import quiet
 from itk_ncr.registration.classical.task import Task, to_voxels
 from itk_ncr.registration.results import Deformation
 
@@ -27,7 +28,7 @@ def greedy(task: Task) -> Deformation:
     """Local correlation, three levels, in 2D and 3D."""
     import SimpleITK as sitk
 
-    package = require_package("picsl_greedy", "greedy", "greedy")
+    package = require_package("picsl_greedy", "method 'greedy'", "greedy")
     engine = getattr(package, f"Greedy{task.dimension}D")()
     spacing = task.pair.spacing
     radius = "x".join([str(RADIUS)] * task.dimension)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import tempfile
@@ -10,35 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from itk_ncr.errors import MissingDependencyError
-
-
-def require_package(module: str, method: str, extra: str) -> Any:
-    """Import an optional package.
-
-    Raises
-    ------
-    MissingDependencyError
-        Naming the method and the extra, if it is not there.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise _missing(module, method, extra) from error
+from itk_ncr.errors import missing_package, require_package
 
 
 def require_itk(name: str, method: str, extra: str) -> Any:
     """The module ``itk``, if it has the class ``name``, which comes with an optional wheel."""
-    itk = require_package("itk", method, extra)
+    purpose = f"method {method!r}"
+    itk = require_package("itk", purpose, extra)
     if not hasattr(itk, name):
-        raise _missing(f"itk.{name}", method, extra)
+        raise missing_package(f"itk.{name}", purpose, extra)
     return itk
-
-
-def _missing(module: str, method: str, extra: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"{module} must be installed for method {method!r}; run: pip install 'itk_ncr[{extra}]'"
-    )
 
 
 @contextmanager
