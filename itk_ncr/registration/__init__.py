@@ -4,8 +4,9 @@ from itk_ncr.registration.entry import REGISTRATIONS, register
 from itk_ncr.registration.filling import FILLS, fill_lesion
 from itk_ncr.registration.inputs import affine_of
 from itk_ncr.registration.network import NetworkRegistration
+from itk_ncr.registration.quality import Quality
 from itk_ncr.registration.request import GivenMasks, Request
-from itk_ncr.registration.result import ModelRecord, Quality, Registration, RegistrationResult
+from itk_ncr.registration.result import ModelRecord, Registration, RegistrationResult
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS
 from itk_ncr.registration.studies import (
     Ballot,

@@ -1,4 +1,7 @@
-"""Result of a registration: images in their own spaces, and quality figures."""
+"""Result of a registration: images in their own spaces, with quality figures and inputs.
+
+The class is what users hold in their hands; most of its lines document it.
+"""
 
 from __future__ import annotations
 
@@ -19,60 +22,16 @@ from itk_ncr.images import (
     as_image,
     map_values,
     resample,
-    slabs,
     to_sitk_transform,
     transform_points,
 )
 from itk_ncr.registration.inputs import Inputs
+from itk_ncr.registration.quality import Quality, masked_share
 
 if TYPE_CHECKING:
     from itk_ncr.evaluation import Page
     from itk_ncr.registration.request import Request
     from itk_ncr.settings import RegistrationSettings
-
-
-IMAGES = (
-    *("warped", "displacement", "displacement_inverse", "deformation", "mask", "mask_moving"),
-    *("noncorrespondence", "noncorrespondence_moving", "jacobian", "inverse_error"),
-    *("foreground", "foreground_moving"),
-)
-"""Attributes of a :class:`RegistrationResult` that are images."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Figures of one registration; lengths in voxels are those of the fixed grid."""
-
-    distance_before: float
-    """Mean distance of the images over the fixed foreground, after the affine only."""
-    distance_outside: float
-    """The same distance after registration, over the corresponding voxels only."""
-    masked_fraction: float
-    """Share of the fixed foreground whose noncorrespondence is above the threshold."""
-    masked_fraction_moving: float
-    """The same for the moving foreground."""
-    minimum_jacobian: float
-    """Smallest determinant of the Jacobian of the deformation (without the affine) in the fixed
-    foreground."""
-    folding_fraction: float
-    """Share of the fixed foreground whose determinant is not positive."""
-    inverse_error_mean_voxel: float
-    """Mean length of ``phi^-1(phi(x)) - x`` over the fixed foreground, in voxels of the fixed
-    grid."""
-    inverse_error_max_voxel: float
-    """Largest length of ``phi^-1(phi(x)) - x`` there, in voxels of the fixed grid."""
-    overlap_fraction: float
-    """Share of the fixed foreground that the affine carries into the moving image."""
-    iterations: int
-    """Iterations over all levels."""
-    seconds: float
-    """Wall time without reading files."""
-    affine_determinant: float = 1.0
-    """Volume of the moving object over that of the fixed one, as the affine has it."""
-
-    def as_dict(self) -> dict[str, float | int]:
-        """The figures by name."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
@@ -267,89 +226,6 @@ class RegistrationResult:
         grid = self.displacement_inverse.grid
         return resample(image, grid, displacement=self.displacement_inverse, mode=mode)
 
-    def image(self, name: str = "warped") -> Image:
-        """One of the images, by the name of its attribute.
-
-        Parameters
-        ----------
-        name : str
-            "warped", "displacement", "noncorrespondence", "mask", ...; a wrong one lists them all.
-
-        Returns
-        -------
-        Image
-            That attribute.
-
-        Raises
-        ------
-        ArgumentError
-            If there is no image of that name.
-        """
-        if name not in IMAGES:
-            raise ArgumentError(f"name must be one of {', '.join(IMAGES)}; got {name!r}.")
-        made: Image = getattr(self, name)
-        return made
-
-    def to_sitk(self, name: str = "warped") -> Any:
-        """An image of the result for SimpleITK.
-
-        Parameters
-        ----------
-        name : str
-            As for :meth:`image`.
-
-        Returns
-        -------
-        SimpleITK.Image
-            A copy.
-        """
-        return self.image(name).to_sitk()
-
-    def to_itk(self, name: str = "warped") -> Any:
-        """An image of the result for ITK.
-
-        Parameters
-        ----------
-        name : str
-            As for :meth:`image`.
-
-        Returns
-        -------
-        itk.Image
-            A copy.
-        """
-        return self.image(name).to_itk()
-
-    def to_nibabel(self, name: str = "warped") -> Any:
-        """An image of the result for nibabel.
-
-        Parameters
-        ----------
-        name : str
-            As for :meth:`image`.
-
-        Returns
-        -------
-        nibabel.Nifti1Image
-            A copy.
-        """
-        return self.image(name).to_nibabel()
-
-    def to_ants(self, name: str = "warped") -> Any:
-        """An image of the result for ANTsPy.
-
-        Parameters
-        ----------
-        name : str
-            As for :meth:`image`.
-
-        Returns
-        -------
-        ants.ANTsImage
-            A copy.
-        """
-        return self.image(name).to_ants()
-
     def to_sitk_transform(self, inverse: bool = False) -> Any:
         """The map as a SimpleITK transform.
 
@@ -488,17 +364,6 @@ def _placed(image: Any, grid: Grid) -> Image:
             f"{tuple(image.shape)}. Give one with a grid: itk_ncr.Image(array, grid)."
         )
     return as_image(image, grid.spacing, grid.origin, grid.direction)
-
-
-def masked_share(probability: Image, foreground: Image, threshold: float) -> float:
-    """Share of the foreground whose probability is above the threshold; 0 without foreground."""
-    rows, shown = probability.rows(), foreground.rows()
-    masked = count = 0
-    for slab in slabs(probability.grid):
-        among = shown(slab) > 0
-        masked += int(np.count_nonzero((rows(slab) > threshold) & among))
-        count += int(np.count_nonzero(among))
-    return masked / count if count else 0.0
 
 
 def _cut(probability: Image, threshold: float) -> Image:

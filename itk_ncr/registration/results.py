@@ -16,7 +16,8 @@ from itk_ncr.images import Image, map_values, resample
 from itk_ncr.ops import exponential_pair, warp
 from itk_ncr.registration.full_resolution import FullResolution, deferred
 from itk_ncr.registration.preparation import Preparation
-from itk_ncr.registration.result import Quality, RegistrationResult, masked_share
+from itk_ncr.registration.quality import Quality, masked_share
+from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.solver import InstanceSettings, Pair, Solution
 from itk_ncr.settings import RegistrationSettings
 

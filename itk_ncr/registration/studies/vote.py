@@ -25,8 +25,9 @@ from itk_ncr.preprocessing import normalise
 from itk_ncr.registration.entry import register
 from itk_ncr.registration.pairwise import solver_settings, threads
 from itk_ncr.registration.preparation import as_tensor, to_grid, working_grid
+from itk_ncr.registration.quality import masked_share
 from itk_ncr.registration.request import Abort, Progress
-from itk_ncr.registration.result import RegistrationResult, masked_share
+from itk_ncr.registration.result import RegistrationResult
 from itk_ncr.registration.solver import Pair, mask_level_set
 from itk_ncr.registration.studies.given import GivenImage, name_of, part_of, require_different
 from itk_ncr.registration.studies.result import StudyResult
