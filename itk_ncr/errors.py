@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -64,6 +65,31 @@ class RegistrationAborted(NCRError, RuntimeError):
 
 class WorkerError(NCRError, RuntimeError):
     """The processes that were to do the work do not start, or cannot be reached any more."""
+
+
+def require_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Check that an argument is one of several values.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Its value.
+    choices : iterable
+        What it may be.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none of them; the message lists them.
+    """
+    known = list(choices)
+    if value not in known:
+        raise ArgumentError(
+            f"{name} must be one of {', '.join(map(str, known))}; got {value!r}. "
+            "Check the spelling."
+        )
 
 
 def require_package(module: str, purpose: str, extra: str) -> Any:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError, ShapeError, require_choice
 from itk_ncr.losses.local_correlation import local_ncc_to
 from itk_ncr.losses.overlap import dice
 from itk_ncr.losses.regions import perimeter, volume
@@ -131,16 +131,9 @@ class Functional:
     similarity_settings: Mapping[str, float | int | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("similarity", tuple(SIMILARITIES)),
-            ("descriptor", tuple(DESCRIPTORS)),
-            ("volume_reduction", VOLUME_REDUCTIONS),
-        ):
-            if getattr(self, name) not in choices:
-                raise ArgumentError(
-                    f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}. "
-                    "Check the spelling."
-                )
+        require_choice("similarity", self.similarity, SIMILARITIES)
+        require_choice("descriptor", self.descriptor, DESCRIPTORS)
+        require_choice("volume_reduction", self.volume_reduction, VOLUME_REDUCTIONS)
         alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
         prices = {
             "alpha": alphas,

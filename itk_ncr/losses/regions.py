@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError, ShapeError, require_choice
 from itk_ncr.fields import vector_length
 from itk_ncr.losses.weighting import extent, mean_over, require_weight, total
 from itk_ncr.ops.checks import require_same_shape
@@ -98,11 +98,7 @@ def perimeter(
                 'Use form="sobel" or "tv".'
             )
         return _released(noncorrespondence, sobel3d)
-    if form not in LENGTHS:
-        raise ArgumentError(
-            f"form must be one of {', '.join((*LENGTHS, 'released'))}; got {form!r}. "
-            "Check the spelling."
-        )
+    require_choice("form", form, (*LENGTHS, "released"))
     return mean_over(LENGTHS[form](noncorrespondence), foreground)
 
 
@@ -140,11 +136,7 @@ def _released(mask: Tensor, sobel3d: str) -> Tensor:
             f"noncorrespondence must have 3 voxels or more per axis for the released perimeter; "
             f'got {tuple(mask.shape[2:])}. Use form="sobel".'
         )
-    if sobel3d not in WRONG_KERNELS:
-        raise ArgumentError(
-            f"sobel3d must be one of {', '.join(WRONG_KERNELS)}; got {sobel3d!r}. "
-            "Check the spelling."
-        )
+    require_choice("sobel3d", sobel3d, WRONG_KERNELS)
     wrong = WRONG_KERNELS[sobel3d] if axes == 3 else ()
     energy = torch.zeros((), dtype=mask.dtype, device=mask.device)
     for axis in range(2, mask.ndim):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError, ShapeError, require_choice
 from itk_ncr.losses.weighting import require_weight, total
 
 
@@ -62,10 +62,7 @@ def smoothness(
     require_weight("weight", weight, velocity)
     steps = _one_per_axis("spacing", spacing, axes)
     importances = _one_per_axis("component_weights", component_weights, axes)
-    if kind not in SMOOTHNESS:
-        raise ArgumentError(
-            f"kind must be one of {', '.join(SMOOTHNESS)}; got {kind!r}. Check the spelling."
-        )
+    require_choice("kind", kind, SMOOTHNESS)
     if min(steps) <= 0 or min(importances) < 0:
         raise ArgumentError(
             f"spacing must be positive and component_weights not negative; got {steps} and "

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from itk_ncr.errors import ArgumentError
+from itk_ncr.errors import ArgumentError, require_choice
 from itk_ncr.networks.export import write_onnx
 from itk_ncr.networks.folding import fold
 from itk_ncr.networks.layers import halve
@@ -68,8 +68,7 @@ def build_network(name: str, *, dimension: int, **settings: Any) -> nn.Module:
     ArgumentError
         If there is no such row, or a setting is outside its range.
     """
-    if name not in NETWORKS:
-        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}; got {name!r}.")
+    require_choice("network", name, NETWORKS)
     return NETWORKS[name](dimension, **settings)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itk_ncr.errors import ArgumentError
+from itk_ncr.errors import ArgumentError, require_choice
 from itk_ncr.networks.folding import fold, folded
 from itk_ncr.networks.grids import full_precision, padded, predict, require_pairs
 from itk_ncr.networks.layers import CHANNELS_LAST, Block, Convolution
@@ -80,10 +80,7 @@ class PreparedNCRNet(nn.Module):
 
     def __init__(self, network: NCRNet, precision: str = "float32") -> None:
         super().__init__()
-        if precision not in PRECISIONS:
-            raise ArgumentError(
-                f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}."
-            )
+        require_choice("precision", precision, PRECISIONS)
         self.dimension, self.integration = network.dimension, network.integration
         self.settings: dict[str, Any] = dict(network.settings)
         self.precision = precision

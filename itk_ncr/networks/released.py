@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itk_ncr.errors import ArgumentError
+from itk_ncr.errors import require_choice
 from itk_ncr.networks.grids import cut_back, padded, require_pairs
 from itk_ncr.networks.layers import double
 from itk_ncr.networks.ncr import SCALES, Decoder, NCRNet
@@ -57,10 +57,7 @@ class ReleasedNCRNet(nn.Module):
         regularize: str = "displacement",
     ) -> None:
         super().__init__()
-        if regularize not in REGULARIZE:
-            raise ArgumentError(
-                f"regularize must be one of {', '.join(REGULARIZE)}; got {regularize!r}."
-            )
+        require_choice("regularize", regularize, REGULARIZE)
         network = NCRNet(dimension, width, segmentation=segmentation)
         self.dimension, self.regularize = dimension, regularize
         self.settings: dict[str, Any] = {

@@ -99,14 +99,6 @@ def require_whole_number(value: int, name: str, least: int, most: int) -> None:
         )
 
 
-def require_choice(value: str, name: str, choices: Sequence[str]) -> None:
-    """``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ArgumentError(
-            f"{name} must be one of {', '.join(choices)}; got {value!r}. Check the spelling."
-        )
-
-
 def require_fill_value(value: float, dtype: torch.dtype) -> float:
     """``value`` is a number that ``dtype`` can hold."""
     try:

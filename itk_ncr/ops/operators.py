@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError, ShapeError, require_choice
 from itk_ncr.ops import checks, integration, reference, sampling, windows
 from itk_ncr.ops.extension import kernels, run_on_device
 from itk_ncr.ops.library import is_traced, is_transformed
@@ -179,8 +179,8 @@ def warp(
     The gradient to ``image`` is non-deterministic on CUDA (atomic additions); the gradient to
     ``displacement`` and everything on the CPU has the same bits every time.
     """
-    checks.require_choice(mode, "mode", ("linear", "nearest"))
-    checks.require_choice(padding, "padding", ("border", "fill"))
+    require_choice("mode", mode, ("linear", "nearest"))
+    require_choice("padding", padding, ("border", "fill"))
     checks.require_field(displacement, "displacement")
     nearest = mode == "nearest"
     checks.require_grid(image, "image", checks.NEAREST_TYPES if nearest else checks.FLOATS)

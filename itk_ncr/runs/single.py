@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itk_ncr.errors import ArgumentError, InputError, NCRError, ShapeError
+from itk_ncr.errors import ArgumentError, InputError, NCRError, ShapeError, require_choice
 from itk_ncr.files import fingerprint
 from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.labels import as_labels
@@ -226,8 +226,7 @@ def ending_of(asked: str | None, path: Path | None, fixed: Image) -> str:
         If what was asked for is not among ``FORMATS``.
     """
     if asked is not None:
-        if asked not in FORMATS:
-            raise ArgumentError(f"ending must be one of {', '.join(FORMATS)}; got {asked!r}.")
+        require_choice("ending", asked, FORMATS)
         return asked
     if path is not None:
         return format_for(path)

@@ -20,7 +20,7 @@ from itk_ncr.data import (
     Synthesis,
     SyntheticPairs,
 )
-from itk_ncr.errors import ArgumentError
+from itk_ncr.errors import require_choice
 from itk_ncr.losses import PRESETS, Functional
 from itk_ncr.settings import BUDGETS
 from itk_ncr.training.settings import TrainingSettings
@@ -156,8 +156,7 @@ class Recipe:
         ArgumentError
             If there is no such budget.
         """
-        if budget not in BUDGETS:
-            raise ArgumentError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}.")
+        require_choice("budget", budget, BUDGETS)
         if budget == "full":
             return self
         augmentation = self.sampling.augmentation
@@ -361,6 +360,5 @@ def recipe(name: str, budget: str = "full") -> Recipe:
     ArgumentError
         If there is none of that name, or no such budget.
     """
-    if name not in RECIPES:
-        raise ArgumentError(f"preset must be one of {', '.join(RECIPES)}; got {name!r}.")
+    require_choice("preset", name, RECIPES)
     return RECIPES[name].with_budget(budget)

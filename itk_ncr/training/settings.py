@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from itk_ncr.errors import ArgumentError
+from itk_ncr.errors import ArgumentError, require_choice
 from itk_ncr.losses import PRESETS, Functional
 from itk_ncr.settings import ARCHITECTURES, PRECISIONS, SCHEDULES, VARIANTS
 
@@ -114,11 +114,7 @@ class TrainingSettings:
             ("schedule", SCHEDULES),
             ("scales", (1, 2, 3)),
         ):
-            if getattr(self, name) not in choices:
-                raise ArgumentError(
-                    f"{name} must be one of {', '.join(map(str, choices))}; "
-                    f"got {getattr(self, name)!r}."
-                )
+            require_choice(name, getattr(self, name), choices)
         for name in ("steps", "batch", "accumulate", "decays", "most_labels"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name} must be at least 1; got {getattr(self, name)}.")

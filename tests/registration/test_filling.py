@@ -162,7 +162,7 @@ def test_masks_that_say_nothing_are_refused(mask, said):
 
 def test_calls_that_make_no_sense_are_refused():
     image, mask = placed(symmetric_head()), placed(LEFT)
-    with pytest.raises(ArgumentError, match=r"kind must be one of 'smooth', .*; got 'pcs'"):
+    with pytest.raises(ArgumentError, match=r"kind must be one of smooth, .*; got 'pcs'"):
         itk_ncr.fill_lesion(image, mask, "pcs")
     with pytest.raises(ArgumentError, match="partner must be given with kind='partner'"):
         itk_ncr.fill_lesion(image, mask, "partner")

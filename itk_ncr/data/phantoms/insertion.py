@@ -23,7 +23,7 @@ from itk_ncr.data.phantoms.realistic import draw_mask, draw_push, fill, unit_spa
 from itk_ncr.data.placement import Placement
 from itk_ncr.data.rendering import upper_quartile
 from itk_ncr.data.store import filled
-from itk_ncr.errors import ArgumentError, ImageReadError
+from itk_ncr.errors import ArgumentError, ImageReadError, require_choice
 from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, physical_displacement, read_image, resample
@@ -126,8 +126,7 @@ def make_phantom(
     ImageReadError
         If ``masks`` lacks the mask of that lesion.
     """
-    if kind not in LESION_KINDS:
-        raise ArgumentError(f"lesion must be one of {', '.join(LESION_KINDS)}; got {kind!r}.")
+    require_choice("lesion", kind, LESION_KINDS)
     for name, value in (("size_mm", size_mm), ("mass_effect_mm", mass_effect_mm)):
         if value is not None and not (0 <= value < math.inf and (value or name != "size_mm")):
             raise ArgumentError(f"{name} must be finite and positive; got {value}.")
@@ -135,8 +134,8 @@ def make_phantom(
         raise ArgumentError(
             f"centre of the lesion must have {image.dimension} numbers; got {len(at_mm)}."
         )
-    if contrast is not None and contrast not in CONTRASTS:
-        raise ArgumentError(f"contrast must be one of {', '.join(CONTRASTS)}; got {contrast!r}.")
+    if contrast is not None:
+        require_choice("contrast", contrast, CONTRASTS)
     if kind == ANY_MODEL:
         kind = list(LESION_MODELS)[int(uniform(generator, 0, len(LESION_MODELS)))]
     named = NAMED_LESIONS.get(kind)

@@ -25,7 +25,7 @@ from itk_ncr.data.phantoms.models import (
     white_matter,
 )
 from itk_ncr.data.placement import Placement
-from itk_ncr.errors import ArgumentError, ShapeError
+from itk_ncr.errors import ArgumentError, ShapeError, require_choice
 from itk_ncr.fields import downsample, reduced_shape, resize_displacement, smooth
 from itk_ncr.ops import exponential, jacobian_determinant, resize, warp
 
@@ -145,8 +145,8 @@ def _check(image: Tensor, inside: Tensor, kind: str | None, contrast: str | None
             f"{tuple(inside.shape)}. Resample it first."
         )
     for name, value, table in (("kind", kind, LESION_MODELS), ("contrast", contrast, CONTRASTS)):
-        if value is not None and value not in table:
-            raise ArgumentError(f"{name} must be one of {', '.join(table)}; got {value!r}.")
+        if value is not None:
+            require_choice(name, value, table)
     if not inside.any():
         raise ArgumentError("inside must hold a voxel; got none. Give the brain's mask.")
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from itk_ncr.errors import ArgumentError, ImageValueError, ShapeError
+from itk_ncr.errors import ArgumentError, ImageValueError, ShapeError, require_choice
 from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image, ImageWarning, as_image, resample
 from itk_ncr.preprocessing import normalise
@@ -149,8 +149,7 @@ def filled(
     abort: Abort | None = None,
 ) -> Filled:
     """Fill a lesion; see :func:`fill_lesion`. The settings are those of the registrations."""
-    if kind not in FILLS:
-        raise ArgumentError(f"kind must be one of {', '.join(map(repr, FILLS))}; got {kind!r}.")
+    require_choice("kind", kind, FILLS)
     if kind == "partner" and partner is None:
         raise ArgumentError(
             "partner must be given with kind='partner'; got none. Give a healthy image of the same "
