@@ -45,6 +45,32 @@ def joined_processes() -> Iterator[tuple[int, int]]:
         collectives.destroy_process_group()
 
 
+def device_of(name: str) -> str:
+    """Resolve the choice of a device.
+
+    Parameters
+    ----------
+    name : str
+        "auto", "cpu" or "cuda".
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda"; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    ArgumentError
+        If a GPU is requested and there is none.
+    """
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    if name == "cuda" and not there:
+        raise ArgumentError("device must be there; got cuda, which torch does not see. Use cpu.")
+    return name
+
+
 def rank() -> int:
     """Number of this process; 0 writes."""
     return collectives.get_rank() if collectives.is_initialized() else 0
