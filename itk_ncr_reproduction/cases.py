@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from itk_ncr.data import (
     AllToAll,
     Fold,
-    Layout,
     Manifest,
     OctPhantoms,
     Sample,
+    TrainingLayout,
     folds,
     in_fold,
 )
@@ -116,7 +116,7 @@ class Brains:
             "train",
             versions=VERSIONS,
             named_masks=lesion_masks(self.data),
-            layout=Layout(reduce=sampling.reduce, ignore_labels=sampling.ignore_labels),
+            layout=TrainingLayout(reduce=sampling.reduce, ignore_labels=sampling.ignore_labels),
             augmentation=sampling.augmentation,
             match=sampling.match,
         )
@@ -129,7 +129,7 @@ class Brains:
             moving_split="all",
             versions=VERSIONS,
             named_masks=lesion_masks(self.data),
-            layout=Layout(ignore_labels=IGNORED_LABELS),
+            layout=TrainingLayout(ignore_labels=IGNORED_LABELS),
             match=False,
             preload=False,
         )

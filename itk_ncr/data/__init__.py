@@ -32,7 +32,7 @@ from itk_ncr.data.placement import SLICE_PLANE, Placement, SlicePlane
 from itk_ncr.data.sample import Batch, Sample, Source, collate
 from itk_ncr.data.sources import AllToAll, GivenPairs, PairSource, WithItself
 from itk_ncr.data.splits import Fold, data_hash, divide, fold_audit, folds, in_fold
-from itk_ncr.data.store import Layout
+from itk_ncr.data.store import TrainingLayout
 from itk_ncr.data.synthetic import Synthesis, SyntheticPairs
 
 __all__ = [
@@ -52,7 +52,6 @@ __all__ = [
     "Fold",
     "GivenPairs",
     "Jitter",
-    "Layout",
     "LesionBank",
     "LesionMask",
     "LesionModel",
@@ -71,6 +70,7 @@ __all__ = [
     "Subject",
     "Synthesis",
     "SyntheticPairs",
+    "TrainingLayout",
     "WithItself",
     "collate",
     "data_hash",

@@ -31,7 +31,7 @@ from itk_ncr.data.phantoms import (
 from itk_ncr.data.placement import SLICE_PLANE, SlicePlane
 from itk_ncr.data.rendering import random_curve, through_curve, upper_quartile
 from itk_ncr.data.sample import Sample
-from itk_ncr.data.store import Layout, Prepared, Store
+from itk_ncr.data.store import Store, SubjectImages, TrainingLayout
 from itk_ncr.errors import ArgumentError
 from itk_ncr.preprocessing import match_histogram, normalise
 
@@ -47,7 +47,7 @@ class PairSource:
     pairs : sequence of (int, int, str)
         Fixed and moving, as positions in the manifest, and the version of the fixed image: "none"
         or a row of ``phantoms.NAMED_LESIONS``.
-    layout : Layout
+    layout : TrainingLayout
         Grid of training.
     labels : bool
         Whether samples carry labels.
@@ -74,7 +74,7 @@ class PairSource:
         manifest: Manifest,
         pairs: Sequence[tuple[int, int, str]],
         *,
-        layout: Layout = Layout(),  # noqa: B008 - frozen
+        layout: TrainingLayout = TrainingLayout(),  # noqa: B008 - frozen
         labels: bool = True,
         augmentation: Augmentation | None = None,
         lesions: Lesions | None = None,
@@ -189,7 +189,7 @@ class PairSource:
         return Side(image, prepared.labels, None if lesion is None else lesion[None].float())
 
     def _with_named(
-        self, position: int, image: Tensor, prepared: Prepared, version: str, white: float
+        self, position: int, image: Tensor, prepared: SubjectImages, version: str, white: float
     ) -> tuple[Tensor, Tensor]:
         """The image with a named lesion: always the same texture in the same image."""
         placement = self.store.placement(position)

@@ -24,7 +24,7 @@ LARGEST_LABEL = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
-class Layout:
+class TrainingLayout:
     """The grid of training, from the grid of the files.
 
     Attributes
@@ -128,7 +128,7 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class SubjectImages:
     """One image of a manifest on the grid of training.
 
     Attributes
@@ -156,7 +156,7 @@ class Store:
     Parameters
     ----------
     manifest : Manifest
-    layout : Layout
+    layout : TrainingLayout
     labels : bool
         Whether to read label maps.
     keep_ignored : bool
@@ -168,7 +168,7 @@ class Store:
     def __init__(
         self,
         manifest: Manifest,
-        layout: Layout,
+        layout: TrainingLayout,
         *,
         labels: bool = True,
         keep_ignored: bool = False,
@@ -176,7 +176,7 @@ class Store:
     ) -> None:
         self.manifest, self.layout, self.plane = manifest, layout, plane
         self.labels, self.keep_ignored = labels, keep_ignored
-        self._prepared: dict[int, Prepared] = {}
+        self._prepared: dict[int, SubjectImages] = {}
         self._placements: dict[int, Placement] = {}
 
     def prepare(self, positions: Sequence[int]) -> None:
@@ -226,7 +226,7 @@ class Store:
         found = {int(value) for value in torch.unique(labels)}
         return tuple(sorted(found - {0, *self.ignored(position)}))
 
-    def __getitem__(self, position: int) -> Prepared:
+    def __getitem__(self, position: int) -> SubjectImages:
         if position not in self._prepared:
             self._prepared[position] = self._read(position)
         return self._prepared[position]
@@ -242,7 +242,7 @@ class Store:
         whole = Placement.of(grid, slice_mm=height, plane=self.plane)
         self._placements[position] = self.layout.place(whole, grid.shape)
 
-    def _read(self, position: int) -> Prepared:
+    def _read(self, position: int) -> SubjectImages:
         subject = self.manifest.subjects[position]
         try:
             read = read_image(subject.image)
@@ -260,7 +260,7 @@ class Store:
                 f"{str(subject.image)!r} must show something in its middle; got background only. "
                 "Choose a larger size."
             )
-        return Prepared(
+        return SubjectImages(
             image=image.half(),
             inside=filled(foreground),
             white=upper_quartile(tissue),

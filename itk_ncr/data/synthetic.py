@@ -29,7 +29,7 @@ from itk_ncr.data.rendering import (
     upper_quartile,
 )
 from itk_ncr.data.sample import Sample
-from itk_ncr.data.store import Layout, Store
+from itk_ncr.data.store import Store, TrainingLayout
 from itk_ncr.errors import ArgumentError
 from itk_ncr.fields import resize_displacement, resize_velocity
 from itk_ncr.geometry import Grid
@@ -151,7 +151,7 @@ class SyntheticPairs:
     synthesis : Synthesis
     shape : spatial shape
         Of random shapes; ignored where there is a manifest.
-    layout : Layout
+    layout : TrainingLayout
         Grid of training.
     lesions : Lesions, optional
         Inserted in either image, as ``lesions.where`` says, with exact truth on the fixed grid.
@@ -174,7 +174,7 @@ class SyntheticPairs:
         *,
         synthesis: Synthesis = Synthesis(),
         shape: Sequence[int] | None = None,
-        layout: Layout = Layout(),  # noqa: B008 - frozen
+        layout: TrainingLayout = TrainingLayout(),  # noqa: B008 - frozen
         lesions: Lesions | None = None,
         length: int = 1000,
         preload: bool = True,

@@ -35,7 +35,7 @@ from itk_ncr.evaluation.report import (
     write_pair_report,
 )
 from itk_ncr.evaluation.statistics import (
-    Interval,
+    ConfidenceInterval,
     Mark,
     best_rows,
     bootstrap_interval,
@@ -48,8 +48,8 @@ from itk_ncr.evaluation.summary import NOTICE, brain_figures, figures, summary
 __all__ = [
     "NOTICE",
     "Check",
+    "ConfidenceInterval",
     "Inspection",
-    "Interval",
     "JacobianStatistics",
     "LesionSplit",
     "Mark",

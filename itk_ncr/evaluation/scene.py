@@ -23,7 +23,7 @@ VOXELS = 4_000_000
 COVERAGE = 0.25
 
 
-class Registered(Protocol):
+class AnyResult(Protocol):
     """Interface of registrations that can be drawn: a result, or one read from files."""
 
     @property
@@ -85,7 +85,11 @@ class Scene:
 
     @classmethod
     def of(
-        cls, fixed: Image, moving: Image, result: Registered, given: dict[str, Image] | None = None
+        cls,
+        fixed: Image,
+        moving: Image,
+        result: AnyResult,
+        given: dict[str, Image] | None = None,
     ) -> Scene:
         """The scene of a pair and its result, with masks in fixed space by name."""
         grid = working_grid(fixed.grid, VOXELS)
@@ -246,7 +250,7 @@ class Plane:
 
 
 def _whole(
-    fixed: Image, moving: Image, warped: Image, result: Registered, grid: Grid
+    fixed: Image, moving: Image, warped: Image, result: AnyResult, grid: Grid
 ) -> Iterator[tuple[str, NDArray]]:
     """The arrays of a scene by name, as they are."""
     yield "fixed", _finite(fixed.array)
@@ -259,7 +263,7 @@ def _whole(
 
 
 def _reduced(
-    fixed: Image, moving: Image, warped: Image, result: Registered, grid: Grid
+    fixed: Image, moving: Image, warped: Image, result: AnyResult, grid: Grid
 ) -> Iterator[tuple[str, NDArray]]:
     """The same on a coarser grid, one at a time."""
 

@@ -106,7 +106,7 @@ def holm(p_values: ArrayLike) -> Figures:
     return adjusted
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """Ends of a confidence interval.
 
     Attributes
@@ -126,7 +126,7 @@ def bootstrap_interval(
     generator: np.random.Generator | None = None,
     *,
     resamples: int = 2000,
-) -> Interval:
+) -> ConfidenceInterval:
     """Confidence interval of a statistic, from resampled cases (bias-corrected and accelerated).
 
     Parameters
@@ -142,7 +142,7 @@ def bootstrap_interval(
 
     Returns
     -------
-    Interval
+    ConfidenceInterval
         Both ends are the statistic where all resamples agree.
 
     References
@@ -156,7 +156,7 @@ def bootstrap_interval(
         raise ArgumentError(f"level must lie in (0, 1); got {level}.")
     if (sample == sample[0]).all():
         value = float(np.asarray(statistic(sample, axis=0)))
-        return Interval(value, value)
+        return ConfidenceInterval(value, value)
     generator = np.random.default_rng(0) if generator is None else generator
     from scipy import stats
 
@@ -167,7 +167,7 @@ def bootstrap_interval(
     if np.isnan(found.confidence_interval.low):
         # The median of mostly equal values has no acceleration.
         found = stats.bootstrap((sample,), statistic, **options, method="percentile")
-    return Interval(*(float(end) for end in found.confidence_interval))
+    return ConfidenceInterval(*(float(end) for end in found.confidence_interval))
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@
 and with sharp edges:
 
 - It borrows the pointer given to ``_SetSelf`` and counts the one given to ``SetPyGenerateData``.
-  So one object, the :class:`Stage`, is both: it lives as long as the C++ filter and knows it, and
-  its owner, by weak references only. Never call ``Update`` of the proxy: it exchanges the pointer.
+  So one object, the :class:`PipelineStage`, is both: it lives as long as the C++ filter and knows
+  it, and its owner, by weak references only. Never call ``Update`` of the proxy: it exchanges the
+  pointer.
 - It never releases the callables for output information and for enlarging: they are plain
   functions, where it does not matter.
-- It prints a Python exception and forgets it: :meth:`Stage.__call__` keeps it for the owner first.
+- It prints a Python exception and forgets it: :meth:`PipelineStage.__call__` keeps it for the
+  owner first.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Owner(Protocol):
         ...
 
 
-class Stage:
+class PipelineStage:
     """The Python half of one ``PyImageFilter``.
 
     Parameters
@@ -118,14 +120,14 @@ def new_stage(
     """
     dimension = output_type.New().GetImageDimension()
     proxy = itk.PyImageFilter[itk.Image[itk.F, dimension], output_type].New()
-    stage = Stage(owner, proxy, work, grid_of)
+    stage = PipelineStage(owner, proxy, work, grid_of)
     proxy._SetSelf(stage)
     proxy.SetPyGenerateData(stage)
     proxy.SetPyGenerateInputRequestedRegion(_RequestWhole(proxy))
     if whole_output:
         proxy.SetPyEnlargeOutputRequestedRegion(_enlarge)
     if grid_of is not None:
-        proxy.SetPyGenerateOutputInformation(Stage.copy_grid)
+        proxy.SetPyGenerateOutputInformation(PipelineStage.copy_grid)
     # Fixed and moving images meet here; they need not lie on one grid.
     proxy.SetCoordinateTolerance(float("inf"))
     proxy.SetDirectionTolerance(float("inf"))

@@ -25,7 +25,7 @@ OPSET = 18
 SQUARINGS = 7
 
 
-class Outputs(nn.Module):
+class NetworkOutputs(nn.Module):
     """``maps`` as a flat tuple, velocities first, for images that need no padding.
 
     Exporters understand neither lists in lists nor channels last.
@@ -58,14 +58,14 @@ class Outputs(nn.Module):
 
 
 class PaddedOutputs(nn.Module):
-    """:class:`Outputs` for images of any size, which the graph pads as ``padded`` does."""
+    """:class:`NetworkOutputs` for images of any size, which the graph pads as ``padded`` does."""
 
-    def __init__(self, outputs: Outputs) -> None:
+    def __init__(self, outputs: NetworkOutputs) -> None:
         super().__init__()
         self.outputs = outputs
 
     def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of :class:`Outputs`, on the padded grid."""
+        """NetworkOutputs of :class:`NetworkOutputs`, on the padded grid."""
         maps: tuple[Tensor, ...] = self.outputs(_padded_in_graph(fixed), _padded_in_graph(moving))
         return maps
 
@@ -129,7 +129,7 @@ def write_onnx(
     velocity by 2 (linear, voxels halved) and exponentiate it for the displacement.
     """
     onnx = require_package("onnx", "ONNX files", "onnx")
-    outputs = Outputs(_exportable(_known(network)))
+    outputs = NetworkOutputs(_exportable(_known(network)))
     dimension = outputs.network.dimension
     step = 2**POOLINGS
     if size is not None:
@@ -181,7 +181,7 @@ def _axes(example: Tensor, names: Sequence[str]) -> dict[str, dict[int, str]]:
     return axes | own
 
 
-def _export(outputs: Outputs, example: Tensor, path: str, *, any_size: bool) -> None:
+def _export(outputs: NetworkOutputs, example: Tensor, path: str, *, any_size: bool) -> None:
     with _quiet():
         # The exporter by tracing: the newer one needs a further package.
         torch.onnx.export(

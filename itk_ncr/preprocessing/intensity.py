@@ -44,7 +44,7 @@ HISTOGRAM_BINS = 32
 
 
 @dataclass(frozen=True)
-class Normalised:
+class ScaledImage:
     """An image on a common scale.
 
     Attributes
@@ -69,7 +69,7 @@ class Normalised:
 
 def normalise(
     image: NDArray[np.floating], name: str = "image", *, window: str | None = None
-) -> Normalised:
+) -> ScaledImage:
     """Scale an image so that its background is 0 and its bright tissue 1.
 
     The background may have any level and some noise. A bright one (a stained slice on white) is
@@ -86,7 +86,7 @@ def normalise(
 
     Returns
     -------
-    Normalised
+    ScaledImage
         The scaled image in float32, its foreground and notes about what was done.
 
     Raises
@@ -137,7 +137,7 @@ def normalise(
     values /= np.float32(high - low)
     np.clip(values, 0.0, LARGEST_VALUE, out=values)
     values[~valid] = 0
-    return Normalised(values, foreground, ct)
+    return ScaledImage(values, foreground, ct)
 
 
 def ct_window(image: NDArray[np.floating]) -> Window | None:

@@ -10,7 +10,7 @@ from itk_ncr.settings import METHODS
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """A line about a method.
 
     Attributes
@@ -29,22 +29,22 @@ class Entry:
 
 
 _MAP, _BOTH = "map", "map and masks"
-CATALOGUE: dict[str, Entry] = {
-    "ncr": Entry(_BOTH, "nothing", "0.8, 9"),
-    "network": Entry(_BOTH, "a model or a preset that has one", "-, -"),
-    "instance": Entry(_BOTH, "nothing", "0.8, 9"),
-    "affine": Entry("affine map", "nothing", "0, 0"),
-    "demons": Entry(_MAP, "nothing", "0.7, 13"),
-    "symmetric-demons": Entry(_MAP, "nothing", "0.8, -"),
-    "bspline": Entry(_MAP, "nothing", "3.1, -"),
-    "syn": Entry(_MAP, "extra [syn]", "3.7, -"),
-    "ants-syn": Entry(_MAP, "extra [ants]", "0.6, -"),
-    "elastix": Entry(_MAP, "extra [elastix]", "1.3, -"),
-    "greedy": Entry(_MAP, "extra [greedy]", "0.3, 10"),
-    "enantiomorphic": Entry(_MAP, "a lesion mask, symmetric anatomy", "-, -"),
-    "varreg": Entry(_MAP, "nothing", "-, -"),
-    "chen": Entry(_BOTH, "nothing", "-, -"),
-    "em": Entry(_BOTH, "nothing", "-, -"),
+CATALOGUE: dict[str, MethodEntry] = {
+    "ncr": MethodEntry(_BOTH, "nothing", "0.8, 9"),
+    "network": MethodEntry(_BOTH, "a model or a preset that has one", "-, -"),
+    "instance": MethodEntry(_BOTH, "nothing", "0.8, 9"),
+    "affine": MethodEntry("affine map", "nothing", "0, 0"),
+    "demons": MethodEntry(_MAP, "nothing", "0.7, 13"),
+    "symmetric-demons": MethodEntry(_MAP, "nothing", "0.8, -"),
+    "bspline": MethodEntry(_MAP, "nothing", "3.1, -"),
+    "syn": MethodEntry(_MAP, "extra [syn]", "3.7, -"),
+    "ants-syn": MethodEntry(_MAP, "extra [ants]", "0.6, -"),
+    "elastix": MethodEntry(_MAP, "extra [elastix]", "1.3, -"),
+    "greedy": MethodEntry(_MAP, "extra [greedy]", "0.3, 10"),
+    "enantiomorphic": MethodEntry(_MAP, "a lesion mask, symmetric anatomy", "-, -"),
+    "varreg": MethodEntry(_MAP, "nothing", "-, -"),
+    "chen": MethodEntry(_BOTH, "nothing", "-, -"),
+    "em": MethodEntry(_BOTH, "nothing", "-, -"),
 }
 
 

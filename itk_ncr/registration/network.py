@@ -20,7 +20,7 @@ from itk_ncr.geometry import Grid, orientation_code
 from itk_ncr.networks import prepare_for_inference
 from itk_ncr.registration.orientation import Turn
 from itk_ncr.registration.pairwise import register_pair, solver_settings, threads
-from itk_ncr.registration.preparation import OnGrid, Preparation, as_tensor
+from itk_ncr.registration.preparation import Preparation, WorkingPair, as_tensor
 from itk_ncr.registration.request import Request
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
 from itk_ncr.registration.solver import CONTRASTS, SOLVER_PRESETS, Start
@@ -113,12 +113,12 @@ class NetworkGuess:
         """Velocity and, if the network models one, mask, on the network's grid as stored."""
         return next(self.passes(self.shown(images)))
 
-    def shown(self, pair: Preparation) -> OnGrid:
+    def shown(self, pair: Preparation) -> WorkingPair:
         """The images as input of the network: on its grid, and a head only inside the brain."""
         images = pair.on(network_grid(self.description, pair.request.fixed.grid))
         return images if pair.stripped is None else images.cut_out()
 
-    def passes(self, images: OnGrid) -> Iterator[Start]:
+    def passes(self, images: WorkingPair) -> Iterator[Start]:
         """The guess, and then the one with the images swapped: of the moving image, aligned."""
         turn = Turn.towards(images.grid, self.description.orientation)
         directions = (

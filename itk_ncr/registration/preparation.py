@@ -15,7 +15,7 @@ from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, resample
 from itk_ncr.ops import resize
 from itk_ncr.preprocessing import (
-    Normalised,
+    ScaledImage,
     common_window,
     is_layered,
     match_histogram,
@@ -43,7 +43,7 @@ AFFINE_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class OnGrid:
+class WorkingPair:
     """Both images on one grid.
 
     Attributes
@@ -67,7 +67,7 @@ class OnGrid:
     inside: NDArray[np.bool_]
     unmatched: NDArray[np.float32]
 
-    def cut_out(self) -> OnGrid:
+    def cut_out(self) -> WorkingPair:
         """The same with nothing outside the foreground."""
         fixed, moving, unmatched = (
             values * self.foreground for values in (self.fixed, self.moving, self.unmatched)
@@ -167,7 +167,7 @@ class Preparation:
                 "shows: nothing was compared outside."
             )
 
-    def on(self, grid: Grid) -> OnGrid:
+    def on(self, grid: Grid) -> WorkingPair:
         """Both images on a grid of the extent of the fixed one; the moving one through the affine.
 
         What a network was trained on is made here too.
@@ -186,13 +186,13 @@ class Preparation:
             fixed_shows = moving_shows = shown[self.stripped]
         matched, _ = match_histogram(seen, fixed_values, moving_shows & inside, fixed_shows)
         foreground = (fixed_shows | moving_shows) & inside
-        return OnGrid(grid, fixed_values, matched, foreground, inside, seen)
+        return WorkingPair(grid, fixed_values, matched, foreground, inside, seen)
 
     def release(self) -> None:
         """Forget the scaled images: no :meth:`on` any more. The foregrounds stay."""
         del self.fixed_scaled, self.moving_scaled
 
-    def _scaled(self, image: Image, name: str) -> Normalised:
+    def _scaled(self, image: Image, name: str) -> ScaledImage:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite here
             bad = int(np.count_nonzero(~np.isfinite(image.array.astype(np.float32, copy=False))))
         if bad:
@@ -214,7 +214,7 @@ class Preparation:
         # Where the moving image has no voxels there is air: 0 is water.
         self.outside = 0.0 if other is None else other.air
 
-    def in_regions(self, images: OnGrid) -> NDArray[np.bool_]:
+    def in_regions(self, images: WorkingPair) -> NDArray[np.bool_]:
         """The foreground of images on a grid within the regions of interest of both."""
         given, foreground = self.request.masks, images.foreground
         for image, roi, affine in (
@@ -272,7 +272,7 @@ class Preparation:
         )
 
 
-def _view(image: Image, scaled: Normalised, lesion: Image | None, roi: Image | None) -> View:
+def _view(image: Image, scaled: ScaledImage, lesion: Image | None, roi: Image | None) -> View:
     """An image as input of the affine; an empty mask is reported later, by the pair."""
     allowed = None
     if roi is not None:

@@ -21,7 +21,7 @@ from itk_ncr.runs.planning import plan_cohort, run_cohort
 from itk_ncr.runs.record import voxels_hash
 from itk_ncr.runs.single import PairRun, run_pair, save_result
 from itk_ncr.runs.studies import images_of, masks_for, save_study
-from itk_ncr.runs.table import Pair, read_pairs
+from itk_ncr.runs.table import CohortPair, read_pairs
 from itk_ncr.runs.threads import limit_threads
 
 __all__ = [
@@ -33,10 +33,10 @@ __all__ = [
     "BidsImage",
     "BidsPlan",
     "Cohort",
+    "CohortPair",
     "CohortPlan",
     "CohortProgress",
     "OutputFolder",
-    "Pair",
     "PairFiles",
     "PairRun",
     "as_labels",

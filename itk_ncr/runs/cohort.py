@@ -19,7 +19,7 @@ from itk_ncr.runs.messages import reason
 from itk_ncr.runs.outputs import RECORD, OutputFolder, remove_unfinished, write_text
 from itk_ncr.runs.record import read_record
 from itk_ncr.runs.single import Note
-from itk_ncr.runs.table import Pair
+from itk_ncr.runs.table import CohortPair
 from itk_ncr.tables import cell
 
 TOOL = "itk-ncr batch"
@@ -103,7 +103,7 @@ class CohortPlan:
 
     Attributes
     ----------
-    pairs : tuple of Pair
+    pairs : tuple of CohortPair
         Pairs of the table.
     jobs : tuple of Job
         One per pair.
@@ -121,7 +121,7 @@ class CohortPlan:
         Remarks, one line each.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[CohortPair, ...]
     jobs: tuple[Job, ...]
     output: Path
     mark: Mapping[str, Any]

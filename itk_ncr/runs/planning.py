@@ -26,7 +26,7 @@ from itk_ncr.runs.cohort import (
 from itk_ncr.runs.job import Job
 from itk_ncr.runs.machine import cpus
 from itk_ncr.runs.outputs import format_for
-from itk_ncr.runs.table import Pair, read_pairs
+from itk_ncr.runs.table import CohortPair, read_pairs
 from itk_ncr.runs.threads import threads_of_environment, usable_threads
 from itk_ncr.tables import TOLD
 
@@ -102,7 +102,7 @@ def plan_cohort(
 
 
 def plan_pairs(
-    pairs: Sequence[Pair],
+    pairs: Sequence[CohortPair],
     output: Path,
     settings: Mapping[str, Any] | None = None,
     *,
@@ -120,7 +120,7 @@ def plan_pairs(
 
     Parameters
     ----------
-    pairs : sequence of Pair
+    pairs : sequence of CohortPair
     folder : Path, optional
         Where the folders of the pairs are. Default: ``output``.
     page : bool
@@ -160,7 +160,7 @@ def plan_pairs(
     )
 
 
-def _missing(pairs: Iterable[Pair]) -> tuple[str, ...]:
+def _missing(pairs: Iterable[CohortPair]) -> tuple[str, ...]:
     """A remark on the pairs that will fail, if there are any."""
     faults = [text for pair in pairs for text in pair.missing]
     if not faults:
@@ -196,7 +196,7 @@ def run_cohort(
 
 
 def share_processors(
-    workers: int | None, threads: int | None, pairs: Iterable[Pair]
+    workers: int | None, threads: int | None, pairs: Iterable[CohortPair]
 ) -> tuple[int, int, tuple[str, ...]]:
     """Processes, and threads of each, never more than there are processors; and remarks."""
     pairs, there = list(pairs), cpus()
@@ -217,7 +217,7 @@ def share_processors(
     return workers, threads or max(1, there // workers), tuple(notes)
 
 
-def _fitting(pairs: list[Pair]) -> int:
+def _fitting(pairs: list[CohortPair]) -> int:
     """Number of the largest pairs that fit into the free memory."""
     from itk_ncr.images import available_memory
 
@@ -288,7 +288,7 @@ def _model(name: str | None) -> str | None:
 
 
 def _job(
-    pair: Pair,
+    pair: CohortPair,
     output: Path,
     settings: Mapping[str, Any],
     asked: Mapping[str, Any],

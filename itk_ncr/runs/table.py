@@ -24,7 +24,7 @@ _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 
 
 @dataclass(frozen=True)
-class Pair:
+class CohortPair:
     """One line of a cohort's table.
 
     Attributes
@@ -47,7 +47,7 @@ class Pair:
     missing: tuple[str, ...] = ()
 
 
-def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) -> list[Pair]:
+def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) -> list[CohortPair]:
     """Read a cohort's table and check it as a whole.
 
     Parameters
@@ -64,7 +64,7 @@ def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) 
 
     Returns
     -------
-    list of Pair
+    list of CohortPair
         In the order of the table.
 
     Raises
@@ -79,7 +79,7 @@ def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) 
     if not faults and not table.lines:
         faults = ["it has no pairs, only a heading"]
     table.refuse(faults)
-    pairs: list[Pair] = []
+    pairs: list[CohortPair] = []
     for line in table.lines:
         pairs.extend(_pair(line, table.path.parent, faults))
     faults += _faults_of_names([pair.name for pair in pairs], table.heading, reserved)
@@ -90,7 +90,7 @@ def read_pairs(path: str | os.PathLike[str], *, reserved: tuple[str, ...] = ()) 
     return pairs
 
 
-def _pair(line: Line, folder: Path, faults: list[str]) -> list[Pair]:
+def _pair(line: Line, folder: Path, faults: list[str]) -> list[CohortPair]:
     """The pair of a line, or None and its faults."""
     row, before = line.cells, len(faults)
     missing = []
@@ -120,7 +120,7 @@ def _pair(line: Line, folder: Path, faults: list[str]) -> list[Pair]:
         faults.append(f"line {line.number}: name {name!r} {reason}")
         return []
     kept = {k: v for k, v in row.items() if k not in ROLES and k != "name"}
-    return [Pair(name, given, affine, kept, tuple(missing))]
+    return [CohortPair(name, given, affine, kept, tuple(missing))]
 
 
 def _not_a_name(name: str) -> str | None:

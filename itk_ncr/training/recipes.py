@@ -12,13 +12,13 @@ from itk_ncr.data import (
     AllToAll,
     Augmentation,
     GivenPairs,
-    Layout,
     LesionBank,
     Lesions,
     Manifest,
     PairSource,
     Synthesis,
     SyntheticPairs,
+    TrainingLayout,
 )
 from itk_ncr.errors import require_choice
 from itk_ncr.losses import PRESETS, Functional
@@ -87,7 +87,7 @@ class Sampling:
         bank = None if lesion_masks is None else LesionBank.from_folder(lesion_masks)
         where = "fixed" if self.synthesis is None else "both"
         options: dict[str, Any] = {
-            "layout": Layout(reduce=self.reduce, ignore_labels=self.ignore_labels),
+            "layout": TrainingLayout(reduce=self.reduce, ignore_labels=self.ignore_labels),
             "preload": preload,
         }
         if self.lesions > 0:

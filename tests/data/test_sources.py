@@ -20,7 +20,6 @@ from itk_ncr.data import (
     AllToAll,
     Augmentation,
     GivenPairs,
-    Layout,
     LesionBank,
     LesionMask,
     Lesions,
@@ -28,6 +27,7 @@ from itk_ncr.data import (
     Sample,
     Subject,
     SyntheticPairs,
+    TrainingLayout,
 )
 from itk_ncr.errors import ArgumentError
 from itk_ncr.preprocessing import match_histogram, normalise
@@ -270,7 +270,7 @@ def test_named_lesions_are_the_same_for_every_moving_image(manifest_3d, bank, tm
 
 def test_reduced_images_show_the_same_and_labels_stay_labels(manifest_2d) -> None:
     full = AllToAll(manifest_2d, **PLAIN).sample(0, seeded(0))
-    small = AllToAll(manifest_2d, layout=Layout(reduce=2), **PLAIN).sample(0, seeded(0))
+    small = AllToAll(manifest_2d, layout=TrainingLayout(reduce=2), **PLAIN).sample(0, seeded(0))
     assert small.fixed.shape == (1, 24, 20)
     assert set(small.fixed_labels.unique().tolist()) == {0, 1, 2, 3}
     # Both end at the same voxel centres.
@@ -278,12 +278,12 @@ def test_reduced_images_show_the_same_and_labels_stay_labels(manifest_2d) -> Non
     assert np.abs(zoomed - small.fixed[0].numpy()).mean() < 0.03
     by_zoom = ndimage.zoom(full.fixed_labels.numpy(), 0.5, order=0)
     assert (by_zoom == small.fixed_labels.numpy()).mean() > 0.97
-    assert AllToAll(manifest_2d, layout=Layout(reduce=(1, 4))).shape == (48, 10)
+    assert AllToAll(manifest_2d, layout=TrainingLayout(reduce=(1, 4))).shape == (48, 10)
 
 
 def test_cropping_and_padding_keep_the_middle(manifest_2d) -> None:
     full = AllToAll(manifest_2d, **PLAIN).sample(0, seeded(0))
-    wide = AllToAll(manifest_2d, layout=Layout(size=(40, 48)), **PLAIN).sample(0, seeded(0))
+    wide = AllToAll(manifest_2d, layout=TrainingLayout(size=(40, 48)), **PLAIN).sample(0, seeded(0))
     assert wide.fixed.shape == (1, 40, 48)
     assert_close(wide.fixed[:, :, 4:44], full.fixed[:, 4:44])
     assert torch.equal(wide.fixed_labels[:, 4:44], full.fixed_labels[4:44])
@@ -292,7 +292,7 @@ def test_cropping_and_padding_keep_the_middle(manifest_2d) -> None:
 
 
 def test_a_cropped_and_reduced_grid_knows_where_it_lies(manifest_3d) -> None:
-    layout = Layout(size=(20, 32, 26), reduce=2)
+    layout = TrainingLayout(size=(20, 32, 26), reduce=2)
     source = AllToAll(manifest_3d, layout=layout)
     grid = itk_ncr.read_image(manifest_3d.subjects[0].image).grid
     placement = source.store.placement(0)
@@ -304,7 +304,7 @@ def test_a_cropped_and_reduced_grid_knows_where_it_lies(manifest_3d) -> None:
 
 
 def test_ignored_labels_become_no_label(manifest_2d) -> None:
-    layout = Layout(ignore_labels=(1, 3))
+    layout = TrainingLayout(ignore_labels=(1, 3))
     sample = AllToAll(manifest_2d, layout=layout).sample(0, seeded(0))
     assert set(sample.fixed_labels.unique().tolist()) == {0, 2}
     plain = SyntheticPairs(manifest_2d, layout=layout).sample(0, seeded(0))
@@ -335,7 +335,11 @@ def test_lesions_that_make_no_sense_are_refused(options, message) -> None:
 
 
 def test_a_layout_that_does_not_fit_is_refused(manifest_2d) -> None:
-    for layout in (Layout(reduce=0), Layout(reduce=(2, 2, 2)), Layout(size=(10,))):
+    for layout in (
+        TrainingLayout(reduce=0),
+        TrainingLayout(reduce=(2, 2, 2)),
+        TrainingLayout(size=(10,)),
+    ):
         with pytest.raises(ArgumentError, match="must"):
             AllToAll(manifest_2d, layout=layout)
 

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 import itk_ncr
-from itk_ncr.data import Layout, LesionBank, LesionMask, Lesions, Synthesis, SyntheticPairs
+from itk_ncr.data import LesionBank, LesionMask, Lesions, Synthesis, SyntheticPairs, TrainingLayout
 from itk_ncr.data.rendering import (
     posed,
     random_curve,
@@ -202,4 +202,4 @@ def test_either_images_or_a_shape_must_be_given(manifest_2d) -> None:
     with pytest.raises(ArgumentError, match="length must be"):
         SyntheticPairs(shape=(30, 30), length=0)
     with pytest.raises(ArgumentError, match="split 'val'"):
-        SyntheticPairs(manifest_2d, "val", layout=Layout())
+        SyntheticPairs(manifest_2d, "val", layout=TrainingLayout())

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from itk_ncr.errors import ArgumentError, MissingDependencyError
 from itk_ncr.networks import build_network, write_onnx
-from itk_ncr.networks.export import Outputs
+from itk_ncr.networks.export import NetworkOutputs
 
 SAME = {"rtol": 1e-4, "atol": 1e-4}
 # An exported pyramid takes a fixed number of squarings; these weights move by a dozen voxels.
@@ -30,7 +30,7 @@ def test_the_onnx_file_computes_the_maps_for_any_size(name, lively, pair, tmp_pa
     )
     assert [x.name for x in session.get_inputs()] == ["fixed", "moving"]
     names = [x.name for x in session.get_outputs()]
-    assert names == Outputs(network).names
+    assert names == NetworkOutputs(network).names
     # An output's sizes are not those of the images: its axes must not be called so.
     axes = [axis for x in session.get_outputs() for axis in x.shape[2:]]
     assert len({*axes}) == len(axes)

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from itk_ncr.preprocessing import Normalised, Window, common_window, normalise
+from itk_ncr.preprocessing import ScaledImage, Window, common_window, normalise
 
 AIR, CSF, GREY, WHITE, FAT = 0.0, 30.0, 110.0, 170.0, 600.0
 SHAPES = [(72, 64), (30, 36, 32)]
@@ -49,7 +49,7 @@ def padded(image, value):
 
 def inner(result):
     middle = (slice(6, -6),) * result.values.ndim
-    return Normalised(result.values[middle], result.foreground[middle])
+    return ScaledImage(result.values[middle], result.foreground[middle])
 
 
 def dice(one, other):

@@ -11,7 +11,7 @@ from scipy import sparse
 import itk_ncr
 from itk_ncr.errors import ArgumentError
 from itk_ncr.registration.variational import chen
-from itk_ncr.registration.variational.chen import ChenOptions, Functional, State
+from itk_ncr.registration.variational.chen import ChenFunctional, ChenOptions, State
 from itk_ncr.registration.variational.least_squares import LeastSquares, descend
 from itk_ncr.registration.variational.regularisers import cosines, laplacian
 
@@ -65,7 +65,7 @@ def test_the_region_has_the_energy_of_the_maximum_flow(shape):
 
 
 def functional_of(pair, alpha=0.05):
-    return Functional(LeastSquares(pair, alpha), ChenOptions())
+    return ChenFunctional(LeastSquares(pair, alpha), ChenOptions())
 
 
 def test_neither_half_step_ever_raises_the_energy():

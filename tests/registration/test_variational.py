@@ -121,12 +121,12 @@ def test_an_elastic_step_solves_the_equations_of_its_stencils():
 
 
 def test_a_level_ends_without_progress_or_on_a_flat_line():
-    rising = schedule.Progressing(finest=False)
+    rising = schedule.MetricHistory(finest=False)
     assert [rising.done(v) for v in range(13)].index(True) == 11
-    flat = schedule.Progressing(finest=True)
+    flat = schedule.MetricHistory(finest=True)
     values = [1.0, 0.5, *(0.1 - 1e-6 * i for i in range(40))]
     assert [flat.done(v) for v in values].index(True) == 21
-    falling = schedule.Progressing(finest=True)
+    falling = schedule.MetricHistory(finest=True)
     assert not any(falling.done(1 - 0.01 * i) for i in range(50))
 
 

@@ -28,7 +28,7 @@ from itk_ncr.fields import smooth
 from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.images import Image, physical_displacement, read_image, resample
 from itk_ncr.ops import exponential, jacobian_determinant
-from itk_ncr.preprocessing import Normalised, normalise
+from itk_ncr.preprocessing import ScaledImage, normalise
 
 # Draws one of LESION_MODELS.
 ANY_MODEL = "realistic"
@@ -169,7 +169,7 @@ def make_phantom(
 
 
 def _modelled(
-    scaled: Normalised,
+    scaled: ScaledImage,
     grid: Grid,
     inside: Tensor,
     kind: str,

@@ -27,7 +27,7 @@ T2_TAIL, FLAIR_SPREAD = 1.4, 0.25
 
 
 @dataclass(frozen=True)
-class Level:
+class Intensity:
     """Intensity of a substance as a share of a landmark, drawn uniformly.
 
     Attributes
@@ -141,37 +141,37 @@ LESION_MODELS: dict[str, LesionModel] = {
 }  # fmt: skip
 
 _T1 = {
-    "fluid": Level("dark", (0.7, 1.3)),
-    "gliosis": Level("tissue", (0.6, 0.85)),
-    "ischaemia": Level("tissue", (0.65, 0.9)),
-    "necrosis": Level("dark", (0.9, 1.6)),
-    "enhancement": Level("bright", (1.05, 1.5)),
-    "oedema": Level("tissue", (0.7, 0.88)),
-    "blood": Level("bright", (1.1, 1.7)),
-    "solid": Level("middle", (0.8, 1.1)),
+    "fluid": Intensity("dark", (0.7, 1.3)),
+    "gliosis": Intensity("tissue", (0.6, 0.85)),
+    "ischaemia": Intensity("tissue", (0.65, 0.9)),
+    "necrosis": Intensity("dark", (0.9, 1.6)),
+    "enhancement": Intensity("bright", (1.05, 1.5)),
+    "oedema": Intensity("tissue", (0.7, 0.88)),
+    "blood": Intensity("bright", (1.1, 1.7)),
+    "solid": Intensity("middle", (0.8, 1.1)),
 }
 # What a substance looks like, by the weighting of the image.
-CONTRASTS: dict[str, dict[str, Level]] = {
+CONTRASTS: dict[str, dict[str, Intensity]] = {
     "t1": _T1,
     "t2": {
-        "fluid": Level("bright", (1.5, 1.9)),
-        "gliosis": Level("tissue", (1.35, 1.8)),
-        "ischaemia": Level("tissue", (1.15, 1.6)),
-        "necrosis": Level("bright", (1.2, 1.8)),
-        "enhancement": Level("middle", (0.9, 1.3)),
-        "oedema": Level("tissue", (1.25, 1.7)),
-        "blood": Level("dark", (0.3, 0.9)),
-        "solid": Level("middle", (0.9, 1.25)),
+        "fluid": Intensity("bright", (1.5, 1.9)),
+        "gliosis": Intensity("tissue", (1.35, 1.8)),
+        "ischaemia": Intensity("tissue", (1.15, 1.6)),
+        "necrosis": Intensity("bright", (1.2, 1.8)),
+        "enhancement": Intensity("middle", (0.9, 1.3)),
+        "oedema": Intensity("tissue", (1.25, 1.7)),
+        "blood": Intensity("dark", (0.3, 0.9)),
+        "solid": Intensity("middle", (0.9, 1.25)),
     },
     "flair": {
-        "fluid": Level("dark", (0.5, 1.3)),
-        "gliosis": Level("tissue", (1.15, 1.5)),
-        "ischaemia": Level("tissue", (1.1, 1.4)),
-        "necrosis": Level("middle", (0.5, 1.1)),
-        "enhancement": Level("bright", (1.1, 1.5)),
-        "oedema": Level("tissue", (1.15, 1.45)),
-        "blood": Level("bright", (1.1, 1.7)),
-        "solid": Level("middle", (0.95, 1.2)),
+        "fluid": Intensity("dark", (0.5, 1.3)),
+        "gliosis": Intensity("tissue", (1.15, 1.5)),
+        "ischaemia": Intensity("tissue", (1.1, 1.4)),
+        "necrosis": Intensity("middle", (0.5, 1.1)),
+        "enhancement": Intensity("bright", (1.1, 1.5)),
+        "oedema": Intensity("tissue", (1.15, 1.45)),
+        "blood": Intensity("bright", (1.1, 1.7)),
+        "solid": Intensity("middle", (0.95, 1.2)),
     },
 }
 

@@ -17,9 +17,9 @@ from itk_ncr.data.phantoms.blobs import irregular_blob, random_centre
 from itk_ncr.data.phantoms.models import (
     CONTRASTS,
     LESION_MODELS,
+    Intensity,
     Landmarks,
     LesionModel,
-    Level,
     Range,
     landmarks,
     white_matter,
@@ -341,7 +341,7 @@ class _Parts:
             self.replaced = self.replaced * (1 - strands)
         return ill
 
-    def ring(self, ill: Tensor, level: Level, width_mm: Range, radius_mm: float) -> Tensor:
+    def ring(self, ill: Tensor, level: Intensity, width_mm: Range, radius_mm: float) -> Tensor:
         """A ring along the inner side of the edge, of uneven width and with gaps."""
         width = min(uniform(self.generator, *width_mm), 0.5 * radius_mm)
         uneven = (width * (1 + 0.5 * self._pattern(max(4.0, 0.5 * radius_mm)))).clamp_min(0)
@@ -362,7 +362,7 @@ class _Parts:
         self.replaced = self.replaced * coverage
         return self.tissue + coverage * (ill - self.tissue)
 
-    def halo(self, ill: Tensor, level: Level, width_mm: float, in_white_matter: bool) -> Tensor:
+    def halo(self, ill: Tensor, level: Intensity, width_mm: float, in_white_matter: bool) -> Tensor:
         """Changed tissue around the lesion, that reaches unevenly far."""
         reach = width_mm * (1 + 0.5 * self._pattern(max(5.0, width_mm))).clamp(0, 1.8)
         soft = 0.2 * width_mm + PARTIAL_VOLUME * max(self.spacing_mm)
@@ -380,7 +380,7 @@ class _Parts:
         sigma = self.marks.noise_sigma
         return level * _unit_noise(self.tissue.shape, [sigma] * self.tissue.ndim, self.generator)
 
-    def _substance(self, level: Level) -> Tensor:
+    def _substance(self, level: Intensity) -> Tensor:
         share = uniform(self.generator, *level.share)
         return share * (
             self.tissue

@@ -10,7 +10,7 @@ import numpy as np
 from itk_ncr.evaluation.contrast import grey_window
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pictures import Canvas, Outline
-from itk_ncr.evaluation.report.study import Curve, Line, Table, study_page
+from itk_ncr.evaluation.report.study import Curve, CurveLine, PageTable, study_page
 from itk_ncr.evaluation.volumes import number_text
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def follow_page(result: FollowResult, record: Mapping[str, Any] | None = None) -
                 result.unit,
                 result.names,
                 (
-                    Line("there at the visit", result.volumes),
-                    Line(
+                    CurveLine("there at the visit", result.volumes),
+                    CurveLine(
                         "appeared since the visit before",
                         (0.0, *(interval.appeared_volume for interval in result.intervals)),
                     ),
-                    Line(
+                    CurveLine(
                         "vanished since the visit before",
                         (0.0, *(interval.vanished_volume for interval in result.intervals)),
                     ),
@@ -126,10 +126,10 @@ def _sentence(result: FollowResult) -> str:
     )
 
 
-def _intervals(result: FollowResult) -> Table:
+def _intervals(result: FollowResult) -> PageTable:
     unit = result.unit
     head = ("interval", "appeared", "vanished", "moved", "of it growth", "folding")
-    return Table(
+    return PageTable(
         "Intervals",
         head,
         tuple(

@@ -23,7 +23,7 @@ from itk_ncr.evaluation.metrics import (
 )
 from itk_ncr.evaluation.report.checks import finite
 from itk_ncr.evaluation.report.page import Page, make_page
-from itk_ncr.evaluation.report.sprites import BITS, Stack, sheets, stacks
+from itk_ncr.evaluation.report.sprites import BITS, Tiles, sheets, stacks
 from itk_ncr.evaluation.report.verdict import is_multimodal, judge
 from itk_ncr.evaluation.report.wording import (
     citations,
@@ -32,7 +32,7 @@ from itk_ncr.evaluation.report.wording import (
     methods,
     volume,
 )
-from itk_ncr.evaluation.scene import Registered, Scene
+from itk_ncr.evaluation.scene import AnyResult, Scene
 from itk_ncr.evaluation.summary import brain_rows, summary
 from itk_ncr.images import Image, resample
 from itk_ncr.registration import RegistrationResult
@@ -66,7 +66,7 @@ def write_pair_report(
     path: str | os.PathLike[str],
     fixed: Image,
     moving: Image,
-    result: Registered,
+    result: AnyResult,
     *,
     record: Mapping[str, Any] | None = None,
     lesion_mask: Image | None = None,
@@ -96,7 +96,7 @@ def write_pair_report(
 def pair_page(
     fixed: Image,
     moving: Image,
-    result: Registered,
+    result: AnyResult,
     *,
     record: Mapping[str, Any] | None = None,
     lesion_mask: Image | None = None,
@@ -235,7 +235,7 @@ def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
     return f"{found}{lesion}{cut}."
 
 
-def _overlaps(fixed: Image, result: Registered, labels: tuple[Image, Image]) -> dict[str, Any]:
+def _overlaps(fixed: Image, result: AnyResult, labels: tuple[Image, Image]) -> dict[str, Any]:
     """Overlap of every label after the affine and after the registration."""
     target, source = labels
     grid = fixed.grid
@@ -279,7 +279,7 @@ def _on_fixed(labels: Image, fixed: Image) -> Image:
     return labels if same else resample(labels, fixed.grid, mode="nearest")
 
 
-def _truth(fixed: Image, result: Registered, truth: Image) -> list[tuple[str, str]]:
+def _truth(fixed: Image, result: AnyResult, truth: Image) -> list[tuple[str, str]]:
     """S against the truth."""
     grid = fixed.grid
     mask, lesion = result.mask.array > 0, _on_fixed(truth, fixed).array > 0
@@ -338,7 +338,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
+def _drawn(scene: Scene, shown: list[Tiles]) -> dict[str, Any]:
     """Data for the page's script."""
     match, (low, high), (dark, light) = scene.match, scene.fixed_window, scene.moving_window
     outside = sampled(scene.shown & ~scene.mask)
@@ -365,7 +365,7 @@ def _drawn(scene: Scene, shown: list[Stack]) -> dict[str, Any]:
     }
 
 
-def _remarks(scene: Scene, shown: list[Stack]) -> list[str]:
+def _remarks(scene: Scene, shown: list[Tiles]) -> list[str]:
     """Remarks on the pictures."""
     three = scene.fixed.ndim == 3
     told = []

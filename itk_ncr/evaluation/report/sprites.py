@@ -33,7 +33,7 @@ _NAMES = {None: "Image", 0: "Axial", 1: "Coronal", 2: "Sagittal"}
 
 
 @dataclass(frozen=True)
-class Stack:
+class Tiles:
     """The slices of one plane that a page shows."""
 
     plane: Plane
@@ -77,7 +77,7 @@ class Stack:
         )
 
 
-def stacks(scene: Scene) -> list[Stack]:
+def stacks(scene: Scene) -> list[Tiles]:
     """Choose slices and their size so that the page stays small."""
     shown = planes(scene)
     middle = scene.focus if scene.fixed.ndim == 3 else (0, 0)
@@ -100,7 +100,7 @@ def stacks(scene: Scene) -> list[Stack]:
         positions = np.arange(first, count, step)
         start = int(np.searchsorted(positions, middle[across])) if across is not None else 0
         made.append(
-            Stack(
+            Tiles(
                 plane if across is None else plane_across(scene, across, middle[across]),
                 across,
                 positions,
@@ -111,7 +111,7 @@ def stacks(scene: Scene) -> list[Stack]:
     return made
 
 
-def sheets(scene: Scene, shown: list[Stack]) -> list[dict[str, Any]]:
+def sheets(scene: Scene, shown: list[Tiles]) -> list[dict[str, Any]]:
     """Everything the page's script needs to draw the stacks, ready for JSON."""
     grey = _grey_layers(scene)
     bits = _bits(scene)
@@ -178,7 +178,7 @@ def _shifts(scene: Scene) -> tuple[list[NDArray[np.uint8]], float]:
     return [(128.5 + 127 * shift / limit).astype(np.uint8) for shift in along], limit
 
 
-def _bit_tiles(stack: Stack, bits: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _bit_tiles(stack: Tiles, bits: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """All masks in one tile; a pixel that is a quarter full counts, so that small ones stay."""
     total = np.zeros((len(stack.positions), *stack.tile), np.uint8)
     for name, mask in bits.items():
@@ -186,11 +186,11 @@ def _bit_tiles(stack: Stack, bits: dict[str, NDArray[np.uint8]]) -> NDArray[np.u
     return total
 
 
-def _columns(stack: Stack) -> int:
+def _columns(stack: Tiles) -> int:
     return max(1, round(math.sqrt(len(stack.positions) * stack.tile[0] / stack.tile[1])))
 
 
-def _sheet(tiles: NDArray[np.uint8], stack: Stack) -> NDArray[np.uint8]:
+def _sheet(tiles: NDArray[np.uint8], stack: Tiles) -> NDArray[np.uint8]:
     """Tiles side by side, each filled up to whole blocks."""
     rows, columns = (_whole(n) for n in tiles.shape[1:])
     across = _columns(stack)
@@ -221,7 +221,7 @@ def _encoded(sheet: NDArray[np.uint8], kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{text}"
 
 
-def _described(scene: Scene, stack: Stack, half: tuple[int, int], limit: float) -> dict[str, Any]:
+def _described(scene: Scene, stack: Tiles, half: tuple[int, int], limit: float) -> dict[str, Any]:
     """Positions and labels of the tiles of a stack."""
     row_axis, column_axis = stack.plane.axes
     top, bottom = scene.sides(row_axis)[:: -1 if stack.flipped else 1]
@@ -245,7 +245,7 @@ def _described(scene: Scene, stack: Stack, half: tuple[int, int], limit: float) 
     }
 
 
-def _place(scene: Scene, stack: Stack, position: int) -> str:
+def _place(scene: Scene, stack: Tiles, position: int) -> str:
     """Position of a slice, as its patient's side and mm; of a tilted slice its middle."""
     if stack.across is None:
         return ""

@@ -16,7 +16,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 220, 60, 20, 14, 30
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table of a page; the first column names the rows."""
 
     title: str
@@ -26,7 +26,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One line of a curve: its name and one value per place."""
 
     name: str
@@ -42,13 +42,13 @@ class Curve:
     title, unit : str
     places : tuple of str
         Names along the horizontal axis.
-    lines : tuple of Line
+    lines : tuple of CurveLine
     """
 
     title: str
     unit: str
     places: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[CurveLine, ...]
 
     @property
     def words(self) -> str:
@@ -114,7 +114,7 @@ def study_page(
     tiles: Sequence[tuple[str, str]],
     *,
     pictures: Sequence[Picture],
-    tables: Sequence[Table] = (),
+    tables: Sequence[PageTable] = (),
     curves: Sequence[Curve] = (),
     warnings: Sequence[str] = (),
     record: Mapping[str, Any] | None = None,
@@ -130,7 +130,7 @@ def study_page(
     tiles : sequence of (str, str)
         Main figures by name.
     pictures : sequence of Picture
-    tables : sequence of Table
+    tables : sequence of PageTable
     curves : sequence of Curve
     warnings : sequence of str
     record : mapping, optional

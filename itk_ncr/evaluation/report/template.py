@@ -9,7 +9,7 @@ import numpy as np
 
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pictures import Canvas
-from itk_ncr.evaluation.report.study import Curve, Line, Table, study_page
+from itk_ncr.evaluation.report.study import Curve, CurveLine, PageTable, study_page
 from itk_ncr.evaluation.volumes import number_text
 from itk_ncr.images import resample
 
@@ -73,13 +73,13 @@ def template_page(result: TemplateResult, record: Mapping[str, Any] | None = Non
                 "Sharpness of the template",
                 "of the images'",
                 places,
-                (Line("sharpness", tuple(r.sharpness for r in result.rounds)),),
+                (CurveLine("sharpness", tuple(r.sharpness for r in result.rounds)),),
             ),
             Curve(
                 "Bias that was undone",
                 "mm",
                 places[1:],
-                (Line("bias", tuple(r.shift_mm for r in result.rounds[1:])),),
+                (CurveLine("bias", tuple(r.shift_mm for r in result.rounds[1:])),),
             ),
         ],
         tables=[_images(result)],
@@ -101,11 +101,11 @@ def template_figures(result: TemplateResult) -> list[tuple[str, str]]:
     ]
 
 
-def _images(result: TemplateResult) -> Table:
+def _images(result: TemplateResult) -> PageTable:
     lengths = [
         float(np.linalg.norm(one.deformation.array, axis=-1).mean()) for one in result.results
     ]
-    return Table(
+    return PageTable(
         "Images",
         ("image", "left out of the mean", "deformation, mean", "folding"),
         tuple(

@@ -9,7 +9,7 @@ import numpy as np
 
 from itk_ncr.evaluation.report.page import Page
 from itk_ncr.evaluation.report.pictures import Canvas, Outline
-from itk_ncr.evaluation.report.study import Table, study_page
+from itk_ncr.evaluation.report.study import PageTable, study_page
 from itk_ncr.evaluation.volumes import volume_text
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def vote_figures(result: VoteResult) -> list[tuple[str, str]]:
     ]
 
 
-def _ballots(result: VoteResult) -> Table:
-    return Table(
+def _ballots(result: VoteResult) -> PageTable:
+    return PageTable(
         "Images",
         ("image", "its own mask", "Dice with the vote", "of the vote it covers", "it alone masks"),
         tuple(

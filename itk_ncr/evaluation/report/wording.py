@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from itk_ncr.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from itk_ncr.evaluation.scene import Registered
+    from itk_ncr.evaluation.scene import AnyResult
 
 MOST_REGIONS = 12
 CITATIONS = (
@@ -35,7 +35,7 @@ def volume(voxels: float, grid: Any) -> str:
     return f"{size / 1000:.2f} mL" if grid.dimension == 3 else f"{size:.1f} mm²"
 
 
-def mask_regions(result: Registered) -> dict[str, Any]:
+def mask_regions(result: AnyResult) -> dict[str, Any]:
     """The connected regions of the mask, largest first.
 
     Parameters

@@ -9,7 +9,7 @@ import numpy as np
 
 from itk_ncr.registration.affine.geometry import Array, Pose, directions, plausible, strain
 from itk_ncr.registration.affine.measures import MEASURES
-from itk_ncr.registration.affine.points import Matches, Scene
+from itk_ncr.registration.affine.points import Matches, PointPair
 
 # A pose that leaves less than this share of either image a partner is fined, by FINE per share.
 LEAST_SEEN, FINE = 0.5, 2.0
@@ -26,7 +26,7 @@ class Judge:
 
     Attributes
     ----------
-    scene : Scene
+    scene : PointPair
     measure : str
         A row of ``MEASURES``.
     compared : "both", "fixed" or "moving"
@@ -38,7 +38,7 @@ class Judge:
         Weights of the points.
     """
 
-    scene: Scene
+    scene: PointPair
     measure: str
     compared: str
     size: float

@@ -40,7 +40,7 @@ class View:
     allowed: NDArray[np.bool_] | None = None
 
 
-class Sampled:
+class SampledImage:
     """One image at one resolution: its own points, and its values at any others.
 
     Parameters
@@ -166,7 +166,7 @@ class Matches:
     seen: tuple[float, float]
 
 
-class Scene:
+class PointPair:
     """Both images at one resolution.
 
     Parameters
@@ -175,14 +175,14 @@ class Scene:
     voxels : int
         About how many voxels the fixed image has at this resolution.
     margin : int
-        As for :class:`Sampled`.
+        As for :class:`SampledImage`.
     """
 
     def __init__(self, fixed: View, moving: View, voxels: int, margin: int = 1) -> None:
         grid = fixed.values.grid
         volume = float(np.prod(np.asarray(grid.size) * grid.spacing))
         spacing = (volume / voxels) ** (1 / grid.dimension)
-        self.fixed, self.moving = (Sampled(view, spacing, margin) for view in (fixed, moving))
+        self.fixed, self.moving = (SampledImage(view, spacing, margin) for view in (fixed, moving))
         self.voxel = max(spacing, min(self.fixed.grid.spacing))
 
     def matches(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from itk_ncr.ops import box_sum
 from itk_ncr.registration.affine.geometry import Array, Pose
-from itk_ncr.registration.affine.points import Sampled, Scene
+from itk_ncr.registration.affine.points import PointPair, SampledImage
 
 # A direction is bare where this share of the foreground in it is.
 BARE = 0.25
@@ -42,7 +42,7 @@ class Bareness:
     around: float
 
 
-def stripped(scene: Scene, pose: Pose) -> str | None:
+def stripped(scene: PointPair, pose: Pose) -> str | None:
     """Which image, "fixed" or "moving", shows a part of what the other one shows; else None.
 
     A brain without its skull lies inside a whole head, which surrounds it on all sides. An image
@@ -60,7 +60,7 @@ def stripped(scene: Scene, pose: Pose) -> str | None:
     return None
 
 
-def _bareness(image: Sampled, other: Sampled, there: Array) -> Bareness:
+def _bareness(image: SampledImage, other: SampledImage, there: Array) -> Bareness:
     """Of an image's foreground, whose points lie ``there`` (D, n) in the other image."""
     del image
     usable, shown = other.shows(there)
@@ -96,7 +96,7 @@ class Agreement:
     inverted: float
 
 
-def agreement(scene: Scene, pose: Pose, compared: str) -> Agreement:
+def agreement(scene: PointPair, pose: Pose, compared: str) -> Agreement:
     """The agreement of both images over the foreground of both or one of them."""
     fixed, moving = scene.fixed, scene.moving
     shape = fixed.grid.shape

@@ -12,7 +12,7 @@ from itk_ncr.geometry import AffineMap, Grid
 from itk_ncr.registration.affine.descent import Judge
 from itk_ncr.registration.affine.geometry import Pose
 from itk_ncr.registration.affine.measures import MEASURES
-from itk_ncr.registration.affine.points import Scene, View
+from itk_ncr.registration.affine.points import PointPair, View
 from itk_ncr.registration.affine.recognition import agreement, stripped
 from itk_ncr.registration.affine.starts import spread, starts
 
@@ -113,7 +113,7 @@ class _Search:
         self.fixed, self.moving, self.settings, self.check = fixed, moving, settings, check
         self.kind = "affine" if settings.shear else "stretch"
         self.voxels = LEVEL_VOXELS[fixed.values.dimension]
-        self.coarse, self.middle = (Scene(fixed, moving, n, MARGIN) for n in self.voxels[:2])
+        self.coarse, self.middle = (PointPair(fixed, moving, n, MARGIN) for n in self.voxels[:2])
         # A single voxel has no radius.
         self.radius = max(spread(self.coarse.moving.points), self.coarse.voxel)
 
@@ -142,7 +142,7 @@ class _Search:
             contrasts = "two" if clear else "one"
         measure = "correlation" if inner is not None and contrasts == "one" else "information"
         margin = MARGIN if inner is not None else FINE_MARGIN
-        fine = Scene(self.fixed, self.moving, self.voxels[2], margin)
+        fine = PointPair(self.fixed, self.moving, self.voxels[2], margin)
         judge = self._judge(fine, measure, compared, best.size)
         pose, cost = judge.descend(best.pose, self.kind, FINE_STEPS, self.check)
         first = Judge(fine, measure, compared, begin[0][1], self.radius)
@@ -151,7 +151,7 @@ class _Search:
             pose = begin[0][0]
         return Alignment(pose.affine(), inner, contrasts)
 
-    def _judge(self, scene: Scene, measure: str, compared: str, size: float) -> Judge:
+    def _judge(self, scene: PointPair, measure: str, compared: str, size: float) -> Judge:
         return Judge(scene, measure, compared, size, self.radius)
 
     def _candidates(self, begin: list[tuple[Pose, float]], compared: str) -> list[_Candidate]:
@@ -177,7 +177,7 @@ class _Search:
         return found
 
     def _descended(
-        self, scene: Scene, pose: Pose, size: float, measure: str, compared: str, kind: str
+        self, scene: PointPair, pose: Pose, size: float, measure: str, compared: str, kind: str
     ) -> _Candidate:
         steps = {"rigid": SCREENING_STEPS, "similarity": SCREENING_STEPS}.get(kind, COARSE_STEPS)
         if scene is self.middle:

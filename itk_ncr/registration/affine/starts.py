@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from itk_ncr.registration.affine.geometry import Array, Pose
-from itk_ncr.registration.affine.points import Scene
+from itk_ncr.registration.affine.points import PointPair
 
 # Rotations of the further starts; a basin reaches some 25 degrees to either side.
 START_ANGLES_DEGREES = (-40.0, 40.0)
@@ -16,7 +16,7 @@ START_ANGLES_DEGREES = (-40.0, 40.0)
 STRANGE_SIZE = 2.0
 
 
-def starts(scene: Scene) -> Iterator[tuple[Pose, float]]:
+def starts(scene: PointPair) -> Iterator[tuple[Pose, float]]:
     """Initial poses, and the size of the moving object relative to the fixed one in each.
 
     The header first; then the centres of mass on each other, with the moving image as it is and

@@ -2,7 +2,7 @@
 
 from itk_ncr.registration.filling.fill import (
     FILLS,
-    Filled,
+    Filling,
     NoOtherSide,
     fill_lesion,
     filled,
@@ -12,7 +12,7 @@ from itk_ncr.registration.filling.fill import (
 
 __all__ = [
     "FILLS",
-    "Filled",
+    "Filling",
     "NoOtherSide",
     "fill_lesion",
     "filled",

@@ -44,7 +44,7 @@ def surroundings(lesion: NDArray[np.bool_]) -> Surroundings:
 
 
 @dataclass(frozen=True)
-class Match:
+class RimMatch:
     """``gain * source + offset`` is the source in the intensities of the image.
 
     Attributes
@@ -61,7 +61,7 @@ class Match:
 
 def match_on_rim(
     source: NDArray[np.float32], image: NDArray[np.float32], rim: NDArray[np.bool_]
-) -> Match:
+) -> RimMatch:
     """Gain and offset that give both images the same mean and deviation on a rim.
 
     Not the least-squares line: what does not fit exactly would flatten its slope.
@@ -73,14 +73,14 @@ def match_on_rim(
         Where both show tissue around the lesion.
     """
     if np.count_nonzero(rim) < FEWEST_RIM_VOXELS:
-        return Match()
+        return RimMatch()
     one, two = source[rim].astype(np.float64), image[rim].astype(np.float64)
     deviations = one.std(), two.std()
     if min(deviations) == 0:
-        return Match(1.0, float(two.mean() - one.mean()))
+        return RimMatch(1.0, float(two.mean() - one.mean()))
     correlation = float(((one - one.mean()) * (two - two.mean())).mean() / np.prod(deviations))
     gain = float(np.clip(deviations[1] / deviations[0], *GAIN_RANGE))
-    return Match(gain, float(two.mean() - gain * one.mean()), correlation)
+    return RimMatch(gain, float(two.mean() - gain * one.mean()), correlation)
 
 
 def blended(

@@ -51,7 +51,7 @@ LEAST_SYMMETRY = 0.4
 
 
 @dataclass(frozen=True)
-class Filled:
+class Filling:
     """A filled image, and how it was filled.
 
     Attributes
@@ -147,7 +147,7 @@ def filled(
     *,
     progress: Progress | None = None,
     abort: Abort | None = None,
-) -> Filled:
+) -> Filling:
     """Fill a lesion; see :func:`fill_lesion`. The settings are those of the registrations."""
     require_choice("kind", kind, FILLS)
     if kind == "partner" and partner is None:
@@ -171,7 +171,7 @@ def filled(
         there = Image(np.ones(partner.grid.shape), partner.grid)
         done = _transplanted(lesion, run(request), there, "partner")
     else:
-        done = Filled(lesion.with_fill(lesion.continued()), "smooth")
+        done = Filling(lesion.with_fill(lesion.continued()), "smooth")
     return replace(done, warnings=(*notes, *done.warnings))
 
 
@@ -273,7 +273,7 @@ def mirror_filled(
     *,
     progress: Progress | None = None,
     abort: Abort | None = None,
-) -> Filled:
+) -> Filling:
     """Fill a lesion with tissue of the other side.
 
     Raises
@@ -348,7 +348,7 @@ def _symmetry(
     return float(np.corrcoef(one, two)[0, 1])
 
 
-def _transplanted(lesion: _Lesion, result: RegistrationResult, source: Image, kind: str) -> Filled:
+def _transplanted(lesion: _Lesion, result: RegistrationResult, source: Image, kind: str) -> Filling:
     """The moving image set into the lesion, a smooth continuation where it has nothing to give.
 
     Parameters
@@ -372,4 +372,4 @@ def _transplanted(lesion: _Lesion, result: RegistrationResult, source: Image, ki
             f"around the lesion the fill has a correlation of {match.correlation:.2f} with the "
             "image: check contrast and alignment.",
         )
-    return Filled(lesion.with_fill(fill.astype(np.float32)), kind, notes)
+    return Filling(lesion.with_fill(fill.astype(np.float32)), kind, notes)

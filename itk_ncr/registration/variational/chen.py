@@ -112,7 +112,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Functional:
+class ChenFunctional:
     """The energy that both half-steps lower, on the grid of one level."""
 
     problem: LeastSquares
@@ -145,7 +145,7 @@ def best_region(squares: Tensor, tau: float, kappa: float) -> tuple[Tensor, Tens
     return (level_set > 0).to(squares.dtype), level_set
 
 
-def improved_region(functional: Functional, state: State) -> State:
+def improved_region(functional: ChenFunctional, state: State) -> State:
     """The best region for a field; the old one where rounding makes it no better."""
     options = functional.options
     squares = functional.problem.squares(state.field)
@@ -167,7 +167,7 @@ def chen(task: Task) -> Deformation:
         alpha = options.alpha * options.stiffening ** (len(pyramid) - 1 - number)
         state = State.of(on_grid(field, coarse), _resized(region, coarse))
         pair = _alike(coarse, state)
-        functional = Functional(LeastSquares(pair, alpha), options)
+        functional = ChenFunctional(LeastSquares(pair, alpha), options)
         for _ in range(options.rounds):
             kept = 1 - state.region
             pulling = 1 - dilate(state.region, options.margin)

@@ -16,7 +16,7 @@ RISES = 5
 
 
 @dataclass
-class Progressing:
+class MetricHistory:
     """Metric values of one level ("simple graduated" policy of ITKVariationalRegistration).
 
     Parameters

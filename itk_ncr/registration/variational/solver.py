@@ -15,7 +15,7 @@ from itk_ncr.registration.classical.task import ignored
 from itk_ncr.registration.solver import Pair
 from itk_ncr.registration.variational.forces import Force, gradient
 from itk_ncr.registration.variational.regularisers import Regulariser
-from itk_ncr.registration.variational.schedule import RISES, Progressing
+from itk_ncr.registration.variational.schedule import RISES, MetricHistory
 
 SPACES = ("standard", "diffeomorphic", "symmetric")
 # No voxel moves further in one step, in voxels of the level: a few windows of nearly even intensity
@@ -81,7 +81,7 @@ def descend_level(
     RegistrationError
         If the metric is no number, or rises from the first iterations on.
     """
-    track = Progressing(finest)
+    track = MetricHistory(finest)
     best, lowest = field, float("inf")
     for number in range(iterations):
         told()

@@ -37,7 +37,7 @@ from itk_ncr.runs.inputs import PairFiles
 from itk_ncr.runs.job import DONE
 from itk_ncr.runs.outputs import write_text
 from itk_ncr.runs.planning import plan_pairs
-from itk_ncr.runs.table import Pair
+from itk_ncr.runs.table import CohortPair
 from itk_ncr.runs.writing import Note
 
 
@@ -179,7 +179,7 @@ def plan_bids(
         images = [with_mask(image, places) for image in images]
     people = participants_of(dataset / "participants.tsv")
     pairs = [
-        Pair(
+        CohortPair(
             f"{image.prefix}_{suffix}",
             PairFiles(
                 fixed=image.path,

@@ -40,7 +40,7 @@ ROUGHNESS = 1.4
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class Painting:
     """A B-scan without noise, and what it shows.
 
     Attributes
@@ -194,7 +194,7 @@ class _Canvas:
         return field * np.float32(ROUGHNESS)
 
 
-def paint(scan: Scan, rows: int, visit: str) -> Painted:
+def paint(scan: Scan, rows: int, visit: str) -> Painting:
     """A B-scan at "baseline" or "follow-up", of the scan's columns and ``rows`` rows."""
     canvas = _Canvas(scan, rows, visit)
     canvas.retina()
@@ -204,7 +204,7 @@ def paint(scan: Scan, rows: int, visit: str) -> Painted:
     layers = canvas.layers
     labels = canvas.between(layers.inner[0], layers.bm).astype(np.uint8)
     labels += canvas.between(layers.rpe, layers.bm)
-    return Painted(canvas.tissue, labels, canvas.fluid & (labels > 0), canvas.new & (labels > 0))
+    return Painting(canvas.tissue, labels, canvas.fluid & (labels > 0), canvas.new & (labels > 0))
 
 
 def photographed(tissue: Tensor, generator: torch.Generator) -> Tensor:
