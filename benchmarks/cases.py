@@ -1,4 +1,4 @@
-"""The default call on what users' images are like: small cases with a known truth.
+"""Default registrations of small cases with known truth that resemble users' images.
 
     python benchmarks/cases.py DIR [--only NAME]...
 

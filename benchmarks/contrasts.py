@@ -1,4 +1,4 @@
-"""Slices of two contrasts: accuracy and healthy tissue masked, beside one contrast.
+"""Registration of slices of two contrasts: accuracy and masked healthy tissue.
 
     python benchmarks/contrasts.py --data DIR [--pairs 5] [--split val|test]
 

@@ -1,4 +1,4 @@
-"""How well lesions are filled, on phantoms whose healthy original is known.
+"""Accuracy of lesion filling on phantoms whose healthy original is known.
 
     python benchmarks/filling.py --data DIR [--dimension 2] [--subjects 10]
 

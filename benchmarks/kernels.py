@@ -1,4 +1,4 @@
-"""Compiled kernels against the usual torch loop, and the bars they have to clear.
+"""Compiled kernels compared with the usual torch loop, with performance bars.
 
 Both run in turn in one process, so that a busy machine slows both; the ratio is that of the
 medians of the CPU time. Prints a markdown table; exits with 1 if a bar is missed.

@@ -1,4 +1,4 @@
-"""What trained networks are worth: labels, lesions, folding and time on test subjects.
+"""Quality of trained networks on test subjects: labels, lesions, folding and time.
 
     python benchmarks/network_quality.py --data DIR --dimension 2 \\
         --model NCR=itk_ncr/checkpoints/shipped/brain-t1-2d --model RegNet=runs/regnet/model

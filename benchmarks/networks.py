@@ -1,4 +1,4 @@
-"""CPU time of the networks beside NCR-Net's: one pair, and one step of a training.
+"""CPU time of the networks compared with NCR-Net: prediction of a pair, one training step.
 
     python benchmarks/networks.py [--rounds 5] [--threads 1] [--width 8]
 

@@ -1,4 +1,4 @@
-"""Real patients that nothing was tuned on: one row a case, with its verdict.
+"""Registration of real patients not used for tuning: one row per case, with its verdict.
 
     python benchmarks/real.py DIR [--only NAME]... [--json FILE] [--overlays FOLDER]
 

@@ -1,4 +1,4 @@
-"""Accuracy, masks, time and memory of the per-pair solver on real brains, beside SyN and greedy.
+"""Accuracy, masks, time and memory of the per-pair solver, compared with SyN and greedy.
 
     python benchmarks/registration.py --data DIR [--pairs 10] [--no-ants] [--greedy] [--json FILE]
 

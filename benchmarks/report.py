@@ -1,4 +1,4 @@
-"""Size and time of a pair's page and overview.png, by the size of its images, and of a cohort's.
+"""Size and time of the reports of a pair, by the size of its images, and of a cohort.
 
 python benchmarks/report.py [--edges 96 192 256] [--pairs 1000] [--threads 1] [-o FOLDER]
 

@@ -1,4 +1,4 @@
-"""How far off a rigid transformer is, and the classical alignment, on images it has not seen.
+"""Accuracy of a rigid transformer and of the classical alignment on test images.
 
 Trains on the patients of the split "train", each image paired with itself: one of the two is turned
 by up to 7 degrees, the moving one is shifted by up to a quarter of the height, both get another

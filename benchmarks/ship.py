@@ -1,4 +1,4 @@
-"""Put a trained model into the package, with its licence, its limits and what was measured.
+"""Add a trained model to the package, with its licence, limits and measurements.
 
     python benchmarks/ship.py runs/brain-t1-2d/model brain-t1-2d --figures quality.json
 

@@ -1,4 +1,4 @@
-"""A step of training against the same step written plainly, and the bars it has to clear.
+"""Time of a training step compared with a plain implementation, with performance bars.
 
 Each version runs in a process of its own, for one of them keeps freed memory; they take turns, so
 that a busy machine slows all; ratios are those of the medians of the CPU time of whole steps

@@ -1,4 +1,4 @@
-"""Whether a model is unsure where it is wrong: spread of the passes against the true error.
+"""Uncertainty of a model against its error: spread of the passes and true error.
 
 Takes a model trained with dropout (`itk-ncr train IMAGES --preset synthetic-2d --dropout 0.2 ...`)
 and pairs of known displacement, made of the patients of the split "test". Prints Spearman's rank

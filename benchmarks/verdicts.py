@@ -1,4 +1,4 @@
-"""The verdict on registrations that went well, and on ones that did not: one row a case.
+"""Verdicts on good and on failed registrations: one row per case.
 
     python benchmarks/verdicts.py --real DIR --data DIR [--only NAME]... [--overlays FOLDER]
 

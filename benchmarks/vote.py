@@ -1,4 +1,4 @@
-"""What several healthy images find in a patient together, beside what each finds alone (2D).
+"""Lesions found by a vote of several healthy images and by each of them alone (2D).
 
     python benchmarks/vote.py --data DIR [--split test] [--subjects 8] [--images 6]
 

@@ -1,4 +1,4 @@
-"""What a user gets who installs the wheel: size, time of an import, OpenMP runtimes, the demo pair.
+"""Properties of the installed wheel: size, import time, OpenMP runtimes, the demo pair.
 
 Usage: python benchmarks/wheel.py FIXED MOVING, with the Python of an environment that holds the
 wheel and what it needs, and nothing else; exits with 1 where a bar is missed.

@@ -1,4 +1,4 @@
-"""What the commands of studies of several images share: options, files, printed figures."""
+"""Options, output folder and printed figures shared by the commands of studies."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def run_study(
     elif not quiet:
         from itk_ncr.evaluation import NOTICE, study_figures
 
-        told = [
+        lines = [
             *study_figures(result),
             *rows(result),
             ("results in", f"{click.format_filename(output)} ({NOTICE})"),
         ]
-        width = max(len(name) for name, _ in told)
-        for name, text in told:
+        width = max(len(name) for name, _ in lines)
+        for name, text in lines:
             click.echo(f"{name:<{width}} {text}")

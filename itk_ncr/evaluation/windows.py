@@ -1,4 +1,4 @@
-"""CT images in the window of numbers that they are compared in."""
+"""Intensity window in which CT images are compared."""
 
 from __future__ import annotations
 

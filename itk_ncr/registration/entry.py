@@ -111,7 +111,7 @@ def register(
     progress : callable, optional
         ``progress(share, text)`` with a share in [0, 1].
     abort : callable, optional
-        Asked often; True stops with :class:`~itk_ncr.errors.RegistrationAborted`.
+        Called often; True stops with :class:`~itk_ncr.errors.RegistrationAborted`.
     {settings}
 
     Returns

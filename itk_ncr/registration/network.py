@@ -1,4 +1,4 @@
-"""A trained network guesses velocity and mask of a pair; the per-pair solver refines them."""
+"""Registration by a trained network, refined by the per-pair solver."""
 
 from __future__ import annotations
 

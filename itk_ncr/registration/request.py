@@ -10,10 +10,10 @@ from itk_ncr.geometry import AffineMap
 from itk_ncr.images import Image
 
 Progress = Callable[[float, str], None]
-"""Gets the share of the work that is done, in [0, 1], and a word about it."""
+"""Called with the fraction done, in [0, 1], and the name of the stage."""
 
 Abort = Callable[[], bool]
-"""Says whether to stop."""
+"""Returns whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Request:
     fixed, moving : Image
     masks : GivenMasks
     initial : AffineMap, optional
-        The affine that the caller brought, or where it starts from.
+        Given affine, or initial value of the search.
     progress, abort : callable, optional
         As for :func:`itk_ncr.register`.
     """

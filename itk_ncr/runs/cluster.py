@@ -34,7 +34,7 @@ def work_on_cluster(
     scheduler : str
         Its address, such as ``tcp://host:8786``.
     note : callable
-        Gets remarks, one line each.
+        Called with remarks, one line each.
 
     Raises
     ------

@@ -159,9 +159,9 @@ class CohortPlan:
         Parameters
         ----------
         listener : callable
-            Gets a :class:`CohortProgress` during the work, and after every pair.
+            Called with a :class:`CohortProgress` during the work and after every pair.
         note : callable
-            Gets remarks, one line each.
+            Called with remarks, one line each.
 
         Returns
         -------

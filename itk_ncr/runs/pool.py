@@ -1,4 +1,4 @@
-"""Worker processes for cohorts on this machine; one may die without the others."""
+"""Worker processes for cohorts on this machine; losing one does not affect the others."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def run_pair(
     progress : callable, optional
         ``progress(share, text)`` with a share in [0, 1].
     note : callable, optional
-        Gets remarks, one line each. Default: the log.
+        Called with remarks, one line each. Default: the log.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def save_result(
     labels, fixed_labels, ending, report, overwrite
         As for :meth:`itk_ncr.RegistrationResult.save`.
     note : callable, optional
-        Gets remarks, one line each. Default: the log.
+        Called with remarks, one line each. Default: the log.
 
     Returns
     -------

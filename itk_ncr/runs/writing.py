@@ -68,7 +68,7 @@ def write_results(
     heard : sequence of str
         Warnings for the record; those given in the meantime may come to it.
     note : callable
-        Gets a remark where a picture could not be drawn.
+        Called with a remark where a picture could not be drawn.
     extra : mapping, optional
         Further JSON entries for the record.
     report : bool

@@ -1,4 +1,4 @@
-"""The loop that makes weights, what it minimises, and the recipes of the models that ship."""
+"""Training: loop, objective, and recipes of the shipped models."""
 
 from itk_ncr.settings import ARCHITECTURES, BUDGETS, PRECISIONS, SCHEDULES, VARIANTS
 from itk_ncr.training.distributed import device_of, joined_processes

@@ -148,11 +148,11 @@ class Training:
         Parameters
         ----------
         progress : callable, optional
-            Told after every step.
+            Called after every step.
         stop : callable, optional
-            Asked after every step.
+            Called after every step; True stops the training.
         listener : callable, optional
-            Told every row of ``losses.csv``.
+            Called with every row of ``losses.csv``.
 
         Returns
         -------

@@ -61,7 +61,7 @@ def train_rigid(
     spacing : sequence of float, optional
         Of the array axes, in any unit. Default: the same along all.
     progress : callable, optional
-        Told the number of the step and its root mean square error after the last pass, in voxels.
+        Called with the step number and its root mean square error after the last pass, in voxels.
 
     Returns
     -------

@@ -126,7 +126,7 @@ def pair_page(
     Page
         The document.
     """
-    told = summary(cast("RegistrationResult", result)) if record is None else dict(record)
+    record = summary(cast("RegistrationResult", result)) if record is None else dict(record)
     given = {
         name: image
         for name, image in (("lesion", lesion_mask), ("truth", truth))
@@ -135,9 +135,9 @@ def pair_page(
     scene = Scene.of(fixed, moving, result, given)
     shown = stacks(scene)
     overlaps = None if labels is None else _overlaps(fixed, result, labels)
-    quality = told.get("quality") or {}
-    warnings = [str(text) for text in told.get("warnings") or []]
-    seen = told.get("inspection")
+    quality = record.get("quality") or {}
+    warnings = [str(text) for text in record.get("warnings") or []]
+    seen = record.get("inspection")
     if seen is None and isinstance(result, RegistrationResult):
         seen = inspect(fixed, moving, result).as_dict()
     verdict = judge(
@@ -147,9 +147,9 @@ def pair_page(
         None if truth is None else dice(result.mask.array, _on_fixed(truth, fixed).array),
         seen,
         dimension=fixed.dimension,
-        multimodal=is_multimodal(told.get("settings") or {}),
+        multimodal=is_multimodal(record.get("settings") or {}),
     )
-    inputs = told.get("inputs") or {}
+    inputs = record.get("inputs") or {}
     regions = mask_regions(result)
     return make_page(
         "pair.html",
@@ -157,22 +157,22 @@ def pair_page(
         title=_title(inputs),
         verdict=verdict,
         warnings=warnings,
-        notes=[str(text) for text in told.get("notes") or []],
+        notes=[str(text) for text in record.get("notes") or []],
         names={role: _name(inputs, role) for role in ("fixed", "moving")},
         figures=[
             *_figures(quality),
             ("volume without correspondence", f"{regions['volume']}, regions: {regions['count']}"),
-            *brain_rows(told.get("brain") or {}),
+            *brain_rows(record.get("brain") or {}),
         ],
         regions=regions,
-        command=command_line(told),
-        methods=methods(told),
-        citations=citations(told),
+        command=command_line(record),
+        methods=methods(record),
+        citations=citations(record),
         residual=_residual(scene),
-        mask_source=_mask_source(told, lesion_mask is not None),
+        mask_source=_mask_source(record, lesion_mask is not None),
         truth=None if truth is None else _truth(fixed, result, truth),
         overlaps=overlaps,
-        provenance=provenance(told),
+        provenance=provenance(record),
         scene=_drawn(scene, shown),
         remarks=_remarks(scene, shown),
     )
@@ -217,20 +217,20 @@ def _residual(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _mask_source(told: Mapping[str, Any], lesion_given: bool) -> str:
+def _mask_source(record: Mapping[str, Any], lesion_given: bool) -> str:
     """One sentence on the origin of S."""
-    settings = told.get("settings") or {}
-    model = (told.get("model") or {}).get("name")
+    settings = record.get("settings") or {}
+    model = (record.get("model") or {}).get("name")
     if settings.get("mask") == "none":
         found = "S is what was given: the run did not look for anything itself."
         return found if lesion_given else "The run did not look for S (mask none)."
     found = "S was found by the registration"
-    if model and told.get("engine") == "instance":
+    if model and record.get("engine") == "instance":
         found += f", with the network {model} as second opinion,"
     elif model:
         found = f"S was found by the network {model}"
     lesion = " and holds the given lesion mask" if lesion_given else " without a given mask"
-    threshold = finite(told.get("mask_threshold"))
+    threshold = finite(record.get("mask_threshold"))
     cut = "" if threshold is None else f"; it is cut at a probability of {threshold:g}"
     return f"{found}{lesion}{cut}."
 
@@ -297,11 +297,11 @@ def _truth(fixed: Image, result: AnyResult, truth: Image) -> list[tuple[str, str
     ]
 
 
-def provenance(told: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def provenance(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The remaining entries of the record, as groups of names and values."""
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     single: list[tuple[str, str]] = []
-    for key, value in told.items():
+    for key, value in record.items():
         if key in ("quality", "inspection", "verdict", "warnings", "notes", "notice"):
             continue
         if isinstance(value, Mapping) and value:
@@ -368,41 +368,41 @@ def _drawn(scene: Scene, shown: list[Tiles]) -> dict[str, Any]:
 def _remarks(scene: Scene, shown: list[Tiles]) -> list[str]:
     """Remarks on the pictures."""
     three = scene.fixed.ndim == 3
-    told = []
+    remarks = []
     if three:
-        told.append(
+        remarks.append(
             "Radiological convention: the patient's right is on the left of axial and coronal "
             "planes. Letters name the patient's sides (L left, R right, A anterior, P posterior, "
             "S superior, I inferior)."
         )
         if scene.tilt > 1:
-            told.append(
+            remarks.append(
                 f"The image is tilted by up to {scene.tilt:.0f}° against the body's axes: the "
                 "letters name the nearest side."
             )
     else:
-        told.append("The image is shown as it is stored: first row at the top.")
+        remarks.append("The image is shown as it is stored: first row at the top.")
     for stack in shown:
         name = {None: "The image is", 0: "Axial slices are", 1: "Coronal slices are"}.get(
             stack.across, "Sagittal slices are"
         )
         if stack.tile != stack.plane.shape:
-            told.append(
+            remarks.append(
                 f"{name} shown with {stack.tile[1]} × {stack.tile[0]} of "
                 f"{stack.plane.shape[1]} × {stack.plane.shape[0]} pixels."
             )
         if stack.step > 1:
-            told.append(f"{name} every {_ordinal(stack.step)} of the image.")
+            remarks.append(f"{name} every {_ordinal(stack.step)} of the image.")
     if scene.reduced is not None:
-        told.append(
+        remarks.append(
             f"Pictures and residuals are of the images reduced to "
             f"{' × '.join(map(str, scene.reduced))} voxels."
         )
-    told.append(
+    remarks.append(
         "The pictures are cut to the object and have 256 grey values; figures come from the full "
         "images."
     )
-    return told
+    return remarks
 
 
 def _ordinal(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Pages about several images: votes, follow-ups, templates. Sentence, tiles, pictures, tables."""
+"""Pages of studies (votes, follow-ups, templates): sentence, tiles, pictures, tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page says of a run in words: its command, methods for a paper, regions of the mask."""
+"""Description of a run in words: its command, methods for a paper, regions of the mask."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def _place(index: NDArray, grid: Any) -> str:
     return "  ".join(f"{value:.0f}" for value in point)
 
 
-def command_line(told: Mapping[str, Any]) -> str | None:
+def command_line(record: Mapping[str, Any]) -> str | None:
     """The command that does a run again; None where its images were no files.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         As in ``summary.json``. Settings at their default are left out.
     """
-    inputs = told.get("inputs") or {}
+    inputs = record.get("inputs") or {}
     paths = {role: (entry or {}).get("path") for role, entry in inputs.items()}
     if not (paths.get("fixed") and paths.get("moving")):
         return None
@@ -97,7 +97,7 @@ def command_line(told: Mapping[str, Any]) -> str | None:
     for role in _OPTIONAL:
         if paths.get(role):
             words += [_option(role), str(paths[role])]
-    for name, value in (told.get("settings") or {}).items():
+    for name, value in (record.get("settings") or {}).items():
         setting = SETTINGS.get(name)
         if setting is None or paths.get(name) or value in (setting.default, None):
             continue
@@ -114,18 +114,18 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def methods(told: Mapping[str, Any]) -> str:
+def methods(record: Mapping[str, Any]) -> str:
     """Some sentences for the methods section of a paper.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         As in ``summary.json``.
     """
-    settings = told.get("settings") or {}
-    method, engine = settings.get("method", "ncr"), told.get("engine")
-    version = _version(told)
-    inputs = told.get("inputs") or {}
+    settings = record.get("settings") or {}
+    method, engine = settings.get("method", "ncr"), record.get("engine")
+    version = _version(record)
+    inputs = record.get("inputs") or {}
     sentences = []
     if method in ("ncr", "network", "instance"):
         sentences.append(
@@ -133,15 +133,15 @@ def methods(told: Mapping[str, Any]) -> str:
             "exponential of a stationary velocity field, together with the region that has no "
             "counterpart in the other image, after Andresen et al. (2022)."
         )
-        model = (told.get("model") or {}).get("name")
+        model = (record.get("model") or {}).get("name")
         if model and engine == "network":
             sentences.append(f"The network {model} gave the initial estimate.")
         elif model:
             sentences.append(f"The network {model} gave a second opinion on that region.")
         if settings.get("mask") == "none":
             sentences.append("The search for that region was switched off.")
-        elif told.get("mask_threshold") is not None:
-            sentences.append(f"Its probability was cut at {told['mask_threshold']:g}.")
+        elif record.get("mask_threshold") is not None:
+            sentences.append(f"Its probability was cut at {record['mask_threshold']:g}.")
     else:
         sentences.append(f"Images were registered with the method {method} of itk_ncr{version}.")
     if settings.get("affine") == "auto":
@@ -162,17 +162,17 @@ def methods(told: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def citations(told: Mapping[str, Any]) -> list[str]:
+def citations(record: Mapping[str, Any]) -> list[str]:
     """What to cite, the paper first.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         As in ``summary.json``.
     """
-    return [text.format(version=_version(told)) for text in CITATIONS]
+    return [text.format(version=_version(record)) for text in CITATIONS]
 
 
-def _version(told: Mapping[str, Any]) -> str:
-    version = (told.get("versions") or {}).get("itk_ncr")
+def _version(record: Mapping[str, Any]) -> str:
+    version = (record.get("versions") or {}).get("itk_ncr")
     return f" {version}" if version else ""

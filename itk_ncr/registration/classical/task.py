@@ -39,7 +39,7 @@ class Task:
     seed : int
     threads : int
     report : callable
-        Gets the share of the work that is done, in [0, 1].
+        Called with the fraction done, in [0, 1].
     check : callable
         Called often where a tool lets us; raises to stop.
     grid : Grid

@@ -1,4 +1,4 @@
-"""Enantiomorphic normalisation: lesions are filled from the other side, then nothing is masked.
+"""Enantiomorphic normalisation: lesions are filled from the other side, and not masked.
 
 References
 ----------

@@ -73,9 +73,9 @@ def solve(
         Log-odds that are added to those of the pair itself, another opinion: of the fixed image,
         and of the moving one as aligned.
     progress : callable, optional
-        Gets the share of the work that is done, and a word about it.
+        Called with the fraction done and the name of the stage.
     abort : callable, optional
-        Asked once per iteration; True stops.
+        Called once per iteration; True stops.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The space in the middle of several images: no image is the reference.
+"""The space in the middle of several images, without a reference image.
 
 Maps from one chart (the grid of an image, or of a template) to every image are given. Their mean,
 the affine parts averaged by their logarithms and the rest by its displacements, carries the chart

@@ -1,4 +1,4 @@
-"""What the results of all studies can do."""
+"""Common interface of the results of studies."""
 
 from __future__ import annotations
 

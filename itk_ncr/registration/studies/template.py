@@ -1,4 +1,4 @@
-"""The unbiased mean of several images: a template that resembles none of them more than others.
+"""Template: the unbiased mean of several images.
 
 The images are aligned affinely and brought to the space in their middle (``common_space``). There
 their mean is taken, every image is registered to it, the mean of the maps is undone, and the mean

@@ -48,7 +48,7 @@ def save_study(
     ending, report, overwrite
         As for :meth:`itk_ncr.RegistrationResult.save`.
     note : callable, optional
-        Gets remarks, one line each. Default: the log.
+        Called with remarks, one line each. Default: the log.
 
     Returns
     -------

@@ -76,7 +76,7 @@ def write_study(
     report : bool
         Draw ``report.html`` as well; one that fails costs a note, no more.
     note : callable
-        Gets remarks, one line each.
+        Called with remarks, one line each.
 
     Returns
     -------
