@@ -1,8 +1,8 @@
 """Transform files, checked before ITK reads them.
 
 ITK's readers take a cut text for the identity, read memory behind a cut .mat, and pass over numbers
-that are too many. Texts and .mat are parsed here, and ITK gets a new text of the numbers that were
-checked. HDF5 is read by a process of its own: its library may crash on damaged files.
+that are too many. Texts and .mat are parsed here, HDF5 by a process of its own, for its library may
+crash on damaged files; ITK then gets a new text of the numbers that were checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -62,10 +61,10 @@ HDF5_SECONDS = 60
 # Of processor time and memory, beyond what reading the file's bytes takes.
 HDF5_CPU_SECONDS, HDF5_BYTES = 10, 200 * 2**20
 BYTES_PER_SECOND, BYTES_PER_BYTE = 20e6, 10
-# Prints the images of the origin and of the unit points, in the order of ``_map_of_points``. There
-# are no limits on Windows, and none of memory on macOS.
-HDF5_READER = """
-import json, sys
+# Prints the parts of a file. ITK keeps numbers that are too many; SimpleITK gives kinds that it
+# does not know as composites. There are no limits on Windows, and none of memory on macOS.
+HDF5_READER = r"""
+import json, re, sys
 sys.path[:] = json.loads(sys.argv[1])
 import SimpleITK as sitk
 try:
@@ -78,14 +77,22 @@ try:
 except (ImportError, OSError, ValueError):
     pass
 transform = sitk.ReadTransform(sys.argv[2])
-dimension = transform.GetDimension()
-found = {"dimension": dimension, "name": transform.GetName(), "points": None}
-if transform.IsLinear():
-    corners = [[0.0] * dimension]
-    corners += [[float(i == j) for j in range(dimension)] for i in range(dimension)]
-    found["points"] = [list(transform.TransformPoint(corner)) for corner in corners]
+parts = [transform]
+if transform.GetName() == "CompositeTransform":
+    composite = sitk.CompositeTransform(transform)
+    composite.FlattenTransform()
+    parts += [composite.GetNthTransform(n) for n in range(composite.GetNumberOfTransforms())]
+found = [["CompositeTransform", None, None]] if len(parts) > 1 else []
+for part in parts[1:] or parts:
+    names = re.findall(r"typeinfo: +itk::(\w+)<", str(part))
+    name = next((name for name in names if name != "CompositeTransform"), "CompositeTransform")
+    kind = "_".join([name, "double", *[str(part.GetDimension())] * 2])
+    both = (part.GetParameters(), part.GetFixedParameters()) if part.IsLinear() else (None, None)
+    found.append([kind, *both])
 print(json.dumps(found))
 """
+MANY = "transforms without a CompositeTransform before them; keep the one to use"
+SURPLUS = "more than one transform"  # SimpleITK warns, and takes the first
 
 
 @dataclass
@@ -114,7 +121,7 @@ def read_linear(path: Path) -> AffineMap:
         limit = MATLAB_LIMIT if suffix in BINARIES else TEXT_LIMIT
         content = read_array(file, 0, min(length, limit + 1)).tobytes()
     if suffix in HDF5:
-        return _of_hdf5(path, content, length)
+        return _of_parts(_of_hdf5(path, content, length))
     if len(content) > limit:
         if any(word.encode() in content for word in CURVED):
             raise Refused("its transform is not affine")
@@ -234,10 +241,7 @@ def _of_parts(parts: list[Part]) -> AffineMap:
     """The map of parsed transforms, computed by ITK from a text of their numbers."""
     composite = parts[0].kind.startswith(COMPOSITE) and len(parts) > 1
     if len(parts) > 1 and not composite:
-        raise Refused(
-            f"holds {len(parts)} transforms without a CompositeTransform before them; keep the "
-            "one to use"
-        )
+        raise Refused(f"holds {len(parts)} {MANY}")
     maps = [_of_part(part) for part in (parts[1:] if composite else parts)]
     if len({one.dimension for one in maps}) > 1:
         raise Refused("its transforms are of different dimensions")
@@ -316,16 +320,12 @@ def _by_itk(text: str, suffix: str) -> AffineMap:
             raise Refused("not a transform that ITK can read") from None
     dimension = transform.GetDimension()
     corners = [[0.0] * dimension, *np.eye(dimension).tolist()]
-    return _map_of_points([transform.TransformPoint(corner) for corner in corners])
-
-
-def _map_of_points(points: Any) -> AffineMap:
-    """The map that carries the origin and the unit points there."""
-    places = np.array(points, np.float64)
+    places = np.array([transform.TransformPoint(corner) for corner in corners])
     return AffineMap(tuple(map(tuple, (places[1:] - places[0]).T)), tuple(places[0]))
 
 
-def _of_hdf5(path: Path, start: bytes, length: int) -> AffineMap:
+def _of_hdf5(path: Path, start: bytes, length: int) -> list[Part]:
+    """The transforms of a file of HDF5, a composite's after itself."""
     if not start.startswith(b"\x89HDF\r\n\x1a\n"):
         raise Refused("is not an HDF5 file (its magic is missing)")
     seconds = HDF5_CPU_SECONDS + int(length / BYTES_PER_SECOND)
@@ -336,6 +336,6 @@ def _of_hdf5(path: Path, start: bytes, length: int) -> AffineMap:
         found = json.loads(done.stdout.decode().splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
         raise Refused("not a transform file of ITK, or damaged") from None
-    if found["points"] is None:
-        raise Refused(f"its transform is not affine ({found['name']})")
-    return _map_of_points(found["points"])
+    if SURPLUS in done.stderr.decode(errors="replace"):
+        raise Refused(f"holds several {MANY}")
+    return [Part(*part) for part in found]

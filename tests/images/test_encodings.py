@@ -111,6 +111,8 @@ def test_a_header_without_an_end_is_refused(here):
 def test_the_second_version_of_nifti_is_refused_by_name(here):
     header = struct.pack("<i8s", 540, b"n+2\0\r\n\x1a\n") + bytes(540)
     refuses("x.nii", header, "is NIfTI-2, which ITK cannot read; convert it")
+    refuses("x.nii", struct.pack(">i8s", 540, b"ni2\0\r\n\x1a\n") + bytes(540), "is NIfTI-2")
+    refuses("x.nii", header.replace(b"n+2", b"n-2"), "is not a NIfTI file")
 
 
 @pytest.mark.parametrize("dim", [(4, 5, 4, 3, 1), (5, 5, 4, 3, 1, 1), (7, 5, 4, 3, 1, 1, 1, 1)])

@@ -65,7 +65,7 @@ def refuses(path, pattern):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("suffix", ["tfm", "txt", "mat"])
+@pytest.mark.parametrize("suffix", ["tfm", "txt", "mat", "h5"])
 def test_every_linear_kind_is_read_as_itk_does(here, kind, suffix):
     transform = moved(sitk.Transform(KINDS[kind]))
     sitk.WriteTransform(transform, f"x.{suffix}")
@@ -78,6 +78,46 @@ def test_hdf5_and_composites_are_read(here):
     for name in ("x.tfm", "x.h5"):
         sitk.WriteTransform(composite, name)
         same_map(name, composite)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (" 30.5", " 30.5 99", "its AffineTransform has 13 Parameters; it must have 12"),
+        (" 30.5", " 30.5" + " 0" * 1188, "has 1200 Parameters; it must have 12"),
+        (" 7.5", " 7.5 8", "has 4 FixedParameters; it must have 3"),
+        ("Affine", "VersorRigid3D", "its VersorRigid3DTransform has 12 Parameters; it must have 6"),
+    ],
+)
+def test_hdf5_that_contradicts_itself_is_refused(here, old, new, reason):
+    Path("x.tfm").write_text(TEXT.replace(old, new).replace("0.9 0.1", "0.3 0.1"))
+    wrong = sitk.ReadTransform("x.tfm")  # takes them without a word, and writes them
+    sitk.WriteTransform(wrong, "x.h5")
+    refuses("x.h5", reason)
+    sitk.WriteTransform(sitk.CompositeTransform([wrong, sitk.TranslationTransform(3)]), "x.h5")
+    refuses("x.h5", reason)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_hdf5_of_no_numbers_is_refused(here, value):
+    sitk.WriteTransform(sitk.TranslationTransform(2, (1.0, value)), "x.h5")
+    refuses("x.h5", "its Parameters are not all finite")
+
+
+def test_a_kind_of_hdf5_that_simpleitk_does_not_know_is_read(here):
+    Path("x.tfm").write_text(TEXT.replace("AffineTransform", "MatrixOffsetTransformBase"))
+    transform = sitk.ReadTransform("x.tfm")  # as a composite of itself
+    sitk.WriteTransform(transform, "x.h5")
+    same_map("x.h5", transform)
+
+
+def test_hdf5_of_two_transforms_is_refused(here):
+    itk = pytest.importorskip("itk")
+    writer = itk.TransformFileWriterTemplate[itk.D].New(FileName="x.h5")
+    for _ in range(2):
+        writer.AddTransform(itk.AffineTransform[itk.D, 3].New())
+    writer.Update()
+    refuses("x.h5", "holds several transforms without a CompositeTransform before them")
 
 
 @pytest.mark.parametrize("suffix", ["tfm", "mat"])

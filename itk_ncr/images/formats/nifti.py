@@ -143,7 +143,12 @@ def _fields(start: bytes) -> tuple[str, dict[str, Any]]:
         if len(start) >= 4 and struct.unpack(order + "i", start[:4])[0] == 348:
             return order, _fields_of(start, order)
         if len(start) >= 4 and struct.unpack(order + "i", start[:4])[0] == 540:
-            raise Refused("is NIfTI-2, which ITK cannot read; convert it to NIfTI-1 or .nrrd")
+            if start[4:8] not in (b"n+2\0", b"ni2\0"):
+                raise Refused("is not a NIfTI file (its length says NIfTI-2, its magic is missing)")
+            raise Refused(
+                "is NIfTI-2, which ITK cannot read; convert it to .nrrd or NIfTI-1 (with nibabel: "
+                "Nifti1Image.from_image(load(FILE)).to_filename(NEW))"
+            )
     raise Refused("is not a NIfTI file (its header has no valid length)")
 
 
