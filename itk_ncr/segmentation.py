@@ -108,7 +108,6 @@ def grow(
     connectivity: Connectivity = "faces",
     intensity: ArrayLike | None = None,
     deviations: float = 2.5,
-    patch_radius: int = 1,
 ) -> Mask:
     """Components of ``probability > level`` that hold a seed.
 
@@ -124,12 +123,11 @@ def grow(
         See :func:`components`.
     intensity : array, the shape of ``probability``, optional
         An image the region must be even in: a voxel joins the region of a seed only where
-        ``|intensity - mean| <= deviations * std``, both taken over the patch around that seed.
+        ``|intensity - mean| <= deviations * std``, both taken over the seed and
+        its neighbours, diagonals included.
     deviations : float
         Width of that band in standard deviations, positive. A patch without spread lets in its
         own value only.
-    patch_radius : int
-        The patch is ``(2 r + 1)`` voxels wide along every axis, cut at the border.
 
     Returns
     -------
@@ -158,7 +156,7 @@ def grow(
         raise ArgumentError(f"deviations must be positive; got {deviations}. 2.5 is usual.")
     region = np.zeros(inside.shape, bool)
     for point in points:
-        window = tuple(slice(max(p - patch_radius, 0), p + patch_radius + 1) for p in point)
+        window = tuple(slice(max(p - 1, 0), p + 2) for p in point)
         patch = values[window][np.isfinite(values[window])]
         if not patch.size:
             continue

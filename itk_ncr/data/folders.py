@@ -32,7 +32,7 @@ TOLD = 20
 
 
 def list_folder(
-    folder: Path, label_endings: Sequence[str] = LABEL_ENDINGS
+    folder: Path,
 ) -> tuple[list[tuple[str, Path, Path | None]], tuple[str, ...]]:
     """The images of a folder with their label maps, and remarks on unused files.
 
@@ -56,9 +56,9 @@ def list_folder(
     labels: dict[str, Path] = {}
     masks: list[Path] = []
     for file, stem in stems.items():
-        if _is_like_a_mask(stem, label_endings):
+        if _is_like_a_mask(stem):
             masks.append(file)
-        elif ending := _ending(stem, label_endings):
+        elif ending := _ending(stem, LABEL_ENDINGS):
             name = stem[: -len(ending)]
             if name in labels and file not in faults:
                 faults[file] = f"{file.name!r} and {labels[name].name!r} are label maps of one name"
@@ -68,7 +68,7 @@ def list_folder(
     pairs = _pairs(images, labels)
     told = list(faults.values())
     told += [
-        f"{file.name!r} is named like a mask: call a label map NAME{label_endings[0]}, and name "
+        f"{file.name!r} is named like a mask: call a label map NAME{LABEL_ENDINGS[0]}, and name "
         "masks of lesions in a CSV"
         for file in masks
     ]
@@ -134,16 +134,16 @@ def _plain(stem: str) -> str:
     return re.sub(r"[-. ]", "_", stem.lower())
 
 
-def _is_like_a_mask(stem: str, label_endings: Sequence[str]) -> bool:
+def _is_like_a_mask(stem: str) -> bool:
     """Whether a name looks like a mask, or like a label map without an image.
 
     As "ann_mask", "mask_ann", "seg-ann" and "ann_seg_2".
     """
-    endings = [ending for ending in MASK_ENDINGS if ending not in label_endings]
+    endings = [ending for ending in MASK_ENDINGS if ending not in LABEL_ENDINGS]
     if _ending(stem, endings) or _plain(stem).startswith(BEGINNINGS):
         return True
     unnumbered = re.sub(r"[-. _]*\d+$", "", stem)
-    return unnumbered != stem and _ending(unnumbered, (*endings, *label_endings)) is not None
+    return unnumbered != stem and _ending(unnumbered, (*endings, *LABEL_ENDINGS)) is not None
 
 
 def _pairs(images: dict[str, Path], labels: dict[str, Path]) -> list[tuple[str, Path, Path | None]]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from itk_ncr.data.folders import LABEL_ENDINGS, list_folder
 from itk_ncr.data.folders import image_stem as image_stem
+from itk_ncr.data.folders import list_folder
 from itk_ncr.data.listings import Entry, column_faults, entries, further_columns, patient_key
 from itk_ncr.errors import ImageReadError, InputError, NCRError
 from itk_ncr.geometry import Grid
@@ -125,12 +125,7 @@ class Manifest:
         )
 
 
-def read_manifest(
-    path: str | os.PathLike[str],
-    *,
-    label_endings: Sequence[str] = LABEL_ENDINGS,
-    any_size: bool = False,
-) -> Manifest:
+def read_manifest(path: str | os.PathLike[str], *, any_size: bool = False) -> Manifest:
     """Read a manifest from a folder or CSV and check its files.
 
     Parameters
@@ -143,8 +138,6 @@ def read_manifest(
         ignore_labels; or subject, fixed, moving and optionally fixed_labels, moving_labels, lesion
         (of fixed), split, group, slice_mm, ignore_labels for given pairs. Paths are relative to the
         CSV.
-    label_endings : sequence of str
-        Suffixes of label maps after the image's name; case is ignored.
     any_size : bool
         Allow images of different size and position (the source then crops or pads).
 
@@ -162,14 +155,14 @@ def read_manifest(
         in two splits, one image for two patients.
     """
     path = Path(path)
-    manifest = _from_folder(path, label_endings) if path.is_dir() else _from_table(path)
+    manifest = _from_folder(path) if path.is_dir() else _from_table(path)
     copies = _require_apart(manifest, path)
     require_consistent(manifest, any_size=any_size)
     return replace(manifest, notes=(*manifest.notes, *copies))
 
 
-def _from_folder(folder: Path, label_endings: Sequence[str]) -> Manifest:
-    images, notes = list_folder(folder, label_endings)
+def _from_folder(folder: Path) -> Manifest:
+    images, notes = list_folder(folder)
     subjects = [Subject(patient=name, image=file, labels=labels) for name, file, labels in images]
     return Manifest(tuple(subjects), notes=notes)
 

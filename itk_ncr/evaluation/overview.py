@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Dots per inch: the figure is about 2000 dots wide.
+DPI = 110
 # Dark, because medical images are: a white page around them hides their dark half.
 _PAGE, _INK, _MARK, _LINES = "#101418", "#e8eaed", "#ffb000", "#7fd4ff"
 _GRID_CELLS = 20
 
 
-def overview(
-    fixed: Image, moving: Image, result: RegistrationResult, path: str | Path, *, dpi: int = 110
-) -> None:
+def overview(fixed: Image, moving: Image, result: RegistrationResult, path: str | Path) -> None:
     """Draw the registration: images, differences, mask, deformation grid and Jacobian.
 
     Three planes through the largest region without correspondence (else through the middle of the
@@ -43,8 +43,6 @@ def overview(
         What came out.
     path : path
         PNG to write.
-    dpi : int
-        Dots per inch; at 110 the picture is some 2000 dots wide.
 
     Raises
     ------
@@ -64,7 +62,7 @@ def overview(
     between = title if rows == 2 else gap
     width = columns * (cell + gap) + gap + bar
     height = head + title + sum(heights) + (rows - 1) * between + foot
-    figure = figures.Figure(figsize=(width, height), facecolor=_PAGE, dpi=dpi)
+    figure = figures.Figure(figsize=(width, height), facecolor=_PAGE, dpi=DPI)
     grid = figure.add_gridspec(
         rows,
         columns,
@@ -83,7 +81,7 @@ def overview(
         if rows == 2 or index < columns:
             axes.set_title(panel.title, color=_INK, fontsize=12, pad=5)
     _write_head(figure, result)
-    figure.savefig(path, dpi=dpi, facecolor=_PAGE, format="png", metadata={"Software": "itk_ncr"})
+    figure.savefig(path, dpi=DPI, facecolor=_PAGE, format="png", metadata={"Software": "itk_ncr"})
 
 
 @dataclass(frozen=True)

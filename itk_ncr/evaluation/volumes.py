@@ -15,18 +15,9 @@ def volume_unit(dimension: int) -> tuple[str, float]:
     return ("ml", 1000.0) if dimension == 3 else ("mm²", 1.0)
 
 
-def volume_of(mask: NDArray[np.bool_], grid: Grid, determinant: NDArray | None = None) -> float:
-    """Volume of a mask in ml, or its area in mm² in 2D.
-
-    Parameters
-    ----------
-    mask : ndarray of bool
-    grid : Grid
-    determinant : ndarray, optional
-        Of the map from the grid to where the volume is wanted: that of the mask's image there.
-    """
-    count = float(mask.sum()) if determinant is None else float(determinant[mask].sum())
-    return count * math.prod(grid.spacing) / volume_unit(grid.dimension)[1]
+def volume_of(mask: NDArray[np.bool_], grid: Grid) -> float:
+    """Volume of a mask in ml, or its area in mm² in 2D."""
+    return float(mask.sum()) * math.prod(grid.spacing) / volume_unit(grid.dimension)[1]
 
 
 def volume_text(mask: NDArray[np.bool_], grid: Grid) -> str:

@@ -204,8 +204,6 @@ class LesionBank:
         folder: str | os.PathLike[str],
         *,
         exclude: Collection[str] = TEST_LESIONS,
-        jitter: Jitter = Jitter(),
-        smallest_voxels: int = 30,
     ) -> LesionBank:
         """Read all masks of a folder.
 
@@ -215,8 +213,6 @@ class LesionBank:
             Folder with one 3D mask per file.
         exclude : collection of str
             File names, without suffix, to leave out. Default: the lesions kept for testing.
-        jitter, smallest_voxels : optional
-            As for :class:`LesionBank`.
 
         Returns
         -------
@@ -238,7 +234,7 @@ class LesionBank:
             except NCRError as error:
                 faults.append(str(error))
         raise_faults(faults)
-        return cls(masks, jitter=jitter, smallest_voxels=smallest_voxels)
+        return cls(masks)
 
     def draw(
         self, placement: Placement, inside: Tensor, generator: torch.Generator

@@ -64,7 +64,6 @@ def sized_blob(
     *,
     voxels: int,
     centre: Sequence[int] | None = None,
-    centres: Tensor | None = None,
 ) -> Tensor:
     """A lesion of random outline and a given number of voxels within the object.
 
@@ -81,9 +80,7 @@ def sized_blob(
     voxels : int
         Number of voxels, from 1 to those of the object.
     centre : sequence of int, optional
-        Centre voxel, in array order. Default: drawn from ``centres``.
-    centres : Tensor of bool, shape (*spatial), optional
-        Voxels that may be the centre. Default: ``inside``.
+        Centre voxel, in array order. Default: drawn from ``inside``.
 
     Returns
     -------
@@ -103,7 +100,7 @@ def sized_blob(
     unit_ball = math.pi if dimension == 2 else 4 / 3 * math.pi
     radius = (voxels * math.prod(spacing_mm) / unit_ball) ** (1 / dimension)
     if centre is None:
-        centre = random_centre(inside, generator, centres)
+        centre = random_centre(inside, generator)
     # As far as a corner of the grid: at the rim of the object, half a ball needs more room.
     reach = radius * 4
     box, share = _ball(inside.shape, centre, reach, radius, spacing_mm, generator)
