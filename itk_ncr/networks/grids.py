@@ -74,7 +74,13 @@ def predict(
     integration : "full" or "half"
         See :func:`integrate_doubled`.
     """
-    fields = [integrate_doubled(v, integration) for v in velocities]
+    return cropped_prediction([integrate_doubled(v, integration) for v in velocities], masks, fixed)
+
+
+def cropped_prediction(
+    fields: Sequence[tuple[Tensor, Tensor]], masks: Sequence[Tensor], fixed: Tensor
+) -> Prediction:
+    """Prediction of velocities, displacements and masks, cropped to the scales of ``fixed``."""
     return Prediction(
         tuple(cut_back(v, fixed, s) for s, (v, _) in enumerate(fields)),
         tuple(cut_back(u, fixed, s) for s, (_, u) in enumerate(fields)),

@@ -13,7 +13,7 @@ from torch.nn import functional
 from itk_ncr.errors import ArgumentError
 from itk_ncr.networks.grids import (
     INTEGRATIONS,
-    cut_back,
+    cropped_prediction,
     full_precision,
     integrate_doubled,
     padded,
@@ -201,11 +201,7 @@ class NCRPyramid(nn.Module):
             else integrate_doubled(v, self.integration)
             for v, u in zip(velocities, displacements, strict=True)
         ]
-        return Prediction(
-            tuple(cut_back(v, fixed, s) for s, (v, _) in enumerate(fields)),
-            tuple(cut_back(u, fixed, s) for s, (_, u) in enumerate(fields)),
-            tuple(cut_back(m, fixed, s) for s, m in enumerate(masks)),
-        )
+        return cropped_prediction(fields, masks, fixed)
 
     def maps(
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itk_ncr.errors import require_choice
-from itk_ncr.networks.grids import cut_back, padded, require_pairs
+from itk_ncr.networks.grids import cropped_prediction, padded, require_pairs
 from itk_ncr.networks.layers import double
 from itk_ncr.networks.ncr import SCALES, Decoder, NCRNet
 from itk_ncr.prediction import Prediction
@@ -89,22 +89,17 @@ class ReleasedNCRNet(nn.Module):
             If the images do not fit each other or the network.
         """
         raw, masks = self.maps(fixed, moving, scales, find_mask)
-        velocities, displacements = [], []
+        fields = []
         for found in raw:
             velocity = double(found)
             if self.dimension == 3:
-                velocities.append(velocity)
-                displacements.append(_exponential_3d(velocity))
+                fields.append((velocity, _exponential_3d(velocity)))
                 continue
             overwritten = exponential_released(velocity)
             wanted = overwritten if self.regularize == "displacement" else velocity
-            velocities.append(_in_voxels(wanted))
-            displacements.append(_in_voxels(overwritten) + _magnification(overwritten))
-        return Prediction(
-            tuple(cut_back(v, fixed, s) for s, v in enumerate(velocities)),
-            tuple(cut_back(u, fixed, s) for s, u in enumerate(displacements)),
-            tuple(cut_back(m, fixed, s) for s, m in enumerate(masks)),
-        )
+            moved = _in_voxels(overwritten) + _magnification(overwritten)
+            fields.append((_in_voxels(wanted), moved))
+        return cropped_prediction(fields, masks, fixed)
 
     def maps(
         self, fixed: Tensor, moving: Tensor, scales: int = SCALES, find_mask: bool = True
