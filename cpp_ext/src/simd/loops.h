@@ -87,28 +87,10 @@ void sum_fixed(const T* NCR_RESTRICT first, int64_t stride, T* NCR_RESTRICT out,
 template <typename T>
 void sum_rows(const T* first, int64_t stride, int64_t count, T* out, int64_t length) {
   // Windows of radius 1 to 4, also where the border cuts them.
-  switch (count) {
-    case 1:
-      return sum_fixed<T, 1>(first, stride, out, length);
-    case 2:
-      return sum_fixed<T, 2>(first, stride, out, length);
-    case 3:
-      return sum_fixed<T, 3>(first, stride, out, length);
-    case 4:
-      return sum_fixed<T, 4>(first, stride, out, length);
-    case 5:
-      return sum_fixed<T, 5>(first, stride, out, length);
-    case 6:
-      return sum_fixed<T, 6>(first, stride, out, length);
-    case 7:
-      return sum_fixed<T, 7>(first, stride, out, length);
-    case 8:
-      return sum_fixed<T, 8>(first, stride, out, length);
-    case 9:
-      return sum_fixed<T, 9>(first, stride, out, length);
-    default:
-      break;
-  }
+  constexpr decltype(&sum_fixed<T, 1>) kFixed[] = {
+      sum_fixed<T, 1>, sum_fixed<T, 2>, sum_fixed<T, 3>, sum_fixed<T, 4>, sum_fixed<T, 5>,
+      sum_fixed<T, 6>, sum_fixed<T, 7>, sum_fixed<T, 8>, sum_fixed<T, 9>};
+  if (count <= 9) return kFixed[count - 1](first, stride, out, length);
   sum_fixed<T, 9>(first, stride, out, length);
   for (int64_t k = 9; k < count; ++k) {
     const T* NCR_RESTRICT row = first + k * stride;
