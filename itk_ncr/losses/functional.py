@@ -265,61 +265,6 @@ class Functional:
         step = self.level_spacing[min(level, len(self.level_spacing) - 1)]
         return alpha / step**2 * roughness
 
-    def volume(self, noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
-        """Tau times the mean of a mask.
-
-        Parameters
-        ----------
-        noncorrespondence : Tensor, shape (N, 1, *spatial)
-            Probability in [0, 1].
-        foreground : Tensor, shape (N, 1, *spatial), optional
-            Voxels over which the mean is taken, with weights >= 0. Default: all.
-
-        Returns
-        -------
-        Tensor, shape (N,)
-            The weighted term.
-        """
-        scale = self._scale(noncorrespondence, foreground)
-        return self.tau * scale * volume(noncorrespondence, foreground=foreground)
-
-    def perimeter(self, noncorrespondence: Tensor, *, foreground: Tensor | None = None) -> Tensor:
-        """Kappa times the mean boundary of a mask.
-
-        Parameters
-        ----------
-        noncorrespondence : Tensor, shape (N, 1, *spatial)
-            Probability in [0, 1].
-        foreground : Tensor, shape (N, 1, *spatial), optional
-            Voxels over which the mean is taken, with weights >= 0. Default: all.
-
-        Returns
-        -------
-        Tensor, shape (N,)
-            The weighted term.
-        """
-        scale = self._scale(noncorrespondence, foreground)
-        length = perimeter(
-            noncorrespondence, self.perimeter_form, sobel3d=self.sobel3d, foreground=foreground
-        )
-        return self.kappa * scale * length
-
-    def overlap(self, moved: Tensor, fixed: Tensor) -> Tensor:
-        """Lambda times (1 - Dice) of label planes.
-
-        Parameters
-        ----------
-        moved, fixed : Tensor, shape (N, classes, *spatial)
-            One channel per class, in [0, 1].
-
-        Returns
-        -------
-        Tensor, shape (N,)
-            The weighted term.
-        """
-        found = dice(moved, fixed, per_class=self.overlap_per_class)
-        return self.lam * (1 - found.view(len(fixed), -1).mean(1))
-
     def __call__(
         self,
         moved: Tensor,
@@ -366,14 +311,23 @@ class Functional:
         roughness = self.smoothness(velocity, correspondence, spacing=spacing, level=level)
         # Autograd adds up gradients in reverse order of these lines: another order changes the last
         # bits of trained weights.
-        length = none if mask is None else self.perimeter(mask, foreground=foreground)
-        size = none if mask is None else self.volume(mask, foreground=foreground)
+        length = size = overlap = none
+        if mask is not None:
+            scale = self._scale(mask, foreground)
+            length = perimeter(
+                mask, self.perimeter_form, sobel3d=self.sobel3d, foreground=foreground
+            )
+            length = self.kappa * scale * length
+            size = self.tau * scale * volume(mask, foreground=foreground)
+        if labels is not None and self.lam > 0:
+            found = dice(*labels, per_class=self.overlap_per_class)
+            overlap = self.lam * (1 - found.view(len(fixed), -1).mean(1))
         parts = {
             "distance": distance,
             "smoothness": roughness,
             "volume": size,
             "perimeter": length,
-            "overlap": none if labels is None or self.lam == 0 else self.overlap(*labels),
+            "overlap": overlap,
         }
         return FunctionalValue(total=sum(parts.values(), none), **parts)
 

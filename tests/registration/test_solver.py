@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from itk_ncr.fields import smooth
+from itk_ncr.losses import perimeter
 from itk_ncr.ops import required_squarings
 from itk_ncr.registration.solver import Level, Pair, moved_by, solve, solver_preset
 from itk_ncr.registration.solver.energy import FEWER_SQUARINGS, Energy
@@ -49,7 +50,7 @@ def test_the_mask_step_finds_the_cheapest_mask_of_the_functional(seed):
 
     def cost(masks):
         of_voxels = (masks * (math.log(functional.tau) - log_odds)).mean((1, 2, 3))
-        return of_voxels + functional.perimeter(masks)
+        return of_voxels + functional.kappa * perimeter(masks, functional.perimeter_form)
 
     every = torch.tensor(list(itertools.product((0.0, 1.0), repeat=12))).view(-1, 1, 3, 4).double()
     u = level_set_function(log_odds - math.log(functional.tau), functional.kappa, iterations=4000)
