@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import math
 import shlex
-import signal
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from itk_ncr import runs
-from itk_ncr.cli.console import INTERRUPTED, note, progress_bar
+from itk_ncr.cli.console import INTERRUPTED, note
+from itk_ncr.cli.interruption import Interruption, training_progress
 from itk_ncr.cli.options import output_folder, quiet_option, seed_option
 from itk_ncr.errors import InputError
 from itk_ncr.settings import ARCHITECTURES, BUDGETS, PRECISIONS, RECIPES, SCHEDULES, VARIANTS
@@ -26,7 +21,7 @@ from itk_ncr.tables import cell
 
 if TYPE_CHECKING:
     from itk_ncr.data import Manifest
-    from itk_ncr.training import Recipe, Report
+    from itk_ncr.training import Recipe
 
 MODEL, SPLIT = "model", "split.csv"
 # Options that change the settings of a recipe under the same name.
@@ -42,8 +37,6 @@ CHANGES = (
     "precision",
     "head_warm_up",
 )
-# Seconds between lines where no bar can be drawn.
-BETWEEN_LINES = 60.0
 _COUNT = click.IntRange(min=1)
 _SHARE = click.FloatRange(0, 1, max_open=True)
 
@@ -248,7 +241,7 @@ def train(
             if run.step and speaks:
                 click.echo(f"{'resumed':<14} after step {run.step} of {run.settings.steps}")
             listener = training.tensorboard(output, run.step) if rank == 0 else None
-            with _Interruption() as interruption, _progress(speaks) as progress:
+            with Interruption() as interruption, training_progress(speaks) as progress:
                 run.run(progress=progress, stop=interruption.asked, listener=listener)
             if run.step < run.settings.steps:
                 note(
@@ -313,78 +306,6 @@ def _changed(
         recipe,
         settings=replace(recipe.settings, **wanted),
         sampling=replace(recipe.sampling, **sampling),
-    )
-
-
-class _Interruption:
-    """Turns the first Ctrl-C, and every SIGTERM, into a request to stop after the step."""
-
-    def __init__(self) -> None:
-        self._signals: list[int] = []
-        self._before: dict[int, Any] = {}
-
-    def asked(self) -> bool:
-        return bool(self._signals)
-
-    def __enter__(self) -> _Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not the main thread
-                self._before[number] = signal.signal(number, self._hear)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _hear(self, number: int, _: object) -> None:
-        if number == signal.SIGINT and signal.SIGINT in self._signals:
-            raise InterruptedTraining
-        self._signals.append(number)
-        note("finishing the step; once more to leave at once")
-
-
-class InterruptedTraining(click.ClickException):
-    """Second Ctrl-C: progress since the last saved state is lost."""
-
-    exit_code = INTERRUPTED
-
-    def __init__(self) -> None:
-        super().__init__("interrupted; the same command resumes from the last saved state")
-
-
-@dataclass
-class _Lines:
-    """Progress as occasional lines, where no bar can be drawn."""
-
-    last: float = -math.inf
-
-    def __call__(self, report: Report) -> None:
-        now = time.monotonic()
-        if now - self.last >= BETWEEN_LINES or report.step == report.steps:
-            self.last = now
-            click.echo(_text(report), err=True)
-
-
-@contextlib.contextmanager
-def _progress(speaks: bool) -> Iterator[Any]:
-    """Progress callback after every step; a no-op with ``--quiet``."""
-    if not speaks:
-        yield None
-        return
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield _Lines()
-        return
-    with progress_bar("train", quiet=False) as bar:
-        yield lambda report: bar(report.step / report.steps, _text(report))
-
-
-def _text(report: Report) -> str:
-    """State of the training in one line."""
-    minutes, seconds = divmod(round(report.seconds_left), 60)
-    return (
-        f"step {report.step} of {report.steps}, loss {report.losses['total']:.4f}, "
-        f"{report.seconds_per_step:.3g} s per step, {minutes // 60}:{minutes % 60:02d}:"
-        f"{seconds:02d} left"
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from itk_ncr.checkpoints import load_model
-from itk_ncr.cli import command_line, train
+from itk_ncr.cli import command_line, interruption
 
 SMALL = ["--preset", "mri-2d", "--reduce", 1, "--width", 4, "--batch", 4, "--lesions", 0]
 SMALL += ["--variant", "regnet", "--threads", 1]
@@ -266,12 +266,12 @@ def test_a_training_that_was_killed_before_it_saved_anything_can_start_again(
 
 def test_one_signal_asks_and_a_second_ctrl_c_leaves():
     before = signal.getsignal(signal.SIGINT)
-    with train._Interruption() as interruption:
-        assert not interruption.asked()
+    with interruption.Interruption() as asked:
+        assert not asked.asked()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.asked()
+        assert asked.asked()
         os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(train.InterruptedTraining):
+        with pytest.raises(interruption.InterruptedTraining):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
