@@ -10,17 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from itk_ncr.checkpoints.models import (
-    StoredModel,
-    described,
-    find_model,
-    network_tensors,
-    read_description,
-    read_weights,
-    require_described,
-    require_fit,
-    write_description,
-)
+from itk_ncr.checkpoints.models import find_model, write_description
 from itk_ncr.checkpoints.places import (
     DESCRIPTION,
     WEIGHTS,
@@ -29,6 +19,15 @@ from itk_ncr.checkpoints.places import (
     shipped_names,
 )
 from itk_ncr.checkpoints.state import read_record, replace_file, require_no_pickle
+from itk_ncr.checkpoints.stored import (
+    StoredModel,
+    described,
+    network_tensors,
+    read_description,
+    read_weights,
+    require_described,
+    require_fit,
+)
 from itk_ncr.errors import ArgumentError, CheckpointError, InputError
 from itk_ncr.files import hidden_name, sole_run
 
