@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import itertools
 import locale
@@ -235,8 +236,26 @@ def test_surplus_bytes_are_reported(here, nifti_bytes):
     Path("x.nrrd").write_bytes(NRRD.encode() + NOISE.tobytes() + b"12345")
     Path("x.raw").write_bytes(NOISE.tobytes() + b"12345")
     Path("x.mhd").write_text(META.replace("LOCAL", "x.raw"))
-    for name in ("x.nii", "x.nrrd", "x.mhd"):
+    Path("x.nii.gz").write_bytes(gzip.compress(nifti_bytes(NOISE)) + gzip.compress(b"12345"))
+    header = NRRD.replace("raw", "bzip2").encode()
+    Path("b.nrrd").write_bytes(header + bz2.compress(NOISE.tobytes() + b"12345"))
+    for name in ("x.nii", "x.nrrd", "x.mhd", "x.nii.gz", "b.nrrd"):
         with pytest.warns(ImageWarning, match="5 bytes more than its header needs"):
+            assert np.array_equal(read_image(name).array, NOISE)
+
+
+def test_bytes_behind_compressed_data_are_reported(here, nifti_bytes):
+    packed = gzip.compress(nifti_bytes(NOISE))
+    Path("x.nii.gz").write_bytes(packed + bytes(512))  # padding, as of tapes
+    read_image("x.nii.gz")
+    Path("x.nii.gz").write_bytes(packed + b"12345")
+    meta = META.replace("LOCAL", "x.zraw").replace(
+        "CompressedData = False", "CompressedData = True"
+    )
+    Path("x.mhd").write_text(meta)
+    Path("x.zraw").write_bytes(zlib.compress(NOISE.tobytes()) + b"12345")
+    for name in ("x.nii.gz", "x.mhd"):
+        with pytest.warns(ImageWarning, match="what follows its compressed data was not read"):
             assert np.array_equal(read_image(name).array, NOISE)
 
 

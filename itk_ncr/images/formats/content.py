@@ -188,23 +188,31 @@ def plain_chunks(file: IO[bytes], start: int, length: int) -> Iterator[bytes]:
 
 
 def inflated(
-    packed: Iterable[bytes], needed: int, skip: int = 0, held: str = "compressed data hold"
+    packed: Iterable[bytes],
+    needed: int,
+    skip: int = 0,
+    held: str = "compressed data hold",
+    *,
+    notes: list[str],
 ) -> NDArray[np.uint8]:
     """``needed`` bytes behind the first ``skip`` of a zlib or gzip stream, its checksum checked.
 
     Refuses a stream that is damaged, cut or too short. What lies beyond is unpacked, for the
-    checksum stands behind it, and not kept.
+    checksum stands behind it, and not kept but noted.
     """
     buffer, got = np.empty(needed, np.uint8), 0
-    for piece in _pieces(packed):
+    for piece in _pieces(packed, notes):
         _put(buffer, piece, got - skip)
         got += len(piece)
     if got < skip + needed:
         raise Refused(f"truncated (header needs {skip + needed} bytes, {held} {got})")
+    note_rest(skip + needed, got, notes)
     return buffer
 
 
-def bunzipped(packed: Iterable[bytes], needed: int, skip: int = 0) -> NDArray[np.uint8]:
+def bunzipped(
+    packed: Iterable[bytes], needed: int, skip: int = 0, *, notes: list[str]
+) -> NDArray[np.uint8]:
     """``needed`` bytes behind the first ``skip`` of a bzip2 stream."""
     buffer, got, stream = np.empty(needed, np.uint8), 0, bz2.BZ2Decompressor()
     try:
@@ -220,20 +228,22 @@ def bunzipped(packed: Iterable[bytes], needed: int, skip: int = 0) -> NDArray[np
         raise Refused(f"damaged compressed data: {error}") from None
     if not stream.eof or got < skip + needed:
         raise Refused(f"truncated (header needs {skip + needed} bytes, compressed data hold {got})")
+    note_rest(skip + needed, got, notes)
     return buffer
 
 
-def _pieces(packed: Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(packed: Iterable[bytes], notes: list[str]) -> Iterator[bytes]:
     """The unpacked bytes of a zlib stream, or of the gzip streams behind each other in a file."""
     stream = zlib.decompressobj(47)  # 32 + 15: finds out by itself whether it is zlib or gzip
     begun, packed_as_gzip = False, False
     for chunk in packed:
         while chunk:
             if stream.eof:
-                if not (packed_as_gzip and (chunk := chunk.lstrip(b"\0"))):
+                if not (chunk := chunk.lstrip(b"\0")):
                     break
-                if not chunk.startswith(b"\x1f"):
-                    return  # what follows the streams is not part of them
+                if not (packed_as_gzip and chunk.startswith(b"\x1f")):
+                    notes.append("what follows its compressed data was not read")
+                    return
                 stream = zlib.decompressobj(31)
             packed_as_gzip = packed_as_gzip or (not begun and chunk[:1] == b"\x1f")
             begun = True

@@ -108,7 +108,7 @@ def _voxels(
         raise Refused(f"its header has an unreadable HeaderSize ({skip})")
     begin = start or skip  # there is nothing to skip between a header and its own data
     if packed:
-        return inflated(plain_chunks(file, begin, length - begin), claimed).view(dtype)
+        return inflated(plain_chunks(file, begin, length - begin), claimed, notes=notes).view(dtype)
     if binary:
         require_length(begin + claimed, length)
         note_rest(begin + claimed, length, notes)

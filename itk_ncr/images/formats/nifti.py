@@ -256,7 +256,7 @@ def _voxels(
     claimed = require_claim(size, dtype.itemsize * components, held)
     if packed:
         chunks = plain_chunks(file, 0, length)
-        return inflated(chunks, claimed, offset, held="file has").view(dtype)
+        return inflated(chunks, claimed, offset, "file has", notes=notes).view(dtype)
     require_length(offset + claimed, length)
     note_rest(offset + claimed, length, notes)
     return read_array(file, offset, claimed).view(dtype)

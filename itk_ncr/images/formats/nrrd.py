@@ -150,9 +150,9 @@ def _voxels(
         note_rest(start + claimed, length, notes)
         return read_array(file, start, claimed).view(dtype)
     if encoding in ("gz", "gzip"):
-        return inflated(chunks, claimed, skip).view(dtype)
+        return inflated(chunks, claimed, skip, notes=notes).view(dtype)
     if encoding in ("bz2", "bzip2"):
-        return bunzipped(chunks, claimed, skip).view(dtype)
+        return bunzipped(chunks, claimed, skip, notes=notes).view(dtype)
     if encoding in ("txt", "text", "ascii"):
         return numbers_in(chunks, claimed // dtype.itemsize, dtype)
     if encoding == "hex":

@@ -88,7 +88,7 @@ def read_png(path: Path, vector: bool) -> Content:
     held = DEFLATE_LIMIT * len(content) * 8 // max(1, bits)
     require_claim((width, height), max(1, depth // 8) * max(1, channels), held * max(1, bits // 8))
     _require_channels(channels, vector)
-    inflated(iter(packed), _png_length(width, height, bits, bool(interlaced)))
+    inflated(iter(packed), _png_length(width, height, bits, bool(interlaced)), notes=[])
     return _decoded(content, ".png", (width, height))
 
 
