@@ -50,6 +50,20 @@ def doubts_about_place(role: str, image: str, mask: Grid, grid: Grid) -> list[st
     ]
 
 
+def doubts_about_values(role: str, mask: Image) -> list[str]:
+    """Warn if a mask holds other numbers than a mask or a label map has: 0, 1, 2 and so on."""
+    values = mask.array
+    strange = ~(np.isfinite(values) & (values >= 0) & (values == np.round(values)))
+    if not strange.any():
+        return []
+    example = values[strange][0]
+    return [
+        f"{role} has {np.count_nonzero(strange)} voxels that are no whole number, negative or NaN, "
+        f"such as {example:.4g}. All but 0 and NaN counted as 1; is it a probability? Cut it at a "
+        "threshold first (itk-ncr segment)."
+    ]
+
+
 def doubts_about_motion(found: AffineMap, fixed: Grid) -> list[str]:
     """Warn if an alignment moved one image farther than to the edge of the other."""
     centre = fixed.corners().mean(0)
@@ -81,7 +95,7 @@ def doubts_about_places(
     fixed: Grid,
     moving: Grid,
 ) -> list[str]:
-    """:func:`doubts_about_place` of all masks that were given."""
+    """:func:`doubts_about_place` and :func:`doubts_about_values` of all masks that were given."""
     given = (
         ("lesion mask", lesion, "fixed image", fixed),
         ("moving lesion mask", moving_lesion, "moving image", moving),
@@ -93,4 +107,5 @@ def doubts_about_places(
         for role, mask, image, grid in given
         if mask is not None
         for doubt in doubts_about_place(role, image, mask.grid, grid)
+        + doubts_about_values(role, mask)
     ]

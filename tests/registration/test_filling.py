@@ -153,6 +153,10 @@ EVERYTHING = np.ones(SHAPE, np.uint8)
         (LEFT * texture(SHAPE, 1), "must be binary, one value besides 0; got values from"),
         (LEFT + 1 * (LEFT & (np.arange(80) > 50)), "must be binary"),
         (np.where(LEFT, np.nan, 0), "must be binary, .* got NaN"),
+        (
+            np.where(LEFT & (np.arange(80) > 50), np.nan, LEFT),
+            "must be binary, .* from 1 to 1, and .* NaN or",
+        ),
     ],
 )
 def test_masks_that_say_nothing_are_refused(mask, said):

@@ -64,6 +64,25 @@ def test_a_mask_of_the_same_place_needs_no_other_likeness():
     assert plausibility.doubts_about_place("lesion mask", "fixed image", halved, grid)
 
 
+@pytest.mark.parametrize(
+    ("inside", "example"), [(0.4, "0.4"), (-1.0, "-1"), (np.nan, "nan"), (1.0, None), (255.0, None)]
+)
+@pytest.mark.parametrize("role", ["moving_lesion_mask", "roi_mask"])
+def test_a_mask_of_other_values_than_a_mask_has_is_asked_about(slice_pair, inside, example, role):
+    fixed, moving, _ = slice_pair
+    mask = disc(fixed, 20).array.astype(np.float32)
+    mask[36, 30:34] = inside
+    found = itk_ncr.register(
+        fixed, moving, method="affine", affine="none", threads=1,
+        **{role: itk_ncr.Image(mask, fixed.grid)},
+    )  # fmt: skip
+    asked = [text for text in found.warnings if "no whole number" in text]
+    assert [text.partition("such as ")[2].split(". ")[0] for text in asked] == (
+        [] if example is None else [example]
+    )
+    assert all(" mask has 4 voxels that are" in text for text in asked)
+
+
 def test_a_registration_that_moves_by_half_a_metre_warns(slice_pair):
     fixed, moving, _ = slice_pair
     far = itk_ncr.Image(moving.array, place(moving.grid, (499.0, 0.0)))

@@ -260,6 +260,8 @@ def require_binary(mask: Image) -> None:
     if inside.size and not (inside == inside[0]).all():
         finite = inside[np.isfinite(inside)]
         between = f"values from {finite.min():.4g} to {finite.max():.4g}" if finite.size else "NaN"
+        if 0 < finite.size < inside.size:
+            between += f", and {inside.size - finite.size} that are NaN or infinite"
         raise ImageValueError(
             f"lesion mask must be binary, one value besides 0; got {between}. "
             "Choose a label or a threshold first (itk-ncr segment)."
