@@ -74,6 +74,8 @@ SCHEDULES = ("steps", "cosine")
 
 GIVEN = "given"
 """Value of ``affine`` in a record of settings where the caller gave a map."""
+FACTORS = (1e-6, 1e6)
+"""Bounds of the factors; what they multiply stays finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Setting:
     least, most : int, optional
         Inclusive bounds.
     positive : bool
-        Whether it must be greater than 0.
+        Whether it is a factor: greater than 0, and within ``FACTORS``.
     advice : str
         Last sentence of the error.
     metavar : str
@@ -127,9 +129,9 @@ class Setting:
         if self.kind == "str":
             return "be a name, a folder or None"
         if self.kind == "float":
-            return (
-                "be a positive number" if self.positive else f"lie in [{self.least}, {self.most}]"
-            )
+            if self.positive:
+                return "be a positive number from {:g} to {:g}".format(*FACTORS)
+            return f"lie in [{self.least}, {self.most}]"
         bounds = (
             f", {self.least} or more" if self.most is None else f" from {self.least} to {self.most}"
         )
@@ -163,7 +165,7 @@ class Setting:
         fits = isinstance(value, wanted[self.kind])
         if not fits or (self.words and value not in self.words):
             return False
-        if self.positive and not 0 < value < float("inf"):
+        if self.positive and not FACTORS[0] <= value <= FACTORS[1]:
             return False
         above = self.least is None or value >= self.least
         return above and (self.most is None or value <= self.most)

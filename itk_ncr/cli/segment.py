@@ -172,8 +172,9 @@ def segment(
     if fill_holes:
         mask = segmentation.fill_holes(mask, connectivity)
     if not mask.any():
-        largest_there = np.nanmax(image.array, initial=-np.inf)
-        note(f"the mask is empty; the largest value of '{source}' is {largest_there:.4g}")
+        there = image.array[~np.isnan(image.array)]
+        largest_there = f"{there.max():.4g}" if there.size else "NaN"
+        note(f"the mask is empty; the largest value of '{source}' is {largest_there}")
     write_image(Image(mask.astype(np.uint8), image.grid), output)
     if not quiet:
         _, count = segmentation.components(mask, connectivity)

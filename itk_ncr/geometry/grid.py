@@ -15,6 +15,8 @@ from itk_ncr.geometry.numbers import Matrix, finite_numbers, in_text, nested_tup
 DIRECTION_TOLERANCE = 1e-3
 # Below this the matrix is taken as it is, so that what ITK read is what ITK gets back, bit for bit.
 DIRECTION_ROUNDING = 1e-6
+# In mm; beyond it, and below its inverse, products of lengths leave the range of float32.
+LONGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Grid:
     Raises
     ------
     GeometryError
-        If a number is not finite, the spacing not positive, or the direction singular or sheared.
+        If a number is not finite or absurdly large, the spacing not positive, or the direction
+        singular or sheared.
     """
 
     size: tuple[int, ...]
@@ -57,6 +60,16 @@ class Grid:
                 "Correct the image's header first."
             )
         origin = finite_numbers(self.origin, (len(size),), "origin")
+        if (spacing < 1 / LONGEST).any() or (spacing > LONGEST).any():
+            raise GeometryError(
+                f"spacing must be between {1 / LONGEST:g} and {LONGEST:g} mm; got "
+                f"{in_text(spacing)}. Correct the image's header first."
+            )
+        if (np.abs(origin) > LONGEST).any():
+            raise GeometryError(
+                f"origin must lie within {LONGEST:g} mm of 0; got {in_text(origin)}. "
+                "Correct the image's header first."
+            )
         direction = _orthonormal(finite_numbers(self.direction, (len(size),) * 2, "direction"))
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "spacing", plain_tuple(spacing))

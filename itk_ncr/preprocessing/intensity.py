@@ -104,6 +104,12 @@ def normalise(
     lowest = float(values[valid].min())
     values[~valid] = lowest
     if float(values.max()) == lowest:
+        given = np.asarray(image)[np.isfinite(image)]
+        if given.min() < given.max():
+            raise ImageValueError(
+                f"{name} must show something in float32; got values that are {lowest:g} there, or "
+                "infinite. Scale them to a usual range first."
+            )
         raise ImageValueError(
             f"{name} must show something; got {lowest:g} in every voxel. Check the file."
         )

@@ -140,6 +140,9 @@ def test_an_empty_mask_and_absent_voxels_are_remarked(save, run, read, tmp_path)
     absent, empty = result.stderr.splitlines()
     assert absent.startswith("note: 3 voxels of ")
     assert empty.endswith("is 0.25")
+    path = save(np.full_like(values, np.nan), tmp_path / "none.nrrd")
+    result = run("segment", path, "-o", tmp_path / "none_out.nrrd", "-q")
+    assert result.stderr.splitlines()[1].endswith("is NaN")
     assert not read(tmp_path / "out.nrrd").any()
 
 

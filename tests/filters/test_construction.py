@@ -154,8 +154,12 @@ def test_the_filter_says_to_the_registration_what_it_understands(shift):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("smoothness", 0, "smoothness must be a positive number; got 0"),
-        ("smoothness", "stiff", "smoothness must be a positive number; got 'stiff'"),
+        ("smoothness", 0, "smoothness must be a positive number from 1e-06 to 1e+06; got 0"),
+        (
+            "smoothness",
+            "stiff",
+            "smoothness must be a positive number from 1e-06 to 1e+06; got 'stiff'",
+        ),
         ("mask_threshold", 1.5, "mask_threshold must lie in"),
         ("mask", "given", "mask must be 'auto' or 'none'"),
         ("threads", 0, "threads must be a whole number from 1 to"),
