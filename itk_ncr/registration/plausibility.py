@@ -58,9 +58,9 @@ def doubts_about_values(role: str, mask: Image) -> list[str]:
         return []
     example = values[strange][0]
     return [
-        f"{role} has {np.count_nonzero(strange)} voxels that are no whole number, negative or NaN, "
-        f"such as {example:.4g}. All but 0 and NaN counted as 1; is it a probability? Cut it at a "
-        "threshold first (itk-ncr segment)."
+        f"{role} has values that are no whole number, negative or NaN, such as {example:.4g}, in "
+        f"{100 * strange.mean():.2g} % of its voxels. All but 0 and NaN counted as 1; is it a "
+        "probability? Cut it at a threshold first (itk-ncr segment)."
     ]
 
 
@@ -99,8 +99,8 @@ def doubts_about_places(
     given = (
         ("lesion mask", lesion, "fixed image", fixed),
         ("moving lesion mask", moving_lesion, "moving image", moving),
-        ("ROI mask", roi, "fixed image", fixed),
-        ("moving ROI mask", moving_roi, "moving image", moving),
+        ("ROI or brain mask", roi, "fixed image", fixed),
+        ("moving ROI or brain mask", moving_roi, "moving image", moving),
     )
     return [
         doubt

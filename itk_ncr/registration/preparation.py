@@ -225,7 +225,7 @@ class Preparation:
                 continue
             used = mask_on(roi, images.grid, affine)
             if not used.any():
-                name = "ROI mask" if image == "fixed" else "moving ROI mask"
+                name = "ROI or brain mask" if image == "fixed" else "moving ROI or brain mask"
                 raise ImageValueError(
                     f"{name} must cover part of the {image} image; got no voxel of it. "
                     "Check its polarity (1 = use) and its space."

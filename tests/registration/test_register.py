@@ -463,7 +463,7 @@ def test_masks_that_leave_nothing_are_refused(slice_pair):
     nothing = itk_ncr.Image(np.zeros(fixed.array.shape, np.uint8), fixed.grid)
     with pytest.raises(ImageValueError, match=r"lesion mask must leave .*\(1 = ignore\)"):
         itk_ncr.register(fixed, moving, affine="none", lesion_mask=everything)
-    with pytest.raises(ImageValueError, match=r"ROI mask must cover .*\(1 = use\)"):
+    with pytest.raises(ImageValueError, match=r"ROI or brain mask must cover .*\(1 = use\)"):
         itk_ncr.register(fixed, moving, affine="none", roi_mask=nothing)
 
 
