@@ -7,16 +7,18 @@ DATA holds the folders ixi_dlmuse and stroke_lesions; retinas are phantoms. Pair
 *training* subjects, two thirds of them with a realistic phantom lesion, half of them in another
 contrast, with bias fields, noise and tone curves of their own, are registered; cues and truth of
 some voxels of each are kept in FOLDER, one file a pair, so that a stopped run resumes and several
-processes can share the work (``--first``, ``--last``, ``--collect``). The perceptron of the path is
-fitted first, for the final one needs registrations that were masked by it; these take eight times
-as long, so the final one is fitted on half as many pairs. What ships is of 176 pairs of volumes,
-400 of slices and 80 of retinas.
+processes can share the work (``--first``, ``--last``, ``--collect``). The perceptrons are fitted
+one after the other, because each sees what those before it say: the first (of slices of brains
+only), the one of the path, and the final one. The last needs registrations that were masked by the
+path; these take eight times as long, so it is fitted on half as many pairs. What ships is of 176
+pairs of volumes, 400 of slices and 80 of retinas.
 """
 
 from __future__ import annotations
 
 import csv
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +58,11 @@ TEXTURES_EVERY = 4
 HEALTHY, SAME_CONTRAST, PLAIN, SMALL_LESIONS = 0.33, 0.6, 0.5, 0.3
 VOXELS_PER_PAIR = 12_000
 HIDDEN, STEPS, BATCH, RATE, DECAY = 16, 1500, 4096, 1e-2, 1e-3
+# Kinds of images and axes with a first perceptron; see evidence.EvidenceModel.
+WITH_FIRST = {("brains", 2)}
 SLICES = {"m08": -8.0, "p02": 2.0, "p18": 18.0}
+Samples = tuple[NDArray[np.float16], NDArray[np.bool_]]
+"""Cues, (n, cues), and whether the voxel is in the lesion, (n,)."""
 
 
 @dataclass(frozen=True)
@@ -237,9 +243,7 @@ def pair_of(example: Example) -> Pair:
     return images.pair(example.fixed.grid)
 
 
-def chosen(
-    example: Example, foreground: Tensor, cues: Tensor, seed: int
-) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+def chosen(example: Example, foreground: Tensor, cues: Tensor, seed: int) -> Samples:
     """Cues and truth of some voxels that are surely inside or outside the lesion."""
     truth, affected = (
         resize(torch.from_numpy(mask).float()[None, None], foreground.shape[2:])
@@ -253,31 +257,44 @@ def chosen(
     return x[order], y[order]
 
 
-def path_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]:
+def first_samples(example: Example, seed: int) -> Samples:
+    """Of the stages of the path, for the first perceptron."""
+    pair = pair_of(example)
+    half = pair.reduced(evidence.path_factor(pair))
+    path = walk(pair, solver_of(example))
+    cues = evidence.stage_cues(half, path, evidence.WIDE_RADII)
+    return chosen(example, half.foreground, cues, seed)
+
+
+def path_samples(example: Example, seed: int) -> Samples:
     """Of the path alone."""
     pair = pair_of(example)
-    settings = solver_of(example)
     half = pair.reduced(evidence.path_factor(pair))
-    path = walk(pair, settings)
-    x, y = chosen(example, half.foreground, evidence.path_cues(half, path), seed)
-    return {"x": x, "y": y}
+    cues = model_of(example).cues(half, walk(pair, solver_of(example)))
+    return chosen(example, half.foreground, cues, seed)
 
 
-def final_samples(example: Example, seed: int) -> dict[str, NDArray[np.generic]]:
+def final_samples(example: Example, seed: int) -> Samples:
     """With a registration that was masked by the path: half way, and at the end."""
     pair = pair_of(example)
-    settings = solver_of(example)
     half = pair.reduced(evidence.path_factor(pair))
-    solution = solve(pair, settings)
-    along = evidence.path_cues(half, solution.path)
+    model = model_of(example)
+    solution = solve(pair, solver_of(example))
+    along = model.along_path(half, solution.path)
     moved = moved_by(solution.velocity, half.moving)
     current = evidence.final_cues(half, moved, half.compared())
-    x_half, y_half = chosen(example, half.foreground, torch.cat([along, current], 1), seed)
+    x_half, y_half = chosen(example, half.foreground, model.joined(along, current), seed)
     u = exponential(resize_velocity(solution.velocity, pair.fixed.shape[2:]))
     current = evidence.final_cues(pair, warp(pair.moving, u), pair.compared())
-    cues = torch.cat([resize(along, pair.fixed.shape[2:]), current], 1)
+    cues = model.joined(resize(along, pair.fixed.shape[2:]), current)
     x_full, y_full = chosen(example, pair.foreground, cues, seed)
-    return {"x": np.concatenate([x_half, x_full]), "y": np.concatenate([y_half, y_full])}
+    return np.concatenate([x_half, x_full]), np.concatenate([y_half, y_full])
+
+
+def model_of(example: Example) -> evidence.EvidenceModel:
+    """The evidence as the package has it by now."""
+    learnt_from = "retinas" if example.kind == "retina" else "brains"
+    return evidence.evidence_model(learnt_from, example.fixed.dimension)
 
 
 def fit(files: list[Path], seed: int = 0) -> evidence.Perceptron:
@@ -320,22 +337,30 @@ def tensors(model: evidence.Perceptron, name: str) -> dict[str, Tensor]:
     return found
 
 
-def widened(model: evidence.Perceptron, extra: int) -> evidence.Perceptron:
-    """A perceptron that ignores some more cues: the final one before there is one."""
-    (weight, bias), *rest = model.layers
-    wide = torch.cat([weight, weight.new_zeros(len(weight), extra)], 1)
-    mean, deviation = (
-        torch.cat([part, part.new_full((extra,), value)])
-        for part, value in ((model.mean, 0.0), (model.deviation, 1.0))
-    )
-    return evidence.Perceptron(mean, deviation, ((wide, bias), *rest))
-
-
-def write(path: evidence.Perceptron, final: evidence.Perceptron, file: Path) -> None:
+def write(fitted: Mapping[str, evidence.Perceptron], file: Path) -> None:
     """Write the weights where the package reads them."""
-    found = tensors(path, "path") | tensors(final, "final")
+    found: dict[str, Tensor] = {}
+    for name, model in fitted.items():
+        found |= tensors(model, name)
     save_file({name: tensor.clone() for name, tensor in found.items()}, file)
     evidence.evidence_model.cache_clear()
+
+
+def unfitted(path: evidence.Perceptron, first: bool) -> evidence.Perceptron:
+    """A final perceptron that repeats what the path says, before there is one."""
+    extra = 2 * len(evidence.FINAL_RADII)
+    if not first:
+        (weight, bias), *rest = path.layers
+        wide = torch.cat([weight, weight.new_zeros(len(weight), extra)], 1)
+        mean = torch.cat([path.mean, path.mean.new_zeros(extra)])
+        deviation = torch.cat([path.deviation, path.deviation.new_ones(extra)])
+        return evidence.Perceptron(mean, deviation, ((wide, bias), *rest))
+    middle = evidence.LARGEST_LOG_ODDS + evidence.CUE_OFFSET
+    cues = 1 + len(evidence.SURROUNDING_RADII) + extra
+    weight = torch.zeros(1, cues)
+    weight[0, 0] = middle  # the slope of its logarithm is 1 / middle where the log-odds are 0
+    mean = torch.full((cues,), float(np.log(middle)))
+    return evidence.Perceptron(mean, torch.ones(cues), ((weight, torch.zeros(1)),))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -346,7 +371,7 @@ def write(path: evidence.Perceptron, final: evidence.Perceptron, file: Path) -> 
 @click.option("--pairs", default=160, show_default=True)
 @click.option("--first", default=0, show_default=True)
 @click.option("--last", type=int, help="Collect only the pairs up to here.")
-@click.option("--collect", type=click.Choice(["path", "final"]), help="Only this, no fit.")
+@click.option("--collect", type=click.Choice(["first", "path", "final"]), help="Only this, no fit.")
 def main(
     what: str,
     data: Path | None,
@@ -357,7 +382,7 @@ def main(
     last: int | None,
     collect: str | None,
 ) -> None:
-    """Collect samples, fit both perceptrons and write them into the package."""
+    """Collect samples, fit the perceptrons and write them into the package."""
     torch.set_num_threads(1)
     axes = int(dimension)
     if what == "retinas" and axes == 3:
@@ -367,23 +392,27 @@ def main(
     examples = retinas if data is None else Examples(data, "train", axes)
     weights = evidence.evidence_file(what, axes)
     fitted: dict[str, evidence.Perceptron] = {}
-    for name, samples in (("path", path_samples), ("final", final_samples)):
+    steps = {"first": first_samples, "path": path_samples, "final": final_samples}
+    has_first = (what, axes) in WITH_FIRST
+    if not has_first:
+        del steps["first"]
+    for name, samples in steps.items():
         folder = work / what / f"{name}-{axes}d"
         folder.mkdir(parents=True, exist_ok=True)
-        count = pairs if name == "path" else pairs // 2
+        count = pairs // 2 if name == "final" else pairs
         files = [folder / f"{number:04}.npz" for number in range(count)]
         if collect in (None, name):
             for number in range(first, count if last is None else last):
                 if not files[number].exists():
                     example = examples(number)
-                    np.savez(folder / f"part-{number}.npz", **samples(example, number))
+                    x, y = samples(example, number)
+                    np.savez(folder / f"part-{number}.npz", x=x, y=y)
                     (folder / f"part-{number}.npz").rename(files[number])
                     click.echo(f"{name} {number} {example.kind} {int(example.lesion.sum())}")
         if collect is None:
             fitted[name] = fit([file for file in files if file.exists()])
-            # The final samples need registrations that are masked by the path.
-            before = widened(fitted["path"], 2 * len(evidence.FINAL_RADII))
-            write(fitted["path"], fitted.get("final", before), weights)
+            known = fitted.get("path", fitted[name])
+            write({"path": known, "final": unfitted(known, has_first)} | fitted, weights)
 
 
 if __name__ == "__main__":

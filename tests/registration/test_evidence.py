@@ -7,11 +7,12 @@ from itk_ncr.registration.solver import Pair
 from itk_ncr.registration.solver.evidence import (
     BLOCK,
     LARGEST_RESIDUAL,
+    SURROUNDING_RADII,
     Perceptron,
     evidence_model,
     final_cues,
-    path_cues,
     standardised_residual,
+    unexplained,
 )
 
 
@@ -86,13 +87,25 @@ def test_the_shipped_model_takes_the_cues_that_are_made(learnt_from, dimension):
     shape = (20, 24, 22)[:dimension]
     image = smooth_image(shape, 3)
     pair = Pair(image, image, torch.ones_like(image), None, None, (1.0,) * dimension)
-    along = path_cues(pair, [torch.zeros(1, dimension, *shape)] * 3)
     model = evidence_model(learnt_from, dimension)
-    assert model.path([along]).shape == image.shape
-    current = final_cues(pair, image, pair.foreground)
-    log_odds = model.final([along, current])
+    along = model.along_path(pair, [torch.zeros(1, dimension, *shape)] * 3)
+    assert (model.first is not None) == ((learnt_from, dimension) == ("brains", 2))
+    if model.first is not None:
+        assert along.shape == (1, 1 + len(SURROUNDING_RADII), *shape)
+    log_odds = model.with_registration(along, final_cues(pair, image, pair.foreground))
+    assert log_odds.shape == image.shape
     assert log_odds.isfinite().all()
     assert log_odds.mean() < -2  # nothing speaks against a partner here
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_the_unexplained_deviation_is_that_of_the_noise(noise):
+    image = smooth_image((24, 28, 26), 2)
+    generator = torch.Generator().manual_seed(0)
+    noisy = 1 - image + noise * torch.randn(image.shape, generator=generator)
+    found = unexplained(image, noisy, torch.ones_like(image))
+    assert found == pytest.approx(noise, rel=0.3)
+    assert unexplained(image, noisy, torch.zeros_like(image)) == 0
 
 
 def test_a_perceptron_gives_the_same_in_blocks():

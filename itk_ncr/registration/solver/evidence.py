@@ -3,8 +3,10 @@ r"""Evidence of noncorrespondence: residuals along a path of ever softer registr
 A soft registration explains a lesion away: it squeezes healthy tissue until nothing is left to see.
 A stiff one cannot. So a short path of unmasked registrations (the affine, very stiff, stiff, soft)
 is run on coarse images before anything is masked, and the residual is kept at each of its stages,
-with the change of volume that the softest stage needed. A small perceptron, the same for every
-voxel, turns these cues into log-odds; the mask step (``masking``) turns log-odds into regions.
+with the change of volume that the softest stages needed. A small perceptron, the same for every
+voxel, turns these cues into log-odds. In slices of brains a first one does so, and a second one
+sees the same cues and the log-odds around the voxel: what is faint but wide is found, what is
+strong but lonely is not. The mask step (``masking``) turns log-odds into regions.
 
 The residual is the fixed intensity less what is expected where the moving image has the intensity
 it has, in units of how much that varies:
@@ -44,6 +46,8 @@ OUTLIER, LARGEST_RESIDUAL = 2.5, 5.0
 # Expected error of the position of an edge, in voxels; smallest deviation, in bright tissue.
 POSITION_ERROR, LEAST_DEVIATION = 0.5, 0.02
 # Radius of the windows of the gain as a share of the image, what keeps it at 1, and its bound.
+# Wider ones leave more of a faint, wide lesion, but also of the fat of heads: with windows of .1
+# and .3 side by side, T2 of a glioma patient to his T1 had 22 ml masked, with .1 alone nothing.
 GAIN_WINDOW, GAIN_RIDGE, LARGEST_GAIN = 0.1, 1e-3, 2.0
 # Voxels of the objects that the perceptrons were fitted on. Windows and grids of the path have the
 # same size relative to the object in every image.
@@ -55,6 +59,11 @@ LEAST_REDUCTION = 1.2
 # Radii of the windows in voxels, for an object of that many: of the path, on its own grid; of the
 # registration at hand; of the window that tells how near the rim of the object is, as the first.
 PATH_RADII, FINAL_RADII, RIM_RADIUS = (1, 2), (1, 2, 4), 3
+# Those of the path where there is a first perceptron.
+WIDE_RADII = (1, 2, 4)
+# Radii of the windows around a voxel in which the second perceptron sees log-odds of the first, on
+# the grid of the path, and the bound of these.
+SURROUNDING_RADII, LARGEST_LOG_ODDS = (2, 4), 8.0
 # Stages, softest last, whose change of volume counts; what is smaller has collapsed.
 STAGES_WITH_VOLUME, SMALLEST_VOLUME = 2, 0.02
 # Added to a cue before its logarithm; bound of what a perceptron is shown, in deviations.
@@ -95,6 +104,27 @@ def standardised_residual(moved: Tensor, fixed: Tensor, weight: Tensor) -> Tenso
         scale = (deviation[index].square() + slope_error.square()).sqrt()
         inlier = used & (residual.abs() < OUTLIER * scale)
     return (residual / scale).clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL)
+
+
+def unexplained(moved: Tensor, fixed: Tensor, weight: Tensor) -> float:
+    """Robust deviation of the fixed intensity from what the moved one makes likely.
+
+    Parameters
+    ----------
+    moved, fixed, weight : Tensor, shape (1, 1, *spatial)
+        As for :func:`standardised_residual`.
+
+    Returns
+    -------
+    float
+        On the scale of ``preprocessing``; 0 where nothing is compared.
+    """
+    used = weight > 0
+    if not used.any():
+        return 0.0
+    index, values = _bins(moved)[used], fixed[used]
+    mean, _ = _conditional(index, values, BIN_SIGMAS[-1])
+    return 1.4826 * float((values - mean[index]).abs().median())
 
 
 def shown_only_in(region: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
@@ -212,8 +242,10 @@ def _volume_cues(velocity: Tensor, windows: _Windows) -> list[Tensor]:
 
 
 @torch.no_grad()
-def path_cues(pair: Pair, velocities: Sequence[Tensor]) -> Tensor:
-    """Cues of a path of registrations, (1, cues, *spatial) on the grid of the pair.
+def stage_cues(
+    pair: Pair, velocities: Sequence[Tensor], radii: tuple[int, ...] = PATH_RADII
+) -> Tensor:
+    """Cues of a voxel along a path of registrations, (1, cues, *spatial) on the grid of the pair.
 
     Parameters
     ----------
@@ -221,17 +253,44 @@ def path_cues(pair: Pair, velocities: Sequence[Tensor]) -> Tensor:
         Reduced by ``path_factor``.
     velocities : sequence of Tensor
         Of the stages after the affine, stiffest first, each on a grid of its own.
+    radii : tuple of int
+        Of the windows, in voxels.
     """
-    windows = _Windows(pair.foreground, PATH_RADII)
+    windows = _Windows(pair.foreground, radii)
     weight = pair.compared()
-    cues = _residual_cues(standardised_residual(pair.moving, pair.fixed, weight), windows)
-    for velocity in velocities:
-        moved = moved_by(velocity, pair.moving)
+    cues: list[Tensor] = []
+    for moved in (pair.moving, *(moved_by(velocity, pair.moving) for velocity in velocities)):
         cues += _residual_cues(standardised_residual(moved, pair.fixed, weight), windows)
     for velocity in velocities[-STAGES_WITH_VOLUME:]:
         cues += _volume_cues(velocity, windows)
     whole = _Windows(torch.ones_like(pair.foreground), (RIM_RADIUS,))
     return torch.cat(cues + whole.means(pair.foreground), 1)
+
+
+@torch.no_grad()
+def path_cues(pair: Pair, cues: Tensor, first: Perceptron) -> Tensor:
+    """Cues of the stages, and the log-odds around every voxel by a first perceptron.
+
+    Parameters
+    ----------
+    pair : Pair
+        As for :func:`stage_cues`.
+    cues : Tensor, shape (1, cues, *spatial)
+        Its result.
+    first : Perceptron
+
+    Returns
+    -------
+    Tensor, shape (1, cues + radii, *spatial)
+        The log-odds come last, see :func:`as_cues`.
+    """
+    windows = _Windows(pair.foreground, SURROUNDING_RADII)
+    return torch.cat([cues, *windows.means(as_cues(first([cues])))], 1)
+
+
+def as_cues(log_odds: Tensor) -> Tensor:
+    """Log-odds raised by their bound: cues are positive, for their logarithm."""
+    return log_odds.clamp(-LARGEST_LOG_ODDS, LARGEST_LOG_ODDS) + LARGEST_LOG_ODDS
 
 
 @torch.no_grad()
@@ -295,11 +354,49 @@ class EvidenceModel:
 
     Attributes
     ----------
-    path, final : Perceptron
+    path : Perceptron
+        Of the cues of the stages; with a first perceptron, of :func:`path_cues`.
+    final : Perceptron
+        Of the cues of the stages and the final ones; with a first perceptron, of what the path says
+        and the final ones.
+    first : Perceptron, optional
+        Of the cues of the stages. In twelve validation pairs of slices it raised the Dice under
+        lesions L2 and L4 from .72 to .89; in volumes it found less of bright lesions, in retinas
+        less of the fluid, so these have none.
     """
 
     path: Perceptron
     final: Perceptron
+    first: Perceptron | None = None
+
+    def cues(self, pair: Pair, velocities: Sequence[Tensor]) -> Tensor:
+        """Cues that the path is judged by; pair and velocities as for :func:`stage_cues`."""
+        if self.first is None:
+            return stage_cues(pair, velocities)
+        return path_cues(pair, stage_cues(pair, velocities, WIDE_RADII), self.first)
+
+    def along_path(self, pair: Pair, velocities: Sequence[Tensor]) -> Tensor:
+        """What a path of registrations says, (1, 1 + channels, *spatial).
+
+        Log-odds by the path come first; then what else the final perceptron sees: those of the
+        first perceptron in the windows around, or the cues.
+        """
+        cues = self.cues(pair, velocities)
+        log_odds = self.path([cues])
+        if self.first is None:
+            return torch.cat([log_odds, cues], 1)
+        return torch.cat([log_odds, cues[:, -len(SURROUNDING_RADII) :]], 1)
+
+    def joined(self, along: Tensor, current: Tensor) -> Tensor:
+        """Cues of the final perceptron: :meth:`along_path`, and :func:`final_cues` on its grid."""
+        said = along[:, 1:]
+        if self.first is not None:
+            said = torch.cat([as_cues(along[:, :1]), said], 1)
+        return torch.cat([said, current], 1)
+
+    def with_registration(self, along: Tensor, current: Tensor) -> Tensor:
+        """Log-odds with a registration at hand, (1, 1, *spatial); as for :meth:`joined`."""
+        return self.final([self.joined(along, current)])
 
 
 @cache
@@ -315,7 +412,8 @@ def evidence_model(learnt_from: str, dimension: int) -> EvidenceModel:
     from safetensors.torch import load_file
 
     tensors = load_file(evidence_file(learnt_from, dimension))
-    return EvidenceModel(_perceptron(tensors, "path"), _perceptron(tensors, "final"))
+    first = _perceptron(tensors, "first") if "first.mean" in tensors else None
+    return EvidenceModel(_perceptron(tensors, "path"), _perceptron(tensors, "final"), first)
 
 
 def evidence_file(learnt_from: str, dimension: int) -> Path:
