@@ -284,8 +284,17 @@ class RegistrationSettings:
         advice="0.5 is the usual cut.",
         metavar="P",
     )
-    # What the generators of all tools take. The per-pair solver draws nothing: the seed is recorded
-    # for methods that do.
+    uncertainty_runs: int = _setting(
+        0,
+        "Repetitions of the solver with other noise, for the standard deviation of the "
+        "displacement; 8 are usual. 0 leaves it out.",
+        least=0,
+        most=1000,
+        advice="8 are usual, 0 leaves it out.",
+        metavar="N",
+    )
+    # What the generators of all tools take. The per-pair solver draws nothing but the noise of
+    # uncertainty_runs: the seed is recorded for methods that do.
     seed: int = _setting(
         0,
         "Seed of every random draw.",
@@ -317,6 +326,10 @@ class RegistrationSettings:
             value = getattr(self, name)
             if (name, value) != ("affine", GIVEN):
                 object.__setattr__(self, name, setting.checked(value))
+        if self.uncertainty_runs == 1:
+            raise ArgumentError(
+                "uncertainty_runs must be 0 or at least 2; got 1. A deviation needs two values."
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
@@ -357,6 +370,7 @@ class SettingKeywords(TypedDict, total=False):
     mask_price: float
     mask: str
     mask_threshold: float
+    uncertainty_runs: int
     seed: int
     threads: int | None
     working_voxels: int

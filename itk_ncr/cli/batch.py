@@ -41,6 +41,7 @@ class InterruptedCohort(click.ClickException):
 @options.method_options
 @options.setting("affine", help="Align first, or trust the headers; PAIRS may name a file.")
 @options.knobs
+@options.setting("uncertainty_runs")
 @options.output_options
 @options.cohort_options(
     "pair",

@@ -43,6 +43,7 @@ from itk_ncr.cli.console import note, progress_bar
     "--initial-transform", "Affine transform (fixed to moving) that --affine auto starts from."
 )
 @options.knobs
+@options.setting("uncertainty_runs")
 @options.output_options
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout.")
@@ -80,6 +81,7 @@ def register(
     mask, mask_moving     1 where FIXED (MOVING) has no counterpart in the other image
     mask_probability      the probability of that, on FIXED
     jacobian              determinant of x -> x + displacement(x)
+    displacement_std      mm, with --uncertainty-runs; mask_entropy as well
     labels                the label map of --labels on FIXED
     transform.h5          the same map for ITK, SimpleITK, ANTs and 3D Slicer
     transform_inverse.h5  its inverse, for the same programs

@@ -31,6 +31,7 @@ def summary(result: RegistrationResult) -> dict[str, Any]:
         "settings": result.settings.as_dict(),
         "mask_threshold": result.mask_threshold,
         "quality": result.quality.as_dict(),
+        "uncertainty": uncertainty_figures(result),
         "affine": {
             "from": "fixed points",
             "to": "moving points",
@@ -41,6 +42,31 @@ def summary(result: RegistrationResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "notes": list(result.notes),
         "notice": NOTICE,
+    }
+
+
+def uncertainty_figures(result: RegistrationResult) -> dict[str, float] | None:
+    """Uncertainty of displacement and mask over the fixed foreground; None if it was not computed.
+
+    Parameters
+    ----------
+    result : RegistrationResult
+
+    Returns
+    -------
+    dict or None
+        "runs"; mean and 95th percentile of the deviation of the displacement, mm; mean entropy of
+        the mask, nats.
+    """
+    if result.displacement_std is None:
+        return None
+    shown = result.foreground.array > 0
+    deviation = result.displacement_std.array[shown]
+    return {
+        "runs": result.settings.uncertainty_runs,
+        "displacement_std_mean_mm": float(deviation.mean()),
+        "displacement_std_95_mm": float(np.percentile(deviation, 95)),
+        "mask_entropy_mean": float(result.entropy.array[shown].mean()),
     }
 
 
@@ -82,11 +108,20 @@ def figures(
             f"{quality.inverse_error_mean_voxel:.4f} voxel "
             f"(largest {quality.inverse_error_max_voxel:.3f})",
         ),
+        *_uncertainty_row(result),
         ("field of view", f"{quality.overlap_fraction:.1%} shared"),
         ("affine volume", f"x {quality.affine_determinant:.3f}"),
         ("engine", _engine(result)),
         ("time", f"{quality.seconds:.1f} s, {quality.iterations} iterations"),
     ]
+
+
+def _uncertainty_row(result: RegistrationResult) -> list[tuple[str, str]]:
+    found = uncertainty_figures(result)
+    if found is None:
+        return []
+    text = f"{found['displacement_std_mean_mm']:.2f} mm on average, "
+    return [("uncertainty", text + f"95 % below {found['displacement_std_95_mm']:.2f} mm")]
 
 
 def _engine(result: RegistrationResult) -> str:

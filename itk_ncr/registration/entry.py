@@ -175,6 +175,11 @@ def register(
         ),
     )
     chosen, remark = _choose(record, images[0])
+    if record.uncertainty_runs and chosen not in ("network", "instance"):
+        raise ArgumentError(
+            f"uncertainty_runs must be 0 with method={chosen!r}; got {record.uncertainty_runs}. "
+            "Only the per-pair solver is repeated."
+        )
     solver = REGISTRATIONS[chosen](record)
     if isinstance(solver, InstanceOptimization) and (record.method, record.engine) == (
         "ncr",

@@ -9,28 +9,33 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from itk_ncr.geometry import Grid
+from itk_ncr.images import Image, resample
 from itk_ncr.images.memory import require_memory, return_memory
-from itk_ncr.ops import release_memory, resize
+from itk_ncr.ops import release_memory, resize, warp
 from itk_ncr.registration.full_resolution import deferred
 from itk_ncr.registration.preparation import (
     AFFINE_SHARE,
     Preparation,
+    as_tensor,
+    mask_on,
     require_pair,
     working_grid,
 )
 from itk_ncr.registration.request import Request
 from itk_ncr.registration.result import ModelRecord, RegistrationResult
-from itk_ncr.registration.results import deformation_of, make_result
+from itk_ncr.registration.results import Deformation, deformation_of, make_result
 from itk_ncr.registration.solver import (
     InstanceSettings,
     Pair,
     Solution,
     Start,
     Support,
+    displacement_deviation,
     fill,
     refine,
     solve,
@@ -46,6 +51,8 @@ FIXED_BYTES, MOVING_BYTES, WORKING_BYTES = 160, 60, 450
 DEFERRED_BYTES = 30
 # Shares of the work, for the progress: a guess, then the solver; the rest goes into the result.
 GUESS_SHARE, SOLVER_SHARE = 0.15, 0.75
+# Share that is done when the result is there, and only its uncertainty is missing.
+RESULT_SHARE = 0.95
 
 
 class Guess(Protocol):
@@ -180,8 +187,43 @@ def register_pair(
         result = make_result(
             settings, solver, images, pair, working, deformation, started, solution
         )
+        if settings.uncertainty_runs:
+            request.report(RESULT_SHARE, "uncertainty")
+            deviation = _deviation(request, settings, solver, pair, working, deformation, result)
+            result = replace(result, displacement_std=deviation)
     request.report(1.0, "done")
     return result if model is None else replace(result, model=model)
+
+
+def _deviation(
+    request: Request,
+    settings: RegistrationSettings,
+    solver: InstanceSettings,
+    pair: Pair,
+    working: Grid,
+    deformation: Deformation,
+    result: RegistrationResult,
+) -> Image:
+    """Standard deviation of the displacement in mm, on the fixed grid."""
+    masked = pair.suspecting(as_tensor(mask_on(result.mask, working)))
+    to_moving = np.asarray(result.affine.matrix) @ np.asarray(working.direction)
+    # Columns in the order of array axes.
+    to_mm = torch.from_numpy((to_moving * working.spacing)[:, ::-1].astype(np.float32))
+    found = displacement_deviation(
+        masked,
+        solver,
+        warp(pair.moving, deformation.displacement),
+        to_mm,
+        settings.uncertainty_runs,
+        torch.Generator().manual_seed(settings.seed),
+        progress=lambda share, _: request.report(
+            RESULT_SHARE + (1 - RESULT_SHARE) * share, "uncertainty"
+        ),
+        abort=request.abort,
+    )
+    on_working = Image(found[0, 0].numpy(), working)
+    grid = request.fixed.grid
+    return resample(on_working, grid, defer=deferred(grid))
 
 
 def image_bytes(fixed: Grid, moving: Grid) -> int:

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from itk_ncr.settings import RegistrationSettings
 
 
+IMAGES = (
+    *("warped", "displacement", "displacement_inverse", "deformation", "mask", "mask_moving"),
+    *("noncorrespondence", "noncorrespondence_moving", "jacobian", "inverse_error"),
+    *("foreground", "foreground_moving", "entropy", "displacement_std"),
+)
+"""Attributes of a :class:`RegistrationResult` that are images."""
+
+
 @dataclass(frozen=True)
 class ModelRecord:
     """The model whose weights were used.
@@ -99,6 +107,9 @@ class RegistrationResult:
         ``z = affine^-1(y)``.
     inputs : Inputs or None
         The images, masks and transforms it was made from; None where it was made by hand.
+    displacement_std : Image, float32, mm, on the fixed grid, or None
+        Standard deviation of the displacement, the root of the trace of its covariance, over the
+        repetitions of ``uncertainty_runs``; None without them.
 
     Notes
     -----
@@ -128,6 +139,12 @@ class RegistrationResult:
     inputs: Inputs | None = None
     finds_mask: bool = True
     notes: tuple[str, ...] = ()
+    displacement_std: Image | None = None
+
+    @property
+    def entropy(self) -> Image:
+        """Uncertainty of the mask, in nats: 0 where sure, log 2 = .69 where the odds are even."""
+        return map_values(self.noncorrespondence, _entropy, np.float32)
 
     @property
     def transform_deformation(self) -> Image:
@@ -225,6 +242,94 @@ class RegistrationResult:
         image = _placed(image, self.displacement.grid)
         grid = self.displacement_inverse.grid
         return resample(image, grid, displacement=self.displacement_inverse, mode=mode)
+
+    def image(self, name: str = "warped") -> Image:
+        """One of the images, by the name of its attribute.
+
+        Parameters
+        ----------
+        name : str
+            "warped", "displacement", "noncorrespondence", "mask", ...; a wrong one lists them all.
+
+        Returns
+        -------
+        Image
+            That attribute.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no image of that name, or it was not computed.
+        """
+        if name not in IMAGES:
+            raise ArgumentError(f"name must be one of {', '.join(IMAGES)}; got {name!r}.")
+        made: Image | None = getattr(self, name)
+        if made is None:
+            raise ArgumentError(
+                f"name {name!r} needs a registration with uncertainty_runs; this one had none. "
+                "Use uncertainty_runs=8."
+            )
+        return made
+
+    def to_sitk(self, name: str = "warped") -> Any:
+        """An image of the result for SimpleITK.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        SimpleITK.Image
+            A copy.
+        """
+        return self.image(name).to_sitk()
+
+    def to_itk(self, name: str = "warped") -> Any:
+        """An image of the result for ITK.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        itk.Image
+            A copy.
+        """
+        return self.image(name).to_itk()
+
+    def to_nibabel(self, name: str = "warped") -> Any:
+        """An image of the result for nibabel.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            A copy.
+        """
+        return self.image(name).to_nibabel()
+
+    def to_ants(self, name: str = "warped") -> Any:
+        """An image of the result for ANTsPy.
+
+        Parameters
+        ----------
+        name : str
+            As for :meth:`image`.
+
+        Returns
+        -------
+        ants.ANTsImage
+            A copy.
+        """
+        return self.image(name).to_ants()
 
     def to_sitk_transform(self, inverse: bool = False) -> Any:
         """The map as a SimpleITK transform.
@@ -364,6 +469,11 @@ def _placed(image: Any, grid: Grid) -> Image:
             f"{tuple(image.shape)}. Give one with a grid: itk_ncr.Image(array, grid)."
         )
     return as_image(image, grid.spacing, grid.origin, grid.direction)
+
+
+def _entropy(probability: NDArray[Any]) -> NDArray[Any]:
+    inside = np.clip(probability, 1e-7, 1 - 1e-7)
+    return np.asarray(-inside * np.log(inside) - (1 - inside) * np.log1p(-inside))
 
 
 def _cut(probability: Image, threshold: float) -> Image:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 TRANSFORM, TRANSFORM_INVERSE = "transform.h5", "transform_inverse.h5"
 OVERVIEW, PAGE = "overview.png", "report.html"
-# Images to write: name of the file, attribute of the result.
+# Images to write: name of the file, attribute of the result; those of UNCERTAINTY where there is
+# a deviation.
 IMAGES = {
     "warped": "warped",
     "displacement": "displacement",
@@ -26,13 +27,14 @@ IMAGES = {
     "mask_moving": "mask_moving",
     "jacobian": "jacobian",
 }
+UNCERTAINTY = {"displacement_std": "displacement_std", "mask_entropy": "entropy"}
 Note = Callable[[str], None]
 _Progress = Callable[[float, str], None]
 
 
 def names(suffix: str) -> list[str]:
     """Every file that may be written, but the record."""
-    images = (f"{name}{suffix}" for name in (*IMAGES, "labels"))
+    images = (f"{name}{suffix}" for name in (*IMAGES, *UNCERTAINTY, "labels"))
     return [*images, TRANSFORM, TRANSFORM_INVERSE, OVERVIEW, PAGE]
 
 
@@ -105,10 +107,11 @@ def _write(
     def image(name: str) -> Image:  # one at a time: together they may not fit into memory
         if name == "labels":
             return result.resample(loaded["labels"], mode="nearest")
-        made: Image = getattr(result, IMAGES[name])
+        made: Image = getattr(result, attributes[name])
         return made
 
-    kinds = [*IMAGES, *(["labels"] if "labels" in loaded else [])]
+    attributes = IMAGES if result.displacement_std is None else IMAGES | UNCERTAINTY
+    kinds = [*attributes, *(["labels"] if "labels" in loaded else [])]
     try:
         for name in kinds:
             write_image(image(name), stage / f"{name}{suffix}")

@@ -129,13 +129,18 @@ def test_the_transforms_of_simpleitk_are_the_map_and_its_inverse(result, images)
 
 
 @pytest.mark.parametrize("library", ["sitk", "itk", "nibabel", "ants"])
-def test_every_image_of_a_result_goes_to_other_libraries(library, result):
+def test_every_image_of_a_result_leaves_by_its_name(library, result):
     pytest.importorskip({"sitk": "SimpleITK"}.get(library, library))
-    for name in ("warped", "mask", "noncorrespondence", "jacobian", "displacement"):
-        image = getattr(result, name)
-        back = itk_ncr.images.as_image(getattr(image, f"to_{library}")(), vector=image.is_vector)
-        assert np.array_equal(back.array, image.array), name
-        assert back.grid.equals(image.grid)
+    leave = getattr(result, f"to_{library}")
+    for name in ("warped", "mask", "noncorrespondence", "jacobian"):
+        back = itk_ncr.images.as_image(leave(name))
+        assert np.array_equal(back.array, getattr(result, name).array), name
+        assert back.grid.equals(result.warped.grid)
+    field = itk_ncr.images.as_image(leave("displacement"), vector=True)
+    assert np.array_equal(field.array, result.displacement.array)
+    assert type(leave()) is type(leave("warped"))
+    with pytest.raises(ArgumentError, match="name must be one of warped, displacement"):
+        leave("moved")
 
 
 def test_a_transform_file_is_taken_for_the_affine(images, tmp_path):

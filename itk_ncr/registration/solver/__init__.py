@@ -5,6 +5,7 @@
 mask (``masks``) and the levels.
 """
 
+from itk_ncr.registration.solver.bootstrap import displacement_deviation
 from itk_ncr.registration.solver.energy import moved_by
 from itk_ncr.registration.solver.levels import Level, Stage
 from itk_ncr.registration.solver.masking import dilate
@@ -26,6 +27,7 @@ __all__ = [
     "Start",
     "Support",
     "dilate",
+    "displacement_deviation",
     "fill",
     "level_shape",
     "mask_level_set",

@@ -82,16 +82,16 @@ def solve(
     RegistrationAborted
         If ``abort`` said so.
     """
-    track = _Track(_iterations(settings, settings.levels, find_mask), progress, abort)
+    track = Track(_iterations(settings, settings.levels, find_mask), progress, abort)
     known = replace(pair, suspected=pair.known)
     if not find_mask:
-        return Solution(_descend(known, settings.levels, settings, track), tuple(track.energies))
+        return Solution(descend(known, settings.levels, settings, track), tuple(track.energies))
     path = walk(known, settings, track)
     search = settings.masks.search(known, path, settings.functional, support)
     masked = known.suspecting(search.first())
-    velocity = _descend(masked, settings.coarse_levels, settings, track)
+    velocity = descend(masked, settings.coarse_levels, settings, track)
     masked = known.suspecting(search.second(velocity))
-    velocity = _descend(masked, settings.fine_levels, settings, track, velocity)
+    velocity = descend(masked, settings.fine_levels, settings, track, velocity)
     return Solution(velocity, tuple(track.energies), path, search.support)
 
 
@@ -128,7 +128,7 @@ def refine(
     partner, and descent does not find back out of it.
     """
     levels = refinement_levels(settings.levels, iterations)
-    track = _Track(_iterations(settings, levels, find_mask), progress, abort)
+    track = Track(_iterations(settings, levels, find_mask), progress, abort)
     suspected = _suspected(pair, start, find_mask)
     # What a network takes for masked stays so: it knows lesions that have lost their residual.
     pair = replace(pair, suspected=suspected, known=suspected)
@@ -141,7 +141,7 @@ def refine(
         flagged = doubtful(start)
         blank = flagged if blank is None else torch.maximum(flagged, blank)
     begin = start.velocity if blank is None else fill(start.velocity, blank)
-    velocity = _descend(pair, levels, settings, track, begin)
+    velocity = descend(pair, levels, settings, track, begin)
     energy = Energy(pair, _fitting(settings.functional, pair), settings.dilation)
     guess = resize_velocity(start.velocity, velocity.shape[2:])
     with torch.no_grad():
@@ -163,7 +163,7 @@ def refinement_levels(levels: tuple[Level, ...], iterations: int) -> tuple[Level
     return tuple(replace(level, iterations=count) for level, count in chosen if count > 0)
 
 
-def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) -> tuple[Tensor, ...]:
+def walk(pair: Pair, settings: InstanceSettings, track: Track | None = None) -> tuple[Tensor, ...]:
     """Velocities of the stages before anything is masked, stiffest first.
 
     Parameters
@@ -173,14 +173,14 @@ def walk(pair: Pair, settings: InstanceSettings, track: _Track | None = None) ->
     track : optional
         Counts the iterations.
     """
-    track = track or _Track(_iterations(settings, (), True), None, None)
+    track = track or Track(_iterations(settings, (), True), None, None)
     velocities: list[Tensor] = []
     scale = object_scale(pair)
     for stage in settings.masks.path:
         stiff = replace(settings, functional=stage.functional(settings.functional))
         start = velocities[-1] if velocities else None
         levels = tuple(level.scaled(scale) for level in stage.levels)
-        velocities.append(_descend(pair, levels, stiff, track, start))
+        velocities.append(descend(pair, levels, stiff, track, start))
     # Energies of other functionals.
     track.energies.clear()
     return tuple(velocities)
@@ -201,7 +201,7 @@ def _iterations(settings: InstanceSettings, levels: tuple[Level, ...], find_mask
     return sum(level.iterations for level in (*walked, *levels))
 
 
-class _Track:
+class Track:
     """Energies so far, and the callbacks of the caller."""
 
     def __init__(self, total: int, progress: Progress | None, abort: Abort | None) -> None:
@@ -223,14 +223,24 @@ class _Track:
         self.done += 1
 
 
-def _descend(
+def descend(
     pair: Pair,
     levels: tuple[Level, ...],
     settings: InstanceSettings,
-    track: _Track,
+    track: Track,
     velocity: Tensor | None = None,
 ) -> Tensor:
-    """Velocity after some levels, coarse to fine; on the grid of the last of them."""
+    """Velocity after some levels, coarse to fine; on the grid of the last of them.
+
+    Parameters
+    ----------
+    pair : Pair
+    levels : tuple of Level
+    settings : InstanceSettings
+    track : Track
+    velocity : Tensor, shape (1, D, *coarser spatial), optional
+        Where to begin, in voxels of its own grid. Default: at rest.
+    """
     spatial = pair.fixed.shape[2:]
     functional = _fitting(settings.functional, pair)
     if velocity is None:
