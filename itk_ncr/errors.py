@@ -117,7 +117,7 @@ def require_package(module: str, purpose: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise missing_package(module, purpose, extra) from error
+        raise missing_package(module.partition(".")[0], purpose, extra) from error
 
 
 def missing_package(name: str, purpose: str, extra: str) -> MissingDependencyError:

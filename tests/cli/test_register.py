@@ -259,7 +259,7 @@ def test_a_picture_that_fails_does_not_cost_the_registration(pair, run, tmp_path
     result = run("register", *pair, "-o", tmp_path / "run", "-q")
     assert result.exit_code == 0
     assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("note: overview.png needs matplotlib")
+    assert result.stderr.startswith("note: matplotlib must be installed for overview.png")
     assert "pip install" in result.stderr
     assert not (tmp_path / "run" / "overview.png").exists()
     assert "overview" not in record(tmp_path / "run")["outputs"]
