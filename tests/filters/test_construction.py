@@ -105,6 +105,7 @@ EXAMPLES: dict[str, Any] = {
     "mask_price": 0.5,
     "mask": "none",
     "mask_threshold": 0.25,
+    "uncertainty_runs": 4,
     "seed": 11,
     "threads": 1,
     "working_voxels": 5000,
