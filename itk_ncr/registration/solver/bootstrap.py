@@ -10,7 +10,7 @@ References
 Kybic, "Bootstrap resampling for image registration uncertainty estimation without ground truth",
 IEEE TIP 19, 2010, doi:10.1109/TIP.2009.2030955. Ours adds noise instead of drawing voxels: on eight
 slices with a known deformation, weights of voxels had a median rank correlation of .22 with the
-error, noise of .39.
+error, noise of .38.
 """
 
 from __future__ import annotations
