@@ -13,8 +13,10 @@ from itk_ncr.fields.resizing import (
     resize_velocity,
 )
 from itk_ncr.fields.smoothing import smooth
+from itk_ncr.fields.spread import RunningSpread
 
 __all__ = [
+    "RunningSpread",
     "downsample",
     "folding_fraction",
     "inverse_consistency",

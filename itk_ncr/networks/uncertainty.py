@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from itk_ncr.errors import ArgumentError
+from itk_ncr.fields import RunningSpread
 from itk_ncr.networks.grids import padded, predict, require_pairs
 from itk_ncr.networks.ncr import NCRNet
 
@@ -85,30 +86,22 @@ def predict_with_uncertainty(
     network.eval()
     try:
         features = network.encoder(padded(torch.cat([moving, fixed], 1)))
-        mean: Tensor | None = None
-        squares = probability = torch.zeros(())
-        for number in range(1, passes + 1):
+        spread = RunningSpread()
+        probability = torch.zeros(())
+        for _ in range(passes):
             velocities = network.registration(features, 1, generator=generator)
             masks = []
             if network.segmentation is not None:
                 logits = network.segmentation(features, 1, generator=generator)
                 masks = [logit.sigmoid() for logit in logits]
             found = predict(velocities, masks, fixed, network.integration)
-            displacement = found.displacement[0]
-            if mean is None:
-                mean = torch.zeros_like(displacement)
-                squares = torch.zeros_like(displacement)
-            step = displacement - mean
-            mean = mean + step / number
-            squares = squares + step * (displacement - mean)
+            spread.add(found.displacement[0])
             if masks:
                 probability = probability + found.noncorrespondence[0]
     finally:
         network.train(was_training)
-    assert mean is not None
-    deviation = (squares.sum(1, keepdim=True) / (passes - 1)).sqrt()
     if network.segmentation is None:
-        return Uncertainty(mean, deviation, None, None)
+        return Uncertainty(spread.mean, spread.deviation(), None, None)
     probability = probability / passes
     entropy = torch.special.entr(probability) + torch.special.entr(1 - probability)
-    return Uncertainty(mean, deviation, probability, entropy)
+    return Uncertainty(spread.mean, spread.deviation(), probability, entropy)

@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from itk_ncr.fields import resize_displacement
+from itk_ncr.fields import RunningSpread, resize_displacement
 from itk_ncr.ops import exponential
 from itk_ncr.registration.request import Abort, Progress
 from itk_ncr.registration.solver.evidence import unexplained
@@ -67,15 +67,12 @@ def displacement_deviation(
     spatial = tuple(pair.fixed.shape[2:])
     noise = unexplained(moved, pair.fixed, pair.compared())
     track = Track(runs * sum(level.iterations for level in levels), progress, abort)
-    mean = squares = torch.zeros(())
-    for run in range(1, runs + 1):
+    spread = RunningSpread()
+    for _ in range(runs):
         drawn = noise * torch.randn(pair.fixed.shape, generator=generator) * pair.foreground
         noisy = replace(pair, fixed=pair.fixed + drawn)
         velocity = descend(noisy, levels, settings, track)
         with torch.no_grad():
             u = resize_displacement(exponential(velocity), spatial)
-            u = torch.einsum("ij,nj...->ni...", to_mm, u)
-        step = u - mean
-        mean = mean + step / run
-        squares = squares + step * (u - mean)
-    return (squares.sum(1, keepdim=True) / (runs - 1)).sqrt()
+            spread.add(torch.einsum("ij,nj...->ni...", to_mm, u))
+    return spread.deviation()
