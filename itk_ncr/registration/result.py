@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 from torch import Tensor
 
 from itk_ncr.errors import ArgumentError, ShapeError
@@ -144,7 +145,7 @@ class RegistrationResult:
     @property
     def entropy(self) -> Image:
         """Uncertainty of the mask, in nats: 0 where sure, log 2 = .69 where the odds are even."""
-        return map_values(self.noncorrespondence, _entropy, np.float32)
+        return map_values(self.noncorrespondence, lambda p: entr(p) + entr(1 - p), np.float32)
 
     @property
     def transform_deformation(self) -> Image:
@@ -469,11 +470,6 @@ def _placed(image: Any, grid: Grid) -> Image:
             f"{tuple(image.shape)}. Give one with a grid: itk_ncr.Image(array, grid)."
         )
     return as_image(image, grid.spacing, grid.origin, grid.direction)
-
-
-def _entropy(probability: NDArray[Any]) -> NDArray[Any]:
-    inside = np.clip(probability, 1e-7, 1 - 1e-7)
-    return np.asarray(-inside * np.log(inside) - (1 - inside) * np.log1p(-inside))
 
 
 def _cut(probability: Image, threshold: float) -> Image:
