@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itk_ncr.errors import ImageValueError, require_package
+from itk_ncr.errors import ImageValueError, MissingDependencyError, require_package
 
 if TYPE_CHECKING:
     from itk_ncr.geometry import Grid
@@ -103,9 +103,18 @@ def to_xarray(image: Image) -> Any:
     -------
     xarray.DataArray
         Dimensions (z, y, x) or (y, x), then the components; it shares the values.
-    """
-    import xarray
 
+    Raises
+    ------
+    MissingDependencyError
+        If xarray is not installed.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "xarray must be installed for this; run: pip install xarray"
+        ) from error
     dims = AXES[-image.dimension :]
     geometry = zip(dims, image.grid.origin[::-1], image.grid.spacing[::-1], strict=True)
     coords: dict[str, Any] = {

@@ -14,7 +14,14 @@ from PIL import Image as Picture
 
 from itk_ncr.errors import ImageValueError, MissingDependencyError
 from itk_ncr.geometry import Grid, direction_of
-from itk_ncr.images import Image, as_image, read_displacement, read_image, write_image
+from itk_ncr.images import (
+    Image,
+    as_image,
+    read_displacement,
+    read_image,
+    to_xarray,
+    write_image,
+)
 from itk_ncr.images.preview import Slice, grey
 
 RNG = np.random.default_rng(0)
@@ -145,6 +152,12 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError, match=rf"pip install 'itk_ncr\[{extra}\]'"):
         getattr(image, method)()
+
+
+def test_a_missing_xarray_is_named_with_the_way_to_get_it(image, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(MissingDependencyError, match=r"^xarray must .* pip install xarray$"):
+        to_xarray(image)
 
 
 def test_a_bright_corner_is_drawn_where_the_patient_has_it():
